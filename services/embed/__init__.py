@@ -1,0 +1,1 @@
+"""The librarian: text in, vectors out."""

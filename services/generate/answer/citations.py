@@ -1,0 +1,82 @@
+"""Claims and their citations: reads ``[1]``, ``[1,2]`` and ``[1][2]`` out of a text. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.generate.answer.passages import Passage
+from services.generate.answer.sentences import Kind, split
+from services.generate.answer.words import without_markers
+
+_MARKER = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of an answer.
+
+    text: without markers. cited: the passage numbers it names, in order, each once.
+    kind: what the sentence is in the layout. gap: the white space that stood before it.
+    """
+
+    text: str
+    cited: tuple[int, ...]
+    kind: Kind = Kind.PROSE
+    gap: str = ""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A citation in an answer's content: characters [start, end) are what passage `n` supports."""
+
+    start: int
+    end: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A finished text with its citations. claims: in order, as they were verified."""
+
+    content: str
+    annotations: tuple[Annotation, ...]
+    claims: tuple[Claim, ...]
+
+
+def claims(draft: str) -> list[Claim]:
+    """The sentences of a draft with what each cites; layout between them is kept in `gap`."""
+    found = []
+    last = 0
+    for sentence in split(draft):
+        cited = [
+            int(number)
+            for group in _MARKER.findall(sentence.text)
+            for number in re.split(r"[,;]", group)
+        ]
+        text = without_markers(sentence.text).strip()
+        # What stands between: white space, and marks of a list. Other marks are not kept.
+        gap = re.sub(r"[^\s\-*\u2022\d.)]", "", draft[last : sentence.start])
+        found.append(Claim(text, tuple(dict.fromkeys(cited)), sentence.kind, gap))
+        last = sentence.end
+    return found
+
+
+def compose(claims: Sequence[Claim]) -> Answer:
+    """The text of verified claims: each followed by its markers, as in ``A sentence. [1][2]``."""
+    content = ""
+    annotations: list[Annotation] = []
+    for claim in claims:
+        gap = claim.gap or " "
+        content += gap if content else gap.lstrip()
+        start = len(content)
+        content += claim.text
+        if claim.cited:
+            content += " " + "".join(f"[{n}]" for n in claim.cited)
+        annotations += [Annotation(start, len(content), n) for n in claim.cited]
+    return Answer(content, tuple(annotations), tuple(claims))
+
+
+def cited_passages(answer: Answer, passages: Sequence[Passage]) -> list[Passage]:
+    """The passages that an answer cites, by number."""
+    numbers = {annotation.n for annotation in answer.annotations}
+    return [passage for passage in passages if passage.n in numbers]

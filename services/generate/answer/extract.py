@@ -1,0 +1,58 @@
+"""The extractive writer's choice: which sentences of the evidence make the answer. Pure."""
+
+from collections.abc import Sequence
+
+from services.generate.answer.citations import claims
+from services.generate.answer.evidence import Evidence
+from services.generate.answer.sentences import Kind
+from services.generate.answer.words import terms, words
+
+_MOST = 3  # sentences in an answer
+# A further sentence must be nearly as good as the best, and say something else.
+_NEAR = 0.75
+_SAME_WORDS = 0.6
+_LEANING = "it its he his she her they their this these those such"
+_PRONOUNS = frozenset(_LEANING.split())
+
+
+def choose(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """One to three sentences, best first; [] if there is no evidence."""
+    chosen: list[Evidence] = []
+    for one in evidence:
+        if len(chosen) == _MOST or (chosen and one.score < chosen[0].score - _NEAR):
+            break
+        if all(_differs(one, other) for other in chosen):
+            chosen.append(one)
+    return chosen
+
+
+def write(chosen: Sequence[Evidence]) -> str:
+    """The chosen sentences in reading order, word for word, each with its marker.
+
+    A sentence that begins with a pronoun is led in by the sentence before it.
+    """
+    ordered = sorted(chosen, key=lambda one: (one.n, one.sentence.start))
+    quoted: list[tuple[str, int]] = []
+    for one in ordered:
+        opening = next(iter(words(one.sentence.text)), "").lower()
+        lead = (_line(one.before, Kind.PROSE), one.n)
+        if opening in _PRONOUNS and one.before and lead not in quoted:
+            quoted.append(lead)
+        if (here := (_line(one.sentence.text, one.sentence.kind), one.n)) not in quoted:
+            quoted.append(here)
+    marked = [f"{text} [{n}]" for text, n in quoted]
+    # Side by side where a reader can tell them apart again, else one below the other.
+    joined = " ".join(marked)
+    apart = [(claim.text, claim.cited) for claim in claims(joined)]
+    if apart == [(text, (n,)) for text, n in quoted]:
+        return joined
+    return "\n\n".join(marked)
+
+
+def _line(text: str, kind: Kind) -> str:
+    return text if kind in (Kind.CODE, Kind.ROW) else " ".join(text.split())
+
+
+def _differs(one: Evidence, other: Evidence) -> bool:
+    here, there = set(terms(one.sentence.text)), set(terms(other.sentence.text))
+    return len(here & there) <= _SAME_WORDS * max(1, min(len(here), len(there)))

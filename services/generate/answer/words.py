@@ -1,0 +1,183 @@
+"""What a text says, as values that can be compared: terms, numbers, names, quotes, negation.
+
+Everything here is pure. Words are stemmed by the analyser of the word index (Snowball English), so
+a question's words meet a passage's words here as they met in the search.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import tantivy
+
+_STEMMER = (
+    tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    .filter(tantivy.Filter.lowercase())
+    .filter(tantivy.Filter.stemmer("english"))
+    .build()
+)
+
+# Words that carry structure, not content. Interrogatives are among them: they are in no answer.
+_STOP = """a about again all also although am an and any are aren as at be because been being both
+    but by can could couldn did didn do does doesn doing don done each either for from further get
+    gets give gives got had has hasn have having he her here hers him his how however i if in into is
+    isn
+    it its itself just ll made make makes many may me might more most much must my of on one ones
+    or other our out own per re s same shall she should so some such t than that the their them
+    then there therefore these they this those through thus to too up upon us use used uses using ve
+    very was wasn we were weren what when where whether which while who whom whose why will with
+    would you your"""
+STOP_WORDS = frozenset(_STOP.split())
+_TO_TWELVE = "zero one two three four five six seven eight nine ten eleven twelve"
+_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_TO_TWELVE.split())}
+# Words that turn a statement round. Verbs that do ("refuses") are content words: support checks
+# those, and _OPPOSITES.
+_NEGATING = """not no never none nobody nothing nowhere neither nor without cannot cant dont doesnt
+    didnt isnt arent wasnt werent wont wouldnt shouldnt couldnt hasnt havent hadnt unable"""
+_NEGATIONS = frozenset(_NEGATING.split())
+_OPPOSITES = (
+    "increase/decrease increases/decreases increased/decreased more/less most/least more/fewer "
+    "higher/lower highest/lowest higher/smaller larger/smaller largest/smallest maximum/minimum "
+    "rise/fall rose/fell before/after first/last above/below over/under always/never all/none "
+    "allow/forbid allows/forbids allowed/forbidden allow/refuse allows/refuses allowed/refused "
+    "accept/refuse accepts/refuses accepted/refused permit/refuse permits/refuses "
+    "permitted/refused permit/forbid permits/forbids permitted/forbidden grant/deny "
+    "grants/denies granted/denied confirm/deny confirms/denies confirmed/denied "
+    "enable/disable enables/disables "
+    "enabled/disabled true/false accept/reject accepts/rejects accepted/rejected "
+    "succeed/fail succeeds/fails succeeded/failed win/lose won/lost open/close opens/closes "
+    "opened/closed start/stop starts/stops started/stopped begin/end began/ended "
+    "required/optional north/south northern/southern east/west eastern/western left/right "
+    "earlier/later early/late older/younger oldest/youngest old/new internal/external "
+    "public/private add/remove adds/removes added/removed on/off inside/outside with/without "
+    "faster/slower fastest/slowest fast/slow better/worse best/worst positive/negative "
+    "buy/sell bought/sold import/export imports/exports same/different longer/shorter "
+    "longest/shortest gain/loss male/female legal/illegal support/oppose supports/opposes "
+    "supported/opposed able/unable possible/impossible"
+)
+_OPPOSITE: dict[str, frozenset[str]] = {}
+for _pair in _OPPOSITES.split():
+    _one, _other = _pair.split("/")
+    _OPPOSITE[_one] = _OPPOSITE.get(_one, frozenset()) | {_other}
+    _OPPOSITE[_other] = _OPPOSITE.get(_other, frozenset()) | {_one}
+
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,:/-]\d+)*")
+_QUOTE = re.compile(r'"([^"\n]{3,400})"|\u201c([^\u201d\n]{3,400})\u201d')
+_MARKER = re.compile(r"\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\]")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as written, in order; an apostrophe inside is part of the word."""
+    return _WORD.findall(text)
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """The stem of one lower-case word: ``running`` -> ``run``; a possessive 's is left out."""
+    bare = word.replace("\u2019", "'").removesuffix("'s").replace("'", "")
+    return "".join(_STEMMER.analyze(bare)) or bare
+
+
+def terms(text: str) -> list[str]:
+    """The stems of a text's content words, in order, repeats kept."""
+    found = (word.lower() for word in words(text))
+    return [stem(word) for word in found if word not in STOP_WORDS]
+
+
+def weights(units: Iterable[Iterable[str]]) -> Mapping[str, float]:
+    """How telling each term is among these units (sentences): ``ln(1 + N / df)``.
+
+    A term that no unit has weighs the most: read it with `weight_of`.
+    """
+    frequency: dict[str, int] = {}
+    count = 0
+    for unit in units:
+        count += 1
+        for term in set(unit):
+            frequency[term] = frequency.get(term, 0) + 1
+    table = {term: math.log(1 + count / df) for term, df in frequency.items()}
+    table[""] = math.log(1 + max(count, 1) / 0.5)
+    return table
+
+
+def weight_of(term: str, table: Mapping[str, float]) -> float:
+    """The weight of a term in a table of `weights`; an unseen term counts as seen half a time."""
+    return table.get(term, table[""])
+
+
+def share(wanted: Iterable[str], found: Iterable[str], table: Mapping[str, float]) -> float:
+    """Weighted share, 0..1, of the distinct wanted terms that were found; 1.0 if none is wanted."""
+    asked = set(wanted)
+    total = sum(weight_of(term, table) for term in asked)
+    if not total:
+        return 1.0
+    return sum(weight_of(term, table) for term in asked & set(found)) / total
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers of a text in order, written one way: ``1,200.50`` -> ``1200.5``, two -> ``2``.
+
+    A date or a time written in digits comes apart into its numbers. "One" is not counted: it is
+    an article as often as a number.
+    """
+    found: list[tuple[int, str]] = []
+    for match in _NUMBER.finditer(text):
+        plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", match.group()).strip("+-")
+        found += [(match.start(), _plain_number(part)) for part in re.split(r"[,:/-]", plain)]
+    for word in _WORD.finditer(text):
+        value = _NUMBER_WORDS.get(word.group().lower())
+        if value is not None and value != "1":
+            found.append((word.start(), value))
+    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
+
+
+def _plain_number(digits: str) -> str:
+    whole, dot, rest = digits.partition(".")
+    whole = whole.lstrip("0") or "0"
+    rest = rest.rstrip("0")
+    return f"{whole}{dot}{rest}" if rest else whole
+
+
+def names(sentence: str) -> list[str]:
+    """The capitalised words of a sentence in order, lower-cased, possessive 's left out.
+
+    The first word counts, too, unless it is a stop word: whether a name or only a beginning, it
+    must come from somewhere. One letter alone is no name.
+    """
+    return [
+        bare
+        for word in words(sentence)
+        if word[0].isupper()
+        and len(bare := word.replace("\u2019", "'").removesuffix("'s").lower()) > 1
+        and bare not in STOP_WORDS
+    ]
+
+
+def quotes(text: str) -> list[str]:
+    """The strings that stand in double quotation marks."""
+    return [straight or curly for straight, curly in _QUOTE.findall(text)]
+
+
+def negations(text: str) -> int:
+    """How many words negate: not, n't, never, without, …"""
+    found = [word.lower().replace("\u2019", "'") for word in words(text)]
+    return sum(word.endswith("n't") or word.replace("'", "") in _NEGATIONS for word in found)
+
+
+def opposites(claim: str, source: str) -> list[tuple[str, str]]:
+    """Pairs (word of the claim, its opposite in the source) where the source lacks the former."""
+    said = {word.lower() for word in words(claim)}
+    read = {word.lower() for word in words(source)}
+    return [
+        (word, other)
+        for word in sorted(said & _OPPOSITE.keys())
+        if word not in read
+        for other in sorted(_OPPOSITE[word] & read - said)
+    ]
+
+
+def without_markers(text: str) -> str:
+    """The text without ``[1]``-like marks: a source's own footnotes must not pass for citations."""
+    return _MARKER.sub("", text)

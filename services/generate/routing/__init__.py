@@ -1,0 +1,1 @@
+"""Which tier answers a question, and why; all of it pure."""

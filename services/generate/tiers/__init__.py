@@ -1,0 +1,1 @@
+"""What writes answers: one `Endpoint` protocol and its implementations."""

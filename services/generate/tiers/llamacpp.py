@@ -1,0 +1,162 @@
+"""The small language model that runs inside this process, by llama.cpp (package xllamacpp).
+
+One thread owns the model; drafts wait for it in turn. A draft that nobody waits for any more stops
+within one batch of tokens.
+"""
+
+import asyncio
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import xllamacpp  # type: ignore[import-untyped]
+
+from services.generate.answer.prompt import Message, build, declines, fit
+from services.generate.tiers.endpoint import Draft, DraftRequest
+from shared.errors import ApiError, StartupError
+
+_BATCH = 128  # tokens read at a time: between two batches a draft can be stopped
+_WAITING = 8  # drafts that may wait for the thread; at some seconds each, more is no service
+# What the model reads of the passages. It reads some hundred tokens a second on two cores, and a
+# small model follows two or three passages better than five.
+_SOURCE_CHARACTERS = 2400
+_CHARACTERS_PER_TOKEN = 2.5  # on the safe side: English has about four
+_SCAFFOLD_TOKENS = 256  # system turn, delimiters and the template's own tokens
+
+
+class LlamaCppEndpoint:
+    """An `Endpoint` over one GGUF file.
+
+    threads: of one inference. context: the window, prompt and draft together, in tokens.
+    Raises StartupError where the file is not a model that llama.cpp can run.
+    """
+
+    def __init__(self, model: str, path: Path, *, threads: int, context: int) -> None:
+        self.name = model
+        self.model = model
+        self._context = context
+        self._waiting = 0
+        self._owner = ThreadPoolExecutor(1, thread_name_prefix="llm")
+        self._server: Any = self._owner.submit(_load, path, threads, context).result()
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        """See `Endpoint`. 413 where the question alone does not fit the window."""
+        room = self._context - request.max_tokens - _SCAFFOLD_TOKENS
+        room -= int(len(request.question) / _CHARACTERS_PER_TOKEN)
+        if room <= 0:
+            raise ApiError(
+                413,
+                "question_too_long",
+                f"the question is too long for {self.model}: its window has {self._context} tokens",
+            )
+        characters = min(_SOURCE_CHARACTERS, int(room * _CHARACTERS_PER_TOKEN))
+        prompt = build(request.question, fit(request.passages, characters), request.delimiter)
+        draft = await self._write(prompt, request.max_tokens)
+        return replace(draft, text="") if declines(draft.text) else draft
+
+    async def probe(self) -> None:
+        """Write one token. Raises ApiError where that fails."""
+        await self._write([{"role": "user", "content": "Hello"}], 1)
+
+    async def close(self) -> None:
+        """Wait for the draft at hand and free the model."""
+        await asyncio.to_thread(self._owner.submit(self._free).result)
+        self._owner.shutdown()
+
+    async def _write(self, messages: list[Message], max_tokens: int) -> Draft:
+        if self._waiting >= _WAITING:
+            raise ApiError(
+                503,
+                "writer_busy",
+                f"{self.model} has {_WAITING} drafts waiting; try again later",
+                headers={"Retry-After": "10"},
+            )
+        left = threading.Event()
+        body = {
+            "messages": messages,
+            "max_tokens": max_tokens,
+            "temperature": 0.0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_progress": True,  # a call back after each batch, at which it can be stopped
+        }
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._owner, self._complete, body, left.is_set
+            )
+        finally:
+            left.set()
+            self._waiting -= 1
+
+    def _complete(self, body: dict[str, Any], nobody_waits: Callable[[], bool]) -> Draft:
+        """Runs in the owner thread."""
+        pieces: list[str] = []
+        usage: dict[str, int] = {}
+        finish = "stop"
+        error: dict[str, Any] | None = None
+
+        def on_chunk(chunk: dict[str, Any]) -> bool:
+            """Take one event; True stops the draft."""
+            nonlocal finish, error
+            error = chunk.get("error", error)
+            usage.update(
+                {key: value for key, value in (chunk.get("usage") or {}).items() if key in _USAGE}
+            )
+            for choice in chunk.get("choices") or ():
+                pieces.append(choice.get("delta", {}).get("content") or "")
+                finish = choice.get("finish_reason") or finish
+            return nobody_waits()
+
+        if not nobody_waits():
+            self._server.handle_chat_completions(body, on_chunk)
+        if error is not None:
+            raise ApiError(502, "writer_failed", f"{self.model} failed: {error.get('message')}")
+        return Draft(
+            "".join(pieces).strip(),
+            usage.get("prompt_tokens", 0),
+            usage.get("completion_tokens", 0),
+            "length" if finish == "length" else "stop",
+            self.model,
+        )
+
+    def _free(self) -> None:
+        self._server = None
+
+
+_USAGE = frozenset({"prompt_tokens", "completion_tokens"})
+
+
+def _load(path: Path, threads: int, context: int) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = context
+    params.n_parallel = 1
+    params.n_batch = params.n_ubatch = _BATCH
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.n_gpu_layers = 0
+    params.fit_params = False
+    params.cache_ram_mib = 0  # it would keep the prompts of others in up to 8 GiB of memory
+    params.ctx_shift = False
+    params.warmup = False
+    params.verbosity = 0
+    # llama.cpp's server insists on listening somewhere. It gets a socket that nobody can reach: a
+    # file in a folder that is gone when this returns, and a key that nobody knows.
+    params.ui = False
+    params.endpoint_slots = False
+    params.n_threads_http = 1
+    params.api_keys = [secrets.token_urlsafe(32)]
+    with tempfile.TemporaryDirectory(prefix="refdesk-llm-") as folder:
+        params.hostnames = [f"{folder}/llm.sock"]
+        try:
+            return xllamacpp.Server(params)
+        except RuntimeError:
+            raise StartupError(
+                f"llama.cpp can't run {path}: the file is damaged or not a GGUF model; "
+                "check it with `refdesk models verify`"
+            ) from None

@@ -1,0 +1,77 @@
+"""Any server that speaks the OpenAI chat API, as a writer."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from services.generate.answer.prompt import build, declines
+from services.generate.tiers.endpoint import Draft, DraftRequest
+from shared.client import ServiceClient
+from shared.errors import ApiError
+from shared.settings import Settings
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Message(_Body):
+    content: str | None = None
+
+
+class _Choice(_Body):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(_Body):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Completion(_Body):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+    model: str | None = None
+
+
+class OpenAIEndpoint:
+    """An `Endpoint` over HTTP. url: the API's base, usually ending in ``/v1``."""
+
+    def __init__(
+        self, tier: str, url: str, model: str, key: SecretStr | None, settings: Settings
+    ) -> None:
+        self.name = url
+        self.model = model
+        self._client = ServiceClient(
+            f"the model server of tier {tier}", url, settings=settings, external=True, key=key
+        )
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        """See `Endpoint`. The whole draft at once: nothing is shown before it is verified."""
+        prompt = build(request.question, request.passages, request.delimiter)
+        body = {
+            "model": self.model,
+            "messages": prompt,
+            "max_tokens": request.max_tokens,
+            "temperature": 0.0,
+        }
+        try:
+            answer = _Completion.model_validate(await self._client.post("/chat/completions", body))
+            [choice, *_] = answer.choices
+        except (ValidationError, ValueError):
+            raise ApiError(
+                502, "bad_upstream", f"{self.name} answered something that is no chat completion"
+            ) from None
+        usage = answer.usage or _Usage()
+        text = (choice.message.content or "").strip()
+        if declines(text):
+            text = ""
+        finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
+        return Draft(
+            text, usage.prompt_tokens, usage.completion_tokens, finish, answer.model or self.model
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()

@@ -1,0 +1,74 @@
+"""The writers of this process: which endpoint serves which tier, by settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.generate.routing.policy import Policy, Tier
+from services.generate.tiers.endpoint import EmbeddedEndpoint, Endpoint
+from services.generate.tiers.extractive import ExtractiveEndpoint
+from services.generate.tiers.llamacpp import LlamaCppEndpoint
+from services.generate.tiers.openai import OpenAIEndpoint
+from shared.errors import StartupError
+from shared.modelstore.store import ModelStore
+from shared.settings import Settings
+
+
+@dataclass(frozen=True)
+class Registry:
+    """tiers: who writes for each. extractive: who writes where another's draft can't be shown.
+
+    embedded: those that run in this process, each once.
+    """
+
+    tiers: Mapping[Tier, Endpoint]
+    extractive: ExtractiveEndpoint
+    embedded: tuple[EmbeddedEndpoint, ...]
+
+    async def close(self) -> None:
+        """Close every endpoint once."""
+        for endpoint in {id(one): one for one in (*self.tiers.values(), *self.embedded)}.values():
+            await endpoint.close()
+
+
+def open_registry(settings: Settings, policy: Policy) -> Registry:
+    """Open the writers that the settings name.
+
+    Raises StartupError where a served model has no name, or the embedded one is missing or damaged.
+    """
+    extractive = ExtractiveEndpoint(policy.min_confidence)
+    tiers: dict[Tier, Endpoint] = {Tier.UTILITY: extractive}
+    embedded: list[EmbeddedEndpoint] = [extractive]
+    served = {
+        Tier.UTILITY: (settings.utility_url, settings.utility_model, settings.utility_key),
+        Tier.REASONING: (settings.reasoning_url, settings.reasoning_model, settings.reasoning_key),
+    }
+    for tier, (url, model, key) in served.items():
+        if not url:
+            continue
+        if not model:
+            raise StartupError(
+                f"REFDESK_{tier.upper()}_URL is set without REFDESK_{tier.upper()}_MODEL: "
+                "name the model to ask for there"
+            )
+        tiers[tier] = OpenAIEndpoint(tier, url, model, key, settings)
+    if Tier.REASONING not in tiers:
+        llm = _open_llm(settings)
+        tiers[Tier.REASONING] = llm
+        embedded.append(llm)
+    return Registry(tiers, extractive, tuple(embedded))
+
+
+def _open_llm(settings: Settings) -> LlamaCppEndpoint:
+    entry = ModelStore(settings.models_dir).require(settings.llm_model)
+    weights = [path for path in entry.files if path.endswith(".gguf")]
+    if len(weights) != 1:
+        raise StartupError(
+            f"model {settings.llm_model} has {len(weights)} .gguf files, one is needed; "
+            "REFDESK_LLM_MODEL must name a model that llama.cpp runs"
+        )
+    return LlamaCppEndpoint(
+        settings.llm_model,
+        entry.path / weights[0],
+        threads=settings.llm_threads,
+        context=settings.llm_context,
+    )

@@ -1,0 +1,1 @@
+"""The curator: a query and candidates in, relevance scores out."""

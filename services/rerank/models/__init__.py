@@ -1,0 +1,1 @@
+"""What can judge the relevance of a text."""

@@ -1,0 +1,91 @@
+"""Late interaction over the librarian's own model: the curator that needs no further weights.
+
+relevance(q, d) = (1 + mean over the query's tokens of the highest cosine to any token of d) / 2
+Source: ColBERT's MaxSim (Khattab and Zaharia, SIGIR 2020), here the mean instead of the sum, so
+that it lies in 0..1 whatever the query's length.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from shared.encoder.encoder import Encoder
+from shared.encoder.tokenizer import Tokenized
+
+from services.rerank.models.base import ModelInfo, Scored
+from services.rerank.models.token_cache import TokenCache, TokenVectors
+from shared.batching import Batcher
+from shared.settings import Settings
+
+
+def max_sim(query: NDArray[np.float32], documents: Sequence[TokenVectors]) -> NDArray[np.float32]:
+    """Mean over the query's token vectors (float32 [q, d], units) of the best cosine, float32 [n].
+
+    Every document has at least one token.
+    """
+    codes = np.concatenate([document.codes for document in documents])
+    scales = np.concatenate([document.scales for document in documents])
+    cosines = (query @ codes.astype(np.float32).T) * scales
+    lengths = [len(document.scales) for document in documents]
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    best = np.maximum.reduceat(cosines, starts, axis=1)
+    mean: NDArray[np.float32] = best.mean(axis=0, dtype=np.float32)
+    return mean
+
+
+class LateInteraction:
+    """A RerankModel that keeps the token vectors of documents it has read.
+
+    folder: the model's weights and tokenizer. Raises ModelError (a StartupError) where it can't be
+    used.
+    """
+
+    def __init__(self, name: str, folder: Path, settings: Settings) -> None:
+        self._encoder = Encoder.open(
+            folder, settings.built_dir, settings.rerank_precision, settings.rerank_threads
+        )
+        self._cache = TokenCache(settings.rerank_cache_mb * 1024 * 1024)
+        self._batcher: Batcher[Tokenized, NDArray[np.float32]] = Batcher(
+            name,
+            self._encoder.token_vectors,
+            batch_tokens=settings.rerank_batch_tokens,
+            queue=settings.rerank_queue,
+        )
+        self.info = ModelInfo(
+            model=name,
+            revision=self._encoder.revision,
+            max_tokens=self._encoder.tokenizer.max_tokens,
+            precision=settings.rerank_precision,
+            backend="late-interaction",
+        )
+
+    async def score(self, query: str, documents: Sequence[str]) -> Scored:
+        """See RerankModel. An empty document scores 0."""
+        texts = list(dict.fromkeys(text for text in documents if text.strip()))
+        read: dict[str, TokenVectors] = {}
+        for text in texts:
+            kept = self._cache.get(text)
+            if kept is not None:
+                read[text] = kept
+        missing = [text for text in texts if text not in read]
+        tokenized = await asyncio.to_thread(self._encoder.tokenizer.tokenize, [query, *missing])
+        vectors = await self._batcher.submit(tokenized)
+        for text, found in zip(missing, vectors[1:], strict=True):
+            read[text] = TokenVectors.of(found)
+            self._cache.put(text, read[text])
+        if not texts:
+            return Scored([0.0] * len(documents), len(tokenized[0]))
+        best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in texts])
+        # Rounding may carry a cosine a hair past 1.
+        relevance = np.clip((1 + best) / 2, 0, 1)
+        by_text = {text: float(score) for text, score in zip(texts, relevance, strict=True)}
+        tokens = len(tokenized[0]) + sum(
+            len(read[text].scales) for text in documents if text in read
+        )
+        return Scored([by_text.get(text, 0.0) for text in documents], tokens)
+
+    async def close(self) -> None:
+        """Stop the model's thread."""
+        await asyncio.to_thread(self._batcher.close)

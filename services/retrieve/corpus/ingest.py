@@ -1,0 +1,168 @@
+"""The way of documents into a corpus: parse, see what changed, chunk, embed, write."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.chunk import TokenCounter, chunk, title_line
+from services.retrieve.corpus.embedding import DocumentEmbedder
+from services.retrieve.corpus.parse import ParsedDocument, parse
+from services.retrieve.stores.base import (
+    CorpusInfo,
+    CorpusSpec,
+    CorpusStore,
+    DocumentFormat,
+    DocumentResult,
+    Metadata,
+    NewChunk,
+    NewDocument,
+    Vector,
+    WriteResult,
+)
+from shared.client import ServiceClient
+from shared.errors import ApiError
+
+
+@dataclass(frozen=True)
+class SourceDocument:
+    """A document as it was sent: `text` is in `format`, not parsed yet."""
+
+    id: str
+    text: str
+    title: str | None = None
+    url: str | None = None
+    format: DocumentFormat = "text"
+    metadata: Metadata = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A changed document, ready but for its vectors; `inputs` is what the embedder gets."""
+
+    source: SourceDocument
+    content_hash: str
+    parsed: ParsedDocument
+    chunks: list[NewChunk]
+    inputs: list[str]
+
+
+class Ingest:
+    """Writes to the corpora of a catalog. Writes to one corpus follow one another."""
+
+    def __init__(self, catalog: Catalog, embed: ServiceClient) -> None:
+        self._catalog = catalog
+        self._embedder = DocumentEmbedder(embed)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def create(self, spec: CorpusSpec) -> tuple[CorpusInfo, bool]:
+        """Make an empty corpus for the model that embed serves; False if it was there already.
+
+        Raises ApiError: 422 where chunks would be longer than the model reads or the language is
+        unknown, what `Catalog.create` raises, 503 where embed does not answer.
+        """
+        served = await self._embedder.served()
+        if spec.chunk_tokens > served.max_tokens:
+            raise ApiError(
+                422,
+                "chunk_too_long",
+                f"chunk_tokens is {spec.chunk_tokens}, and {served.stamp.model} reads at most "
+                f"{served.max_tokens} tokens: ask for {served.max_tokens} or fewer",
+                param="chunk_tokens",
+            )
+        return await asyncio.to_thread(self._catalog.create, spec, served.stamp)
+
+    async def write(self, corpus: str, documents: Sequence[SourceDocument]) -> WriteResult:
+        """Store documents (distinct ids), all or none; durable and searchable when it returns.
+
+        A document that is stored as it is already is left alone ("unchanged"). Raises ApiError: 404
+        for an unknown corpus, 415 or 422 naming the document that can't be taken, 409
+        `model_mismatch` where embed serves another model than the corpus was made with, 502
+        `bad_embedding`, 503, 504, 507. Nothing is written then.
+        """
+        store = self._catalog.get(corpus)
+        async with self._locks.setdefault(corpus, asyncio.Lock()):
+            counter = await self._embedder.counter(store.info)
+            known, prepared = await asyncio.to_thread(_prepare, store, documents, counter)
+            vectors = await self._embedder.vectors(
+                [text for document in prepared for text in document.inputs], store.info
+            )
+            return await asyncio.to_thread(_write, store, documents, known, prepared, vectors)
+
+    async def delete(self, corpus: str, document_id: str) -> bool:
+        """Remove a document; False where there is none. Raises ApiError 404 (corpus), 507."""
+        store = self._catalog.get(corpus)
+        async with self._locks.setdefault(corpus, asyncio.Lock()):
+            return await asyncio.to_thread(store.delete, document_id)
+
+
+def _prepare(
+    store: CorpusStore, documents: Sequence[SourceDocument], counter: TokenCounter
+) -> tuple[dict[str, DocumentResult], list[_Prepared]]:
+    """The verdicts on documents that did not change, and all others parsed and chunked."""
+    info = store.info
+    known = store.known([document.id for document in documents])
+    unchanged: dict[str, DocumentResult] = {}
+    prepared: list[_Prepared] = []
+    for place, source in enumerate(documents):
+        content_hash = _content_hash(source, info)
+        stored = known.get(source.id)
+        if stored is not None and stored.content_hash == content_hash:
+            unchanged[source.id] = DocumentResult(source.id, "unchanged", stored.chunks)
+            continue
+        parsed = parse(source.text, source.format, source.title, param=f"documents.{place}.text")
+        chunks = chunk(parsed.text, parsed.title, counter, info.chunk_tokens, info.chunk_overlap)
+        line = title_line(parsed.title, counter, info.chunk_tokens)
+        inputs = [line + part.text for part in chunks]
+        prepared.append(_Prepared(source, content_hash, parsed, chunks, inputs))
+    return unchanged, prepared
+
+
+def _write(
+    store: CorpusStore,
+    documents: Sequence[SourceDocument],
+    unchanged: dict[str, DocumentResult],
+    prepared: Sequence[_Prepared],
+    vectors: Vector,
+) -> WriteResult:
+    ends = np.cumsum([len(document.chunks) for document in prepared])
+    new = [
+        NewDocument(
+            id=document.source.id,
+            content_hash=document.content_hash,
+            title=document.parsed.title,
+            url=document.source.url,
+            format=document.source.format,
+            metadata=document.source.metadata,
+            text=document.parsed.text,
+            chunks=document.chunks,
+            vectors=vectors[end - len(document.chunks) : end],
+        )
+        for document, end in zip(prepared, ends, strict=True)
+    ]
+    written = store.write(new)
+    verdicts = unchanged | {result.id: result for result in written.results}
+    return WriteResult(
+        results=[verdicts[document.id] for document in documents],
+        documents=written.documents,
+        chunks=written.chunks,
+        generation=written.generation,
+    )
+
+
+def _content_hash(source: SourceDocument, info: CorpusInfo) -> str:
+    """Hex SHA-256 over all that a stored document is made of, the chunker's name among it."""
+    parts = [
+        source.text,
+        source.title,
+        source.url,
+        source.format,
+        dict(source.metadata),
+        info.chunker,
+    ]
+    serialised = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(serialised.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,1 @@
+"""The way of a question: candidates, fusion, curation, packing, signals; one file a stage."""

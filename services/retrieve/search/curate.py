@@ -1,0 +1,127 @@
+"""Curation: the first candidates are read by the curator and put in a better order.
+
+The curator's judgement is blended with the scores that brought a candidate here, not put in their
+place: alone it is worse than the blend. All functions are pure.
+
+The shown score. Every ranked candidate carries a `score` in 0..1 that never rises along the
+ranking, and a threshold is applied to exactly this number.
+
+* In the window it is the blend, expressed on the curator's own scale: mean + deviation * blend,
+  with the mean and the standard deviation of the curator's scores in this window. It is therefore
+  read like a relevance of the curator (a window of poor passages has poor scores), and equal to it
+  where the arms judge as the curator does.
+* Below the window, which no curator has read, it is the window's lowest score, scaled by the
+  candidate's fused score over that of the window's last.
+* Without curation it is the fused score: a share of the best possible rank score, which tells how
+  well the arms agree, not how relevant the chunk is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retrieve.search.candidates import Arm, ChunkKey
+from services.retrieve.search.fusion import Fused
+
+CURATOR = "curator"
+# Scores closer together than this are one score: z-scores would blow float32 noise up to opinions.
+_SAME = 1e-6
+# Decimals of a shown score; rounded before thresholds are applied, so that what counts is shown.
+_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """How a candidate of the window was judged.
+
+    relevance: the curator's own score, 0..1. z: the z-score over the window of each column
+    (``curator``, ``bm25``, ``dense``). blended: their mean, by which the window is ordered.
+    """
+
+    relevance: float
+    z: Mapping[str, float]
+    blended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate at its final place. fused_rank: its place before curation, from 1."""
+
+    key: ChunkKey
+    score: float
+    fused: Fused
+    fused_rank: int
+    curation: Curation | None
+
+
+def z_scores(column: Sequence[float]) -> NDArray[np.float64]:
+    """(x - mean) / standard deviation of the population, float64 [n]; zeros if all are equal."""
+    values = np.asarray(column, dtype=np.float64)
+    if values.size == 0 or np.ptp(values) <= _SAME:
+        return np.zeros(values.shape)
+    standardised: NDArray[np.float64] = (values - values.mean()) / values.std()
+    return standardised
+
+
+def blend(columns: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
+    """Mean of the columns' z-scores, float64 [n]; columns are aligned and at least one is given."""
+    mean: NDArray[np.float64] = np.mean([z_scores(column) for column in columns.values()], axis=0)
+    return mean
+
+
+def uncurated(fused: Sequence[Fused]) -> list[Ranked]:
+    """The fused list as it is, with fused scores shown."""
+    return [
+        Ranked(candidate.key, round(candidate.score, _DECIMALS), candidate, rank, None)
+        for rank, candidate in enumerate(fused, start=1)
+    ]
+
+
+def curated(
+    fused: Sequence[Fused],
+    relevance: Mapping[ChunkKey, float],
+    arm_scores: Mapping[Arm, Mapping[ChunkKey, float]],
+) -> list[Ranked]:
+    """Reorder the window by the blend; everything else follows below in fused order.
+
+    The window is what `relevance` has (the curator's scores, 0..1); `arm_scores` has each arm's raw
+    score of each of them. Equal blends keep their fused order.
+    """
+    before = uncurated(fused)
+    window = [one for one in before if one.key in relevance]
+    if not window:
+        return before
+    columns = {CURATOR: [relevance[one.key] for one in window]}
+    for arm, scores in arm_scores.items():
+        columns[arm.value] = [scores[one.key] for one in window]
+    standardised = {name: z_scores(column) for name, column in columns.items()}
+    blended = blend(columns)
+    spread = float(np.std(columns[CURATOR]))
+    shown = np.clip(np.mean(columns[CURATOR]) + spread * blended, 0.0, 1.0)
+
+    reordered = []
+    for place in np.argsort(-blended, kind="stable"):
+        one = window[place]
+        judged = Curation(
+            relevance[one.key],
+            {name: float(column[place]) for name, column in standardised.items()},
+            float(blended[place]),
+        )
+        score = round(float(shown[place]), _DECIMALS)
+        reordered.append(Ranked(one.key, score, one.fused, one.fused_rank, judged))
+
+    floor, last = reordered[-1].score, window[-1].fused.score
+    below = [
+        Ranked(
+            one.key,
+            round(floor * one.fused.score / last, _DECIMALS),
+            one.fused,
+            one.fused_rank,
+            None,
+        )
+        for one in before
+        if one.key not in relevance
+    ]
+    return reordered + below

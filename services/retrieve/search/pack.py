@@ -1,0 +1,66 @@
+"""Packing: the threshold, and the passages that fit a token budget. Pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from services.retrieve.search.curate import Ranked
+from services.retrieve.stores.base import ChunkRecord
+
+
+class Reason(StrEnum):
+    """Why something that would have been a hit is not one."""
+
+    BELOW_MIN_SCORE = "below_min_score"
+    OVER_BUDGET = "over_budget"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A ranked candidate with its text."""
+
+    ranked: Ranked
+    record: ChunkRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """What was left out, and why."""
+
+    id: str
+    corpus: str
+    reason: Reason
+
+
+def threshold(
+    passages: Sequence[Passage], min_score: float | None
+) -> tuple[list[Passage], list[Drop]]:
+    """Split off the passages whose shown score is less than `min_score`."""
+    if min_score is None:
+        return list(passages), []
+    kept = [one for one in passages if one.ranked.score >= min_score]
+    return kept, [_drop(one, Reason.BELOW_MIN_SCORE) for one in passages[len(kept) :]]
+
+
+def pack(passages: Sequence[Passage], max_tokens: int | None) -> tuple[list[Passage], list[Drop]]:
+    """Take whole passages, best first, while the sum of their tokens stays within `max_tokens`.
+
+    A passage that does not fit is dropped; a later, smaller one may still go in, so that one long
+    passage never empties the answer. None is no budget.
+    """
+    if max_tokens is None:
+        return list(passages), []
+    left = max_tokens
+    kept, dropped = [], []
+    for passage in passages:
+        if passage.record.tokens <= left:
+            left -= passage.record.tokens
+            kept.append(passage)
+        else:
+            dropped.append(_drop(passage, Reason.OVER_BUDGET))
+    return kept, dropped
+
+
+def _drop(passage: Passage, reason: Reason) -> Drop:
+    return Drop(passage.record.id, passage.ranked.key.corpus, reason)

@@ -1,0 +1,402 @@
+"""The SQLite database of a corpus: the truth that its indexes are derived from.
+
+One writer, guarded by a lock, and a pool of readers that a write never blocks (WAL). A commit is on
+the disk when it returns (`synchronous=FULL`). Chunk keys are never used again (AUTOINCREMENT): an
+index that lags behind can name a chunk that is gone, but never a wrong one.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retrieve.stores.base import (
+    ChunkRecord,
+    CorpusInfo,
+    CorpusSpec,
+    DocumentSummary,
+    KnownDocument,
+    ModelStamp,
+    NewDocument,
+    StoredDocument,
+    Vector,
+)
+from services.retrieve.stores.local.faults import corpus_closed, damaged, newer, write_failed
+
+FILE = "corpus.db"
+SCHEMA = 1
+_PART = 4096  # rows read at a time where all are wanted
+
+# A document's text comes last in its row: reading the columns before it leaves its pages alone.
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE documents (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content_hash TEXT NOT NULL, title TEXT,
+    url TEXT, format TEXT NOT NULL, chunks INTEGER NOT NULL, version INTEGER NOT NULL,
+    updated_at TEXT NOT NULL, metadata TEXT NOT NULL, text TEXT NOT NULL);
+CREATE TABLE chunks (
+    key INTEGER PRIMARY KEY AUTOINCREMENT,
+    document INTEGER NOT NULL REFERENCES documents(number) ON DELETE CASCADE,
+    number INTEGER NOT NULL, start_at INTEGER NOT NULL, end_at INTEGER NOT NULL,
+    tokens INTEGER NOT NULL, text TEXT NOT NULL);
+CREATE UNIQUE INDEX chunks_of_document ON chunks (document, number);
+CREATE TABLE vectors (
+    key INTEGER PRIMARY KEY REFERENCES chunks(key) ON DELETE CASCADE, vector BLOB NOT NULL);
+"""
+
+
+class Transaction:
+    """The changes of one write, in a transaction that is open on the writer's connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self.removed: list[int] = []
+        self.added: list[int] = []
+
+    def replace(self, document: NewDocument) -> bool:
+        """Put a document with its chunks and vectors in the place of one with its id, if any.
+
+        Adds the chunks' keys to `added` and `removed`. True where there was one before.
+        """
+        version = self._remove(document.id)
+        row = self._db.execute(
+            "INSERT INTO documents (id, content_hash, title, url, format, chunks, version,"
+            " updated_at, metadata, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                document.id,
+                document.content_hash,
+                document.title,
+                document.url,
+                document.format,
+                len(document.chunks),
+                version + 1,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                json.dumps(dict(document.metadata), ensure_ascii=False),
+                document.text,
+            ),
+        ).lastrowid
+        for number, part in enumerate(document.chunks):
+            key = self._db.execute(
+                "INSERT INTO chunks (document, number, start_at, end_at, tokens, text)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (row, number, part.start, part.end, part.tokens, part.text),
+            ).lastrowid
+            vector = document.vectors[number].astype("<f4").tobytes()
+            self._db.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector))
+            self.added.append(int(key or 0))
+        return version > 0
+
+    def delete(self, document_id: str) -> bool:
+        """Remove a document with all that belongs to it; False where there is none."""
+        return self._remove(document_id) > 0
+
+    def finish(self, lexical_stamp: str) -> None:
+        """Raise the generation and note which state of the word index belongs to it."""
+        self._db.execute(
+            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
+        )
+        self.note_lexical(lexical_stamp)
+
+    def note_lexical(self, stamp: str) -> None:
+        """Note which state of the word index agrees with this database."""
+        self._db.execute("UPDATE meta SET value = ? WHERE name = 'lexical'", (stamp,))
+
+    def bodies(self) -> list[tuple[int, str]]:
+        """What the word index gets of the added chunks: their key, title and text."""
+        return list(_bodies(self._db, self.added[0])) if self.added else []
+
+    def _remove(self, document_id: str) -> int:
+        """Remove a document and give its version, 0 where there was none."""
+        found = self._db.execute(
+            "SELECT number, version FROM documents WHERE id = ?", (document_id,)
+        ).fetchone()
+        if found is None:
+            return 0
+        number, version = found
+        keys = self._db.execute("SELECT key FROM chunks WHERE document = ?", (number,))
+        self.removed.extend(key for (key,) in keys)
+        self._db.execute("DELETE FROM documents WHERE number = ?", (number,))
+        return int(version)
+
+
+class Database:
+    """An open corpus database. Methods may be called from any thread.
+
+    Reading raises ApiError 500 `corpus_damaged` where the file is, 404 once it is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Use `Database.open`."""
+        self.path = path
+        self._pool: list[sqlite3.Connection] = []
+        self._pool_lock = threading.Lock()
+        self._closed = False
+        self._writer = _connect(path)
+        self._writer.execute("PRAGMA synchronous = FULL")
+        self._writer.execute("PRAGMA foreign_keys = ON")
+        # The log shrinks again after a large write.
+        self._writer.execute(f"PRAGMA journal_size_limit = {16 * 1024 * 1024}")
+        self._write_lock = threading.Lock()
+
+    @staticmethod
+    def create(folder: Path, spec: CorpusSpec, stamp: ModelStamp, chunker: str) -> None:
+        """Make the database of an empty corpus in `folder`, on the disk when this returns.
+
+        Raises ApiError 507 where the disk refuses.
+        """
+        meta = {
+            **asdict(spec),
+            **asdict(stamp),
+            "chunker": chunker,
+            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "generation": 0,
+            "lexical": "",
+        }
+        path = folder / FILE
+        try:
+            db = sqlite3.connect(path, isolation_level=None)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")
+                rows = [(name, str(value)) for name, value in meta.items()]
+                db.execute("BEGIN")
+                db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+                db.execute("COMMIT")
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise write_failed(error, path) from error
+
+    @classmethod
+    def open(cls, folder: Path) -> "Database":
+        """Open the database in `folder`.
+
+        Raises ApiError 500: `corpus_damaged` where it is missing or can't be read,
+        `corpus_newer` where a newer version of refdesk wrote it.
+        """
+        path = folder / FILE
+        try:
+            database = cls(path)
+        except sqlite3.Error as error:
+            raise damaged(path, error) from error
+        try:
+            database._check_schema()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def info(self) -> CorpusInfo:
+        """Settings, stamp, counts and generation as of the last commit."""
+        with self._reading() as db:
+            meta = _meta(db)
+            (documents,) = db.execute("SELECT count(*) FROM documents").fetchone()
+            (chunks,) = db.execute("SELECT count(*) FROM chunks").fetchone()
+        try:
+            return CorpusInfo(
+                name=meta["name"],
+                description=meta["description"],
+                language=meta["language"],
+                model=meta["model"],
+                revision=meta["revision"],
+                dimension=int(meta["dimension"]),
+                chunk_tokens=int(meta["chunk_tokens"]),
+                chunk_overlap=int(meta["chunk_overlap"]),
+                chunker=meta["chunker"],
+                documents=documents,
+                chunks=chunks,
+                generation=int(meta["generation"]),
+                created_at=datetime.fromisoformat(meta["created_at"]),
+            )
+        except (KeyError, ValueError) as error:
+            raise damaged(self.path, error) from error
+
+    def lexical_stamp(self) -> str:
+        """The state of the word index that agrees with the last commit; empty for none."""
+        with self._reading() as db:
+            return _meta(db).get("lexical", "")
+
+    def bodies(self) -> Iterator[tuple[int, str]]:
+        """What the word index is made of: key, and title and text, of every chunk in key order."""
+        with self._reading() as db:
+            yield from _bodies(db, 0)
+
+    def vectors(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], Vector]]:
+        """All vectors in parts: keys int64 [n], ascending, and float32 [n, dimension]."""
+        with self._reading() as db:
+            rows = db.execute("SELECT key, vector FROM vectors ORDER BY key")
+            while part := rows.fetchmany(_PART):
+                data = b"".join(vector for _, vector in part)
+                if len(data) != len(part) * dimension * 4:
+                    raise damaged(self.path, "a vector has another dimension than the corpus")
+                keys = np.fromiter((key for key, _ in part), np.int64, len(part))
+                yield keys, np.frombuffer(data, "<f4").reshape(len(part), dimension)
+
+    def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
+        """The chunks with these keys, in the order of `keys`; missing ones are absent."""
+        with self._reading() as db:
+            # One statement: all chunks are of one state of the database.
+            rows = db.execute(
+                "SELECT c.key, d.id, d.title, d.url, c.text, c.tokens, c.start_at, c.end_at,"
+                " c.number, d.chunks, d.metadata FROM json_each(?) AS wanted"
+                " JOIN chunks AS c ON c.key = wanted.value"
+                " JOIN documents AS d ON d.number = c.document",
+                (json.dumps([int(key) for key in keys]),),
+            ).fetchall()
+        found = {
+            row[0]: ChunkRecord(
+                key=row[0],
+                id=f"{row[1]}#{row[8]}",
+                document_id=row[1],
+                title=row[2],
+                url=row[3],
+                text=row[4],
+                tokens=row[5],
+                start=row[6],
+                end=row[7],
+                number=row[8],
+                count=row[9],
+                metadata=json.loads(row[10]),
+            )
+            for row in rows
+        }
+        return {key: found[key] for key in keys if key in found}
+
+    def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
+        """Content hash and chunk count of those documents that are stored."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id, content_hash, chunks FROM documents"
+                " WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(document_ids)),),
+            ).fetchall()
+        return {row[0]: KnownDocument(row[1], row[2]) for row in rows}
+
+    def documents(self, limit: int, after: str | None) -> list[DocumentSummary]:
+        """At most `limit` documents in the order of their ids, those after `after`."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id, title, url, chunks, updated_at FROM documents"
+                " WHERE id > ? ORDER BY id LIMIT ?",
+                (after or "", limit),
+            ).fetchall()
+        return [
+            DocumentSummary(id_, title, url, chunks, datetime.fromisoformat(updated_at))
+            for id_, title, url, chunks, updated_at in rows
+        ]
+
+    def document(self, document_id: str) -> StoredDocument | None:
+        """A document with its parsed text, or None."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT id, title, url, format, metadata, text, chunks, version, updated_at"
+                " FROM documents WHERE id = ?",
+                (document_id,),
+            ).fetchone()
+        if row is None:
+            return None
+        return StoredDocument(
+            id=row[0],
+            title=row[1],
+            url=row[2],
+            format=row[3],
+            metadata=json.loads(row[4]),
+            text=row[5],
+            chunks=row[6],
+            version=row[7],
+            updated_at=datetime.fromisoformat(row[8]),
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A write: committed when the block ends, undone when it raises.
+
+        Raises ApiError 507 where the disk refuses, 500 where the file is damaged; then nothing has
+        changed.
+        """
+        with self._write_lock:
+            if self._closed:
+                raise corpus_closed(self.path)
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield Transaction(self._writer)
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise write_failed(error, self.path) from error
+            finally:
+                # After a failed COMMIT or an exception in the block; a full disk may have undone
+                # the transaction already.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close all connections; those that are reading close when they have done."""
+        with self._write_lock, self._pool_lock:
+            self._closed = True
+            idle, self._pool = self._pool, []
+            for connection in [*idle, self._writer]:
+                connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._pool_lock:
+            if self._closed:
+                raise corpus_closed(self.path)
+            connection = self._pool.pop() if self._pool else None
+        try:
+            if connection is None:
+                connection = _connect(self.path)
+                connection.execute("PRAGMA query_only = ON")
+            yield connection
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from error
+        finally:
+            with self._pool_lock:
+                if connection is not None:
+                    if self._closed:
+                        connection.close()
+                    else:
+                        self._pool.append(connection)
+
+    def _check_schema(self) -> None:
+        with self._reading() as db:
+            (schema,) = db.execute("PRAGMA user_version").fetchone()
+        if schema > SCHEMA:
+            raise newer(self.path, schema, SCHEMA)
+        if schema < 1:
+            raise damaged(self.path, "it holds no corpus")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to an existing file, without transactions of the module's own making."""
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,  # a connection is used by one thread at a time, see the pool
+    )
+    db.execute("PRAGMA busy_timeout = 5000")
+    return db
+
+
+def _meta(db: sqlite3.Connection) -> dict[str, str]:
+    return dict(db.execute("SELECT name, value FROM meta").fetchall())
+
+
+def _bodies(db: sqlite3.Connection, first: int) -> Iterator[tuple[int, str]]:
+    """Key, and title and text, of the chunks from key `first` on, in key order."""
+    rows = db.execute(
+        "SELECT c.key, d.title, c.text FROM chunks AS c JOIN documents AS d"
+        " ON d.number = c.document WHERE c.key >= ? ORDER BY c.key",
+        (first,),
+    )
+    for key, title, text in rows:
+        yield key, f"{title}\n{text}" if title else text

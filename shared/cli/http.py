@@ -1,0 +1,139 @@
+"""The command line's one HTTP client: a service's address, the key, and errors as sentences."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import httpx
+import orjson
+
+from shared.cli.failures import CliError, RefusedError, UnreachableError
+from shared.settings import ServiceName, Settings
+
+_CONNECT_SECONDS = 5.0
+
+
+class Api:
+    """A client of one service. A context manager: leaving it closes the connections.
+
+    url: overrides where the settings say that the service is. patience_s: seconds that one call
+    may take; the service is told the same as its deadline. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, service: ServiceName, settings: Settings, url: str = "", *, patience_s: float = 120
+    ) -> None:
+        self.service = service
+        self.url = url.rstrip("/") or settings.url(service)
+        self._patience_s = patience_s
+        headers = {
+            "content-type": "application/json",
+            "x-deadline-ms": str(int(patience_s * 1000)),
+        }
+        if settings.api_key is not None:
+            headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        # A little longer than the deadline: the service's own 504 says more than our time-out.
+        # trust_env is off because a proxy meant for the web must not see calls to our services.
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(patience_s + 5, connect=_CONNECT_SECONDS),
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str) -> Any:
+        """GET and return the parsed JSON. Raises RefusedError, or another CliError."""
+        return self._call("GET", path, None)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        """POST JSON and return the parsed JSON. Raises like `get`."""
+        return self._call("POST", path, body)
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT JSON and return the parsed JSON. Raises like `get`."""
+        return self._call("PUT", path, body)
+
+    def delete(self, path: str) -> None:
+        """DELETE. Raises like `get`."""
+        self._call("DELETE", path, None)
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
+        """POST JSON and yield the parsed data of each server-sent event until ``[DONE]``.
+
+        Raises like `get`, also for an error event in the middle of the stream.
+        """
+        with (
+            self._failures(),
+            self._client.stream("POST", self.url + path, content=orjson.dumps(body)) as response,
+        ):
+            if response.status_code >= 400:
+                self._parse(response.status_code, response.read())
+            for line in response.iter_lines():
+                if not line.startswith("data:"):
+                    continue
+                data = line.removeprefix("data:").strip()
+                if data == "[DONE]":
+                    return
+                event = self._parse(200, data.encode())
+                if isinstance(event, dict) and "error" in event:
+                    raise self._refusal(502, event)
+                yield event
+        raise CliError(f"{self.service} at {self.url} broke off its answer; try again")
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        content = None if body is None else orjson.dumps(body)
+        with self._failures():
+            response = self._client.request(method, self.url + path, content=content)
+        if response.status_code == 204:
+            return None
+        return self._parse(response.status_code, response.content)
+
+    def _parse(self, status: int, content: bytes) -> Any:
+        try:
+            data = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            data = None
+        if status >= 400 and isinstance(data, dict) and isinstance(data.get("error"), dict):
+            raise self._refusal(status, data)
+        if data is None or status >= 300:
+            raise CliError(
+                f"what answers at {self.url} is not refdesk's {self.service} (status {status}): "
+                "check the address"
+            )
+        return data
+
+    def _refusal(self, status: int, data: Mapping[str, Any]) -> RefusedError:
+        told = data["error"]
+        return RefusedError(
+            str(told.get("message")), status, str(told.get("code")), told.get("param") or None
+        )
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+            raise CliError(f"{self.url} is not an address that can be called: {error}") from None
+        except httpx.ConnectError:
+            raise UnreachableError(
+                f"{self.service} at {self.url} does not answer: start the suite with `refdesk up`"
+            ) from None
+        except httpx.ConnectTimeout:
+            raise UnreachableError(
+                f"{self.service} at {self.url} does not answer within {_CONNECT_SECONDS:.0f} s"
+            ) from None
+        except httpx.TimeoutException:
+            raise CliError(
+                f"{self.service} at {self.url} gave no answer within {self._patience_s:.0f} s; "
+                "its log says what it is doing"
+            ) from None
+        except httpx.TransportError as error:
+            raise CliError(
+                f"{self.service} at {self.url} broke off the connection "
+                f"({type(error).__name__}); `refdesk status` says how it is"
+            ) from None

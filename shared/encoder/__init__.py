@@ -1,0 +1,1 @@
+"""A BERT-family text encoder on ONNX Runtime, straight from a folder of safetensors weights."""

@@ -1,0 +1,110 @@
+"""The graph built from a model's weights: built once, kept in a folder, checked when opened.
+
+A file's name says all that its content depends on, and the hash of that content:
+``<weights>-<config>-<precision>-v<builder>.<content>.onnx``. So a stale file is never found, a
+damaged one never loaded.
+"""
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.durable import atomic_write
+from shared.encoder.weights import CONFIG_FILE, WEIGHTS_FILE, ModelError, open_weights, read_config
+from shared.errors import StartupError
+from shared.modelstore.entry import ENTRY_FILE, hash_file, problems_of, read_entry
+from shared.modelstore.progress import silent
+from shared.settings import Precision
+
+# Raise it whenever the builder gives another graph for the same weights.
+_BUILDER = 1
+
+
+@dataclass(frozen=True)
+class BuiltGraph:
+    """A graph on disk. revision: of the vectors it gives (weights and precision)."""
+
+    path: Path
+    revision: str
+
+
+def built_graph(folder: Path, built_dir: Path, precision: Precision) -> BuiltGraph:
+    """The graph of the model in `folder`, from `built_dir` or built into it now.
+
+    Raises ModelError where the model's files are missing or damaged, StartupError where `built_dir`
+    can't be written to.
+    """
+    weights = _weights_hash(folder)
+    config = hashlib.sha256(_read(folder / CONFIG_FILE)).hexdigest()
+    revision = f"{weights[:12]}-{precision}"
+    stem = f"{weights[:12]}-{config[:8]}-{precision}-v{_BUILDER}"
+    try:
+        # Two services start at once: the second waits for the first one's graph.
+        with _locked(built_dir):
+            path = _intact(built_dir, stem) or _build(folder, built_dir, stem, precision)
+    except OSError as error:
+        raise StartupError(
+            f"the model's graph can't be kept in {built_dir}: {error.strerror or error}; free "
+            "some space, or set REFDESK_DATA_DIR to a folder that can be written to"
+        ) from None
+    return BuiltGraph(path, revision)
+
+
+def _weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights, after comparing all files with the store's entry if there is one."""
+    if not (folder / ENTRY_FILE).is_file():
+        path = folder / WEIGHTS_FILE
+        try:
+            return hash_file(path).sha256
+        except OSError as error:
+            raise ModelError(path, f"can't be read ({error.strerror})") from None
+    entry = read_entry(folder)
+    for problem in problems_of(entry, hashes=True, progress=silent):
+        raise ModelError(folder / problem.file, problem.fault)
+    if WEIGHTS_FILE not in entry.files:
+        raise ModelError(folder, f"holds no {WEIGHTS_FILE}")
+    return entry.files[WEIGHTS_FILE].sha256
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(path, f"can't be read ({error.strerror})") from None
+
+
+@contextmanager
+def _locked(built_dir: Path) -> Iterator[None]:
+    built_dir.mkdir(parents=True, exist_ok=True)
+    with (built_dir / ".lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel however the process ends
+        yield
+
+
+def _intact(built_dir: Path, stem: str) -> Path | None:
+    """The file of that stem whose content is what its name says; others are removed."""
+    for path in built_dir.glob(f"{stem}.*.onnx"):
+        if path.name == _name(stem, hash_file(path).sha256):
+            return path
+        path.unlink()
+    return None
+
+
+def _build(folder: Path, built_dir: Path, stem: str, precision: Precision) -> Path:
+    # Imported only here: a process that finds its graph built does without onnx in memory.
+    from shared.encoder.graph import Float32, encoder_graph
+    from shared.encoder.quantize import Int8
+
+    arithmetic = Int8() if precision == "int8" else Float32()
+    with open_weights(folder) as weights:
+        graph = encoder_graph(read_config(folder), weights, arithmetic).SerializeToString()
+    path = built_dir / _name(stem, hashlib.sha256(graph).hexdigest())
+    atomic_write(path, graph)
+    return path
+
+
+def _name(stem: str, content: str) -> str:
+    return f"{stem}.{content[:16]}.onnx"

@@ -1,0 +1,200 @@
+"""The ONNX graph of a BERT encoder (Devlin et al. 2019, https://arxiv.org/abs/1810.04805), built
+from its weights without PyTorch.
+
+Inputs `input_ids` and `attention_mask`, int64 [n, t]; output `last_hidden_state`, float32
+[n, t, d]. Token types are taken as 0. Attention and bias + GELU are ONNX Runtime's fused operators;
+the residual LayerNorm is left as two operators, because the fused SkipLayerNormalization took three
+times as long on a CPU (tests/bench/encoder.py compares the forms).
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from shared.encoder.weights import BertConfig, Matrix, Weights
+
+MICROSOFT = "com.microsoft"
+
+
+class Graph:
+    """A graph under construction: nodes in order, and the constants they use."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: NDArray[Any] | np.generic) -> str:
+        """Keep a constant under its name, once; gives the name."""
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def operators(
+        self, kind: str, inputs: Sequence[str], outputs: int, domain: str = "", **attributes: Any
+    ) -> list[str]:
+        """Append an operator; gives the names of its outputs."""
+        number = len(self.nodes)
+        names = [f"{kind}_{number}_{place}" for place in range(outputs)]
+        node = helper.make_node(
+            kind, inputs, names, f"{kind}_{number}", domain=domain, **attributes
+        )
+        self.nodes.append(node)
+        return names
+
+    def operator(
+        self, kind: str, inputs: Sequence[str], domain: str = "", **attributes: Any
+    ) -> str:
+        """Append an operator with one output; gives its name."""
+        return self.operators(kind, inputs, 1, domain, **attributes)[0]
+
+
+class Arithmetic(Protocol):
+    """How the graph's two kinds of table are kept and used; decides precision, speed and size."""
+
+    def lookup(self, graph: Graph, name: str, table: Matrix, ids: str) -> str:
+        """Rows of `table` [rows, d] for ids [n, t]: float32 [n, t, d]."""
+        ...
+
+    def project(
+        self,
+        graph: Graph,
+        name: str,
+        x: str,
+        weight: Matrix,
+        bias: Matrix | None = None,
+        *,
+        after_gelu: bool = False,
+    ) -> str:
+        """x [n, t, i] times `weight` [i, o], plus `bias` [o] if it is given: float32 [n, t, o].
+
+        after_gelu: x is the output of a GELU, and so nowhere below -0.17.
+        """
+        ...
+
+
+class Float32:
+    """Arithmetic in the weights' own precision."""
+
+    def lookup(self, graph: Graph, name: str, table: Matrix, ids: str) -> str:
+        """See Arithmetic."""
+        return graph.operator("Gather", [graph.constant(name, table), ids])
+
+    def project(
+        self,
+        graph: Graph,
+        name: str,
+        x: str,
+        weight: Matrix,
+        bias: Matrix | None = None,
+        *,
+        after_gelu: bool = False,  # noqa: ARG002 - all values are alike to float32
+    ) -> str:
+        """See Arithmetic."""
+        product = graph.operator("MatMul", [x, graph.constant(f"{name}.weight", weight)])
+        if bias is None:
+            return product
+        return graph.operator("Add", [product, graph.constant(f"{name}.bias", bias)])
+
+
+def encoder_graph(config: BertConfig, weights: Weights, arithmetic: Arithmetic) -> onnx.ModelProto:
+    """The whole graph. Raises ModelError where a tensor is missing, misshapen or not finite."""
+    graph = Graph()
+    hidden = _embeddings(graph, config, weights, arithmetic)
+    mask = graph.operator("Cast", ["attention_mask"], to=TensorProto.INT32)
+    for layer in range(config.num_hidden_layers):
+        hidden = _layer(graph, f"encoder.layer.{layer}", hidden, mask, config, weights, arithmetic)
+    graph.nodes.append(helper.make_node("Identity", [hidden], ["last_hidden_state"]))
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"])
+        for name in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info(
+        "last_hidden_state", TensorProto.FLOAT, ["n", "t", config.hidden_size]
+    )
+    proto = helper.make_graph(
+        graph.nodes, "encoder", inputs, [output], list(graph.constants.values())
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
+    return helper.make_model(proto, opset_imports=opsets, ir_version=8)
+
+
+def _embeddings(graph: Graph, config: BertConfig, weights: Weights, arithmetic: Arithmetic) -> str:
+    size = config.hidden_size
+    words = weights.tensor("embeddings.word_embeddings.weight", config.vocab_size, size)
+    hidden = arithmetic.lookup(graph, "words", words, "input_ids")
+    places = weights.tensor(
+        "embeddings.position_embeddings.weight", config.max_position_embeddings, size
+    )
+    kinds = weights.tensor("embeddings.token_type_embeddings.weight", config.type_vocab_size, size)
+    table = graph.constant("places", places + kinds[0])
+    start = graph.constant("start", np.array([0], np.int64))
+    length = graph.operator("Shape", ["input_ids"], start=1, end=2)
+    rows = graph.operator("Slice", [table, start, length, start])
+    hidden = graph.operator("Add", [hidden, rows])
+    return _normalise(graph, "embeddings.LayerNorm", hidden, config, weights)
+
+
+def _normalise(graph: Graph, name: str, x: str, config: BertConfig, weights: Weights) -> str:
+    scale, shift = (
+        graph.constant(f"{name}.{part}", weights.tensor(f"{name}.{part}", config.hidden_size))
+        for part in ("weight", "bias")
+    )
+    return graph.operator(
+        "LayerNormalization", [x, scale, shift], axis=-1, epsilon=config.layer_norm_eps
+    )
+
+
+def _layer(
+    graph: Graph,
+    name: str,
+    hidden: str,
+    mask: str,
+    config: BertConfig,
+    weights: Weights,
+    arithmetic: Arithmetic,
+) -> str:
+    size, inner = config.hidden_size, config.intermediate_size
+    parts = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
+    # One product for all three: the input is read, and in int8 quantised, once.
+    packed = np.concatenate([weights.tensor(f"{part}.weight", size, size) for part in parts])
+    bias = np.concatenate([weights.tensor(f"{part}.bias", size) for part in parts])
+    together = arithmetic.project(graph, f"{name}.attention.self", hidden, packed.T)
+    query, key, value = graph.operators("Split", [together], 3, axis=2)
+    attended = graph.operator(
+        "MultiHeadAttention",
+        [query, key, value, graph.constant(f"{name}.attention.self.bias", bias), mask],
+        MICROSOFT,
+        num_heads=config.num_attention_heads,
+    )
+    output = f"{name}.attention.output"
+    projected = arithmetic.project(
+        graph,
+        f"{output}.dense",
+        attended,
+        weights.tensor(f"{output}.dense.weight", size, size).T,
+        weights.tensor(f"{output}.dense.bias", size),
+    )
+    hidden = graph.operator("Add", [projected, hidden])
+    hidden = _normalise(graph, f"{output}.LayerNorm", hidden, config, weights)
+
+    widen = f"{name}.intermediate.dense"
+    wide = arithmetic.project(
+        graph, widen, hidden, weights.tensor(f"{widen}.weight", inner, size).T
+    )
+    bias = weights.tensor(f"{widen}.bias", inner)
+    wide = graph.operator("BiasGelu", [wide, graph.constant(f"{widen}.bias", bias)], MICROSOFT)
+    output = f"{name}.output"
+    projected = arithmetic.project(
+        graph,
+        f"{output}.dense",
+        wide,
+        weights.tensor(f"{output}.dense.weight", size, inner).T,
+        weights.tensor(f"{output}.dense.bias", size),
+        after_gelu=True,
+    )
+    hidden = graph.operator("Add", [projected, hidden])
+    return _normalise(graph, f"{output}.LayerNorm", hidden, config, weights)

@@ -1,0 +1,86 @@
+"""Text to token ids, as the model itself would have it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tokenizers import Encoding, Tokenizer
+
+from shared.encoder.weights import ModelError, read_config, read_json
+
+TOKENIZER_FILE = "tokenizer.json"
+_WINDOW_FILE = "sentence_bert_config.json"
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A text as the model reads it. Its length is the number of tokens, special ones included.
+
+    ids: the token ids, special ones included, cut to the model's window. cut: how many tokens of
+    the text did not fit.
+    """
+
+    ids: tuple[int, ...]
+    cut: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class _Window(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    max_seq_length: int = Field(gt=0)
+
+
+class TextTokenizer:
+    """A model's tokenizer, with the model's own window. May be used from any thread.
+
+    max_tokens: the longest input that reaches the model whole, `special_tokens` of them its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Load the tokenizer in `folder`. Raises ModelError where a file of it is damaged."""
+        path = folder / TOKENIZER_FILE
+        try:
+            self._tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+        except OSError as error:
+            raise ModelError(path, f"can't be read ({error.strerror})") from None
+        except Exception as error:  # the library raises bare Exception for a bad definition
+            raise ModelError(path, f"is not a tokenizer ({error})") from None
+        # The file may bring a window and a fixed padding of its own, which are not the model's.
+        # Both are switched off once and never touched again: the library only fails across
+        # threads ("Already borrowed") where one of them is changed while another encodes.
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self.max_tokens = _window(folder)
+        self.special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
+        """The tokens of each text, in order."""
+        return [self._fit(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
+
+    def _fit(self, encoding: Encoding) -> Tokenized:
+        ids = encoding.ids
+        excess = len(ids) - self.max_tokens
+        if excess <= 0:
+            return Tokenized(tuple(ids), 0)
+        # The special tokens that end the input stay; the text before them is cut at its end.
+        ending = 0
+        while encoding.special_tokens_mask[-1 - ending]:
+            ending += 1
+        kept = ids[: self.max_tokens - ending] + ids[len(ids) - ending :]
+        return Tokenized(tuple(kept), excess)
+
+
+def _window(folder: Path) -> int:
+    """The model's own limit in tokens, special ones included."""
+    positions = read_config(folder).max_position_embeddings
+    path = folder / _WINDOW_FILE
+    if not path.exists():
+        return positions
+    try:
+        return min(positions, _Window.model_validate(read_json(path)).max_seq_length)
+    except ValidationError:
+        raise ModelError(path, "gives no max_seq_length") from None

@@ -1,0 +1,190 @@
+"""The envelope around every request, as plain ASGI: id, deadline, principal, limits, metrics."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.auth import LOCAL, NOBODY, KeyFile, Principal
+from shared.context import Deadline, RequestContext, deadline_exceeded, enter
+from shared.errors import ApiError, error_body
+from shared.settings import Settings
+from shared.telemetry import HTTP_REQUESTS, HTTP_SECONDS, get_logger
+
+log = get_logger(__name__)
+
+# What a load balancer, a scraper or a client generator asks for; none of it shows a document.
+OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
+_MAX_DEADLINE_MS = 24 * 3600 * 1000
+
+
+def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+class Envelope:
+    """ASGI middleware that every request passes through.
+
+    It makes the RequestContext; refuses a body over the limit (413), a missing or wrong key (401),
+    a service outside the key's scope (403) and, while no keys are set, a Host that is not this
+    machine (a web page that rebinds its name to loopback); answers 504 once the deadline has
+    passed; turns an unexpected exception into a bare 500; counts, times and logs.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, service: str, settings: Settings, keys: KeyFile | None
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._settings = settings
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope; anything but HTTP is passed through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id"))
+        authorization = _text(headers.get(b"authorization"))
+        status = 0  # 0: nothing was sent yet
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        async def answer(response: Response) -> None:
+            await response(scope, receive, send_with_id)
+
+        principal = NOBODY
+        enter(RequestContext(request_id, Deadline(float("inf")), principal, authorization))
+        try:
+            deadline = self._deadline(headers.get(b"x-deadline-ms"))
+            principal = self._authorise(scope["path"], headers, authorization)
+            enter(RequestContext(request_id, deadline, principal, authorization))
+            limited = self._limit_body(headers, receive)
+            await self._within(deadline, self._app(scope, limited, send_with_id))
+        except ApiError as error:
+            if status == 0:
+                await answer(json_response(error.status, error.body(), error.headers))
+        except Exception as error:
+            log.exception("unexpected_error", error=type(error).__name__)
+            if status:  # too late for an answer of ours: the server closes the connection
+                raise
+            body = error_body(
+                500,
+                "internal_error",
+                f"refdesk failed on this request; its log has the cause under id {request_id}",
+            )
+            await answer(json_response(500, body))
+        finally:
+            self._record(scope, status, principal, time.perf_counter() - started)
+
+    @staticmethod
+    async def _within(deadline: Deadline, work: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(deadline.remaining_ms() / 1000) as limit:
+                await work
+        except TimeoutError:
+            if not limit.expired():  # somebody else's timeout is not the caller's deadline
+                raise
+            raise deadline_exceeded() from None
+
+    def _deadline(self, value: bytes | None) -> Deadline:
+        if value is None:
+            return Deadline.after_ms(self._settings.deadline_ms)
+        try:
+            milliseconds = float(value)
+        except ValueError:
+            milliseconds = float("nan")
+        if not 0 <= milliseconds < float("inf"):
+            raise ApiError(
+                400, "bad_deadline", "x-deadline-ms must be a number of milliseconds, 0 or more"
+            )
+        return Deadline.after_ms(min(milliseconds, _MAX_DEADLINE_MS))
+
+    def _authorise(
+        self, path: str, headers: Mapping[bytes, bytes], authorization: str | None
+    ) -> Principal:
+        if self._keys is None:
+            host = (_text(headers.get(b"host")) or "").strip()
+            name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+            if name not in ("127.0.0.1", "localhost", "[::1]", ""):
+                raise ApiError(
+                    403,
+                    "forbidden_host",
+                    "without API keys this service answers only to 127.0.0.1 and localhost",
+                )
+            return LOCAL
+        if path in OPEN_PATHS:
+            return NOBODY
+        principal = self._keys.find(authorization)
+        if principal is None:
+            raise ApiError(
+                401,
+                "bad_key",
+                "send a valid API key as `Authorization: Bearer KEY`",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        if not principal.may_use(self._service):
+            raise ApiError(403, "forbidden_service", f"this key may not use {self._service}")
+        return principal
+
+    def _limit_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        limit = self._settings.max_body_bytes
+        message = f"the body is over {limit} bytes; send less at a time, or raise the limit"
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise ApiError(413, "body_too_large", message)
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            part = await receive()
+            seen += len(part.get("body", b""))
+            if seen > limit:  # the framework lets only its own exception through from here
+                raise HTTPException(413, message)
+            return part
+
+        return limited
+
+    def _record(self, scope: Scope, status: int, principal: Principal, seconds: float) -> None:
+        # The route's template, not the path: a path would make one series per document id.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        HTTP_REQUESTS.labels(self._service, scope["method"], route, status).inc()
+        HTTP_SECONDS.labels(self._service, route).observe(seconds)
+        write = log.debug if scope["path"] in OPEN_PATHS else log.info
+        write(
+            "request",
+            method=scope["method"],
+            route=route,
+            status=status,
+            principal=principal.name,
+            ms=round(seconds * 1000, 1),
+        )
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("latin-1") if value is not None else None
+
+
+def _request_id(value: bytes | None) -> str:
+    """The caller's id where it is one (1 to 128 visible ASCII characters), else a new one."""
+    text = (_text(value) or "").strip()
+    if 0 < len(text) <= 128 and text.isascii() and text.isprintable():
+        return text
+    return uuid.uuid4().hex

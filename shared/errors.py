@@ -1,0 +1,75 @@
+"""The one error shape: ``{"error": {"message", "type", "param", "code"}}``.
+
+Whatever a caller should be told is raised as `ApiError`; what keeps a process from starting is a
+`StartupError`. Nothing else is turned into an answer: any other exception is a defect, is logged
+with its traceback and answered as a bare 500.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+# The names follow OpenAI's error types where it has one, so that its clients raise the right class.
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "internal_error",
+    502: "upstream_error",
+    503: "service_unavailable_error",
+    504: "timeout_error",
+    507: "storage_error",
+}
+
+
+class ApiError(Exception):
+    """A failure that the caller is told about.
+
+    status: the HTTP status. code: a stable word for programs. message: what was wrong, where, and
+    what to do, for people. param: the field at fault (``documents.3.text``), if one is.
+    headers: extra response headers, such as ``Retry-After`` in seconds.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    @property
+    def type(self) -> str:
+        """The error's family, from its status (``invalid_request_error`` for other 4xx)."""
+        return _TYPES.get(
+            self.status, "invalid_request_error" if self.status < 500 else "internal_error"
+        )
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of the answer."""
+        return error_body(self.status, self.code, self.message, self.param)
+
+
+def error_body(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """The one error shape as a dict, for answers that no `ApiError` was raised for."""
+    family = ApiError(status, code, message).type
+    return {"error": {"message": message, "type": family, "param": param, "code": code}}
+
+
+class StartupError(Exception):
+    """A service can't start: one sentence that says why and what to do about it.
+
+    The process prints it on one line and exits with `EXIT_CONFIG`, so that a supervisor knows that
+    starting it again will not help.
+    """
+
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h

@@ -1,0 +1,220 @@
+"""What makes a program one of the suite's services: the app factory and the process entry.
+
+`create_service` gives an app /health, /ready, /metrics, the error shape and the request envelope
+of shared/envelope.py; `run` binds the port, opens what the service needs and serves until SIGTERM.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import uvicorn
+import uvloop
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+
+from shared import __version__
+from shared.auth import KeyFile
+from shared.envelope import Envelope, json_response
+from shared.errors import EXIT_CONFIG, ApiError, StartupError, error_body
+from shared.settings import ServiceName, Settings, load_settings
+from shared.telemetry import configure_logging, get_logger
+
+log = get_logger(__name__)
+
+Probe = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class _StrictRequest(Request):
+    """A request whose JSON is parsed strictly: NaN, lone surrogates and bad UTF-8 are errors."""
+
+    async def json(self) -> Any:
+        return orjson.loads(await self.body())
+
+
+class _StrictRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handler(_StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def create_service(
+    name: ServiceName,
+    settings: Settings,
+    *,
+    probe: Probe,
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """An app with everything that all services share.
+
+    probe: proves that the service can do its work (an inference, a query) and returns details for
+    /ready; it raises ApiError where it can't. close: called once, after the last request.
+    Raises StartupError if the keys file is wrong.
+    """
+    keys = KeyFile.read(settings.keys_file) if settings.keys_file else None
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if close is not None:
+            await close()
+
+    # The interactive pages load scripts from elsewhere; /openapi.json is served all the same.
+    app = FastAPI(
+        title=f"refdesk {name}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.router.route_class = _StrictRoute
+    app.add_middleware(Envelope, service=name, settings=settings, keys=keys)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process is alive. Says nothing about whether it can do its work: see /ready."""
+        return {"status": "alive", "service": name, "version": __version__}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, Any]:
+        """The service has just done a piece of its work. 503 with the reason where it can't."""
+        try:
+            details = await probe()
+        except ApiError as error:
+            raise ApiError(503, error.code, error.message, param=error.param) from error
+        return {"status": "ready", "service": name, "version": __version__, **details}
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        """Prometheus metrics of this process."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _answer_api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)  # noqa: S101 - what the handler is registered for
+    return json_response(error.status, error.body(), error.headers)
+
+
+async def _answer_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    codes = {404: "unknown_path", 405: "wrong_method", 413: "body_too_large"}
+    messages = {
+        404: "there is nothing at this path; /openapi.json lists what there is",
+        405: "this path does not take that method; /openapi.json lists what it takes",
+    }
+    body = error_body(
+        error.status_code,
+        codes.get(error.status_code, "bad_request"),
+        messages.get(error.status_code, str(error.detail)),
+    )
+    return json_response(error.status_code, body, error.headers)
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    fault = error.errors()[0]
+    where = [str(part) for part in fault["loc"][1:]]  # the first says body, query or path
+    if fault["type"] == "json_invalid":
+        # The context holds the parser's words; never the body, which may be anything.
+        reason = str(fault.get("ctx", {}).get("error", "can't be parsed"))
+        body = error_body(400, "invalid_json", f"the body is not JSON in UTF-8: {reason}")
+        return json_response(400, body)
+    param = ".".join(where) or None
+    # pydantic wraps what a validator raised; its own words are the clear ones.
+    message = fault["msg"].removeprefix("Value error, ")
+    if param is None:
+        message = "send a JSON object as the body, with `Content-Type: application/json`"
+    # OpenAI's clients expect 400 for what is wrong with a body; our own API says 422.
+    status = 400 if request.url.path.startswith("/v1/") else 422
+    text = f"{param}: {message}" if param else message
+    return json_response(status, error_body(status, "invalid_request", text, param))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address) can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int, service: str) -> socket.socket:
+    """A bound, not yet listening socket: who connects before we are ready is refused."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise StartupError(
+            f"{service} can't listen on {host}:{port}: {error.strerror}; stop what uses it, or set "
+            f"REFDESK_{service.upper()}_PORT (`refdesk up --port-base N` moves all four)"
+        ) from None
+    return bound
+
+
+def run(name: ServiceName, build: Callable[[Settings], Awaitable[FastAPI]]) -> None:
+    """Run a service until SIGTERM or SIGINT, then let requests in flight end and exit.
+
+    A StartupError becomes one line on stderr and exit code 78.
+    """
+    try:
+        settings = load_settings()
+        if not is_loopback(settings.host) and settings.keys_file is None:
+            raise StartupError(
+                f"{name} will not listen on {settings.host} without API keys, where anyone on the "
+                "network could use it: make a keys file (`refdesk keys new NAME`) and set "
+                "REFDESK_KEYS_FILE, or listen on 127.0.0.1"
+            )
+        configure_logging(name, settings)
+        bound = _bind(settings.host, settings.port(name), name)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(name, build, settings, bound))
+    except StartupError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    except KeyboardInterrupt:
+        pass  # uvicorn has already shut down; it raises the signal again on its way out
+
+
+async def _serve(
+    name: ServiceName,
+    build: Callable[[Settings], Awaitable[FastAPI]],
+    settings: Settings,
+    bound: socket.socket,
+) -> None:
+    app = await build(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # Longer than our client keeps a connection, so that it never reuses one just closed here.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=settings.drain_s,
+        lifespan="on",
+    )
+    log.info("listening", host=settings.host, port=settings.port(name), version=__version__)
+    await uvicorn.Server(config).serve(sockets=[bound])
+    log.info("stopped")

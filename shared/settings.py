@@ -1,0 +1,147 @@
+"""Every setting of the suite, read from the environment in this one place.
+
+A field `embed_port` is set by the variable ``REFDESK_EMBED_PORT``. docs/configuration.md lists
+them all; a test holds the two together.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import StartupError
+
+SERVICES = ("embed", "rerank", "retrieve", "generate")
+ServiceName = Literal["embed", "rerank", "retrieve", "generate"]
+Precision = Literal["int8", "fp32"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Threads = Annotated[int, Field(ge=1, le=256)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Frozen: a process reads it once, when it starts."""
+
+    model_config = SettingsConfigDict(env_prefix="REFDESK_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
+    embed_port: Port = Field(8001, description="port of embed")
+    rerank_port: Port = Field(8002, description="port of rerank")
+    retrieve_port: Port = Field(8003, description="port of retrieve")
+    generate_port: Port = Field(8004, description="port of generate")
+    embed_url: str = Field("", description="where embed is reached; empty = loopback, its port")
+    rerank_url: str = Field("", description="where rerank is reached; empty = loopback, its port")
+    retrieve_url: str = Field("", description="where retrieve is reached; empty = loopback")
+    generate_url: str = Field("", description="where generate is reached; empty = loopback")
+
+    data_dir: Path = Field(Path("~/.refdesk/data"), description="corpora and built model graphs")
+    models_dir: Path = Field(Path("~/.refdesk/models"), description="the model store")
+    hub_url: str = Field("https://huggingface.co", description="the model hub for hub ids")
+    hub_token: SecretStr | None = Field(None, description="token for that hub")
+
+    keys_file: Path | None = Field(None, description="JSON file of hashed API keys")
+    api_key: SecretStr | None = Field(None, description="key that the command line sends")
+    service_key: SecretStr | None = Field(
+        None, description="key that services use for calls that no caller started"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level that is logged"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="shape of log lines")
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body")
+    drain_s: int = Field(
+        3, ge=0, le=3600, description="seconds that requests in flight get when a service stops"
+    )
+    deadline_ms: int = Field(
+        120_000, ge=1, description="time for a request whose caller sends no x-deadline-ms"
+    )
+
+    embed_model: str = Field("all-MiniLM-L6-v2", description="model that embed serves")
+    embed_backend: Literal["onnx", "sentence-transformers"] = Field(
+        "onnx", description="what runs it; sentence-transformers needs the torch extra"
+    )
+    embed_precision: Precision = Field("int8", description="weights of the ONNX graph")
+    embed_threads: Threads = Field(2, description="threads of one inference in embed")
+    embed_batch_tokens: int = Field(4096, ge=256, description="padded tokens in one batch, at most")
+    embed_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
+
+    rerank_model: str = Field("all-MiniLM-L6-v2", description="model that rerank serves")
+    rerank_precision: Precision = Field("int8", description="weights of the ONNX graph")
+    rerank_threads: Threads = Field(2, description="threads of one inference in rerank")
+    rerank_batch_tokens: int = Field(
+        2048, ge=256, description="padded tokens in one batch, at most"
+    )
+    rerank_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
+    rerank_cache_mb: int = Field(192, ge=0, description="memory for cached token vectors, MiB")
+
+    chunk_tokens: int = Field(
+        256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
+    )
+    chunk_overlap: int = Field(32, ge=0, le=1024, description="tokens shared by two neighbours")
+
+    default_corpora: Annotated[list[str], NoDecode] = Field(
+        [], description="comma-separated corpora a chat searches if it names none; empty = all"
+    )
+    llm_model: str = Field("smollm2-135m-instruct", description="embedded LLM of tier reasoning")
+    llm_threads: Threads = Field(2, description="threads of the embedded LLM")
+    llm_context: int = Field(2048, ge=512, description="context window of the embedded LLM, tokens")
+    utility_url: str = Field("", description="OpenAI-compatible base URL for tier utility")
+    utility_model: str = Field("", description="model name there")
+    utility_key: SecretStr | None = Field(None, description="API key there")
+    reasoning_url: str = Field("", description="OpenAI-compatible base URL for tier reasoning")
+    reasoning_model: str = Field("", description="model name there")
+    reasoning_key: SecretStr | None = Field(None, description="API key there")
+
+    @field_validator("default_corpora", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @field_validator("data_dir", "models_dir", "keys_file")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value is not None else None
+
+    @property
+    def built_dir(self) -> Path:
+        """Where graphs built from model weights are kept."""
+        return self.data_dir / "built"
+
+    @property
+    def corpora_dir(self) -> Path:
+        """Where the corpora's databases and indexes are kept."""
+        return self.data_dir / "corpora"
+
+    def port(self, service: ServiceName) -> int:
+        """The port that `service` listens on."""
+        ports: dict[ServiceName, int] = {
+            "embed": self.embed_port,
+            "rerank": self.rerank_port,
+            "retrieve": self.retrieve_port,
+            "generate": self.generate_port,
+        }
+        return ports[service]
+
+    def url(self, service: ServiceName) -> str:
+        """The base URL that clients reach `service` at, without a trailing slash."""
+        urls: dict[ServiceName, str] = {
+            "embed": self.embed_url,
+            "rerank": self.rerank_url,
+            "retrieve": self.retrieve_url,
+            "generate": self.generate_url,
+        }
+        return urls[service].rstrip("/") or f"http://127.0.0.1:{self.port(service)}"
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises StartupError naming each variable that has a bad value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"REFDESK_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise StartupError(f"a setting is wrong: {faults}") from None

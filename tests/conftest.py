@@ -1,0 +1,43 @@
+"""Fixtures: the model store, the datasets and the running suite. All of it is the real thing."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.modelstore.store import ModelStore
+from shared.settings import Settings
+from tests.suite import REPOSITORY, Suite, prepare_suite
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The standing model store, with the default models in it."""
+    command = [sys.executable, "-m", "shared.cli.main", "models", "pull", "default"]
+    subprocess.run(command, check=True, cwd=REPOSITORY)
+    return Settings().models_dir
+
+
+@pytest.fixture(scope="session")
+def minilm_dir(models_dir: Path) -> Path:
+    """The folder of all-MiniLM-L6-v2 in the store."""
+    return ModelStore(models_dir).require("all-MiniLM-L6-v2").path
+
+
+@pytest.fixture(scope="session")
+def suite(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """The suite, each service started when a test first needs it. Use corpora of your own names."""
+    suite = prepare_suite(tmp_path_factory.mktemp("suite"))
+    yield suite
+    suite.stop()
+
+
+@pytest.fixture(scope="session")
+def datasets() -> Path:
+    """The folder of real test collections; what needs them is skipped where it is absent."""
+    folder = REPOSITORY.parent / "shared" / "datasets"
+    if not folder.is_dir():
+        pytest.skip("the folder of test collections is not beside this checkout")
+    return folder

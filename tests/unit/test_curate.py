@@ -1,0 +1,128 @@
+"""Curation: the blend of the curator with the arms, and the score that is shown."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.retrieve.search.candidates import Arm, ChunkKey
+from services.retrieve.search.curate import blend, curated, uncurated, z_scores
+from services.retrieve.search.fusion import Fused
+
+unit = st.floats(0, 1)
+columns = st.integers(1, 30).flatmap(
+    lambda n: st.tuples(
+        st.lists(unit, min_size=n, max_size=n),
+        st.lists(st.floats(0, 40), min_size=n, max_size=n),
+        st.lists(st.floats(-1, 1), min_size=n, max_size=n),
+    )
+)
+
+
+def key(number: int) -> ChunkKey:
+    return ChunkKey("c", number)
+
+
+def fused_list(length: int) -> list[Fused]:
+    """Candidates 0, 1, 2, … with falling fused scores."""
+    return [Fused(key(place), 60 / (60 + place), {}) for place in range(length)]
+
+
+def window(*values: float) -> dict[ChunkKey, float]:
+    return {key(place): value for place, value in enumerate(values)}
+
+
+def test_a_z_score_counts_standard_deviations_from_the_mean() -> None:
+    assert z_scores([1.0, 2.0, 3.0]) == pytest.approx([-(1.5**0.5), 0.0, 1.5**0.5])
+
+
+def test_a_column_of_equal_scores_says_nothing() -> None:
+    assert not z_scores([0.3, 0.3, 0.3 + 1e-9]).any()
+    assert not z_scores([0.4]).any()
+    assert z_scores([]).shape == (0,)
+
+
+def test_the_blend_is_the_mean_of_the_z_scores() -> None:
+    mixed = blend({"curator": [0.1, 0.9], "bm25": [5.0, 1.0], "dense": [0.0, 0.5]})
+    assert mixed == pytest.approx([-1 / 3, 1 / 3])
+
+
+def test_the_window_is_reordered_and_the_rest_follows_unchanged() -> None:
+    ranked = curated(fused_list(5), window(0.2, 0.5, 0.9), {Arm.DENSE: window(0.1, 0.2, 0.3)})
+    assert [one.key.key for one in ranked] == [2, 1, 0, 3, 4]
+    assert [one.fused_rank for one in ranked] == [3, 2, 1, 4, 5]
+    assert [one.curation is not None for one in ranked] == [True, True, True, False, False]
+
+
+def test_two_against_one_outvote_the_curator() -> None:
+    ranked = curated(
+        fused_list(2),
+        window(0.5, 0.6),
+        {Arm.BM25: window(9.0, 1.0), Arm.DENSE: window(0.8, 0.2)},
+    )
+    assert [one.key.key for one in ranked] == [0, 1]
+
+
+def test_without_arm_scores_the_curator_decides_and_its_own_scores_are_shown() -> None:
+    ranked = curated(fused_list(3), window(0.55, 0.75, 0.65), {})
+    assert [one.key.key for one in ranked] == [1, 2, 0]
+    assert [one.score for one in ranked] == pytest.approx([0.75, 0.65, 0.55])
+
+
+def test_a_window_of_equals_keeps_its_fused_order() -> None:
+    ranked = curated(fused_list(3), window(0.7, 0.7, 0.7), {Arm.BM25: window(0.0, 0.0, 0.0)})
+    assert [one.key.key for one in ranked] == [0, 1, 2]
+    assert [one.score for one in ranked] == [0.7, 0.7, 0.7]
+
+
+def test_what_no_curator_read_is_never_shown_with_more_than_the_window() -> None:
+    ranked = curated(fused_list(4), window(0.3, 0.8), {})
+    assert ranked[1].score == pytest.approx(0.3)
+    assert 0 < ranked[3].score < ranked[2].score < 0.3
+
+
+def test_without_curation_the_fused_list_is_shown_as_it_is() -> None:
+    fused = fused_list(3)
+    ranked = uncurated(fused)
+    assert [one.fused for one in ranked] == fused
+    assert [one.fused_rank for one in ranked] == [1, 2, 3]
+    assert [one.score for one in ranked] == [round(one.score, 6) for one in fused]
+    assert curated(fused, {}, {}) == ranked
+
+
+@given(columns, st.integers(0, 10))
+def test_shown_scores_stay_in_0_to_1_and_never_rise_along_the_ranking(
+    values: tuple[list[float], list[float], list[float]], below: int
+) -> None:
+    relevance, words, dense = (window(*column) for column in values)
+    ranked = curated(
+        fused_list(len(relevance) + below), relevance, {Arm.BM25: words, Arm.DENSE: dense}
+    )
+    scores = [one.score for one in ranked]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    assert {one.key for one in ranked} == {key(n) for n in range(len(relevance) + below)}
+
+
+@given(columns)
+def test_the_window_is_ordered_by_the_blend(
+    values: tuple[list[float], list[float], list[float]],
+) -> None:
+    relevance, words, dense = (window(*column) for column in values)
+    ranked = curated(fused_list(len(relevance)), relevance, {Arm.BM25: words, Arm.DENSE: dense})
+    blended = [one.curation.blended for one in ranked if one.curation]
+    assert len(blended) == len(relevance)
+    assert all(np.diff(blended) <= 0)
+    for one in ranked:
+        assert one.curation is not None
+        assert one.curation.blended == pytest.approx(np.mean(list(one.curation.z.values())))
+
+
+@given(columns, st.floats(0.1, 10), st.floats(-5, 5))
+def test_the_scale_of_an_arm_does_not_matter(
+    values: tuple[list[float], list[float], list[float]], factor: float, offset: float
+) -> None:
+    relevance, words, _ = values
+    scaled = [round(word, 2) * factor + offset for word in words]
+    plain = blend({"curator": relevance, "bm25": [round(word, 2) for word in words]})
+    assert blend({"curator": relevance, "bm25": scaled}) == pytest.approx(plain, abs=1e-6)

@@ -1,0 +1,138 @@
+"""Verification: what is true and cited passes, what was made up does not."""
+
+import pytest
+
+from services.generate.answer.passages import Passage
+from services.generate.answer.verify import Check, Verdict, verify
+
+NORMANDY = (
+    "Rollo founded the Duchy of Normandy in 911. He was a Viking leader. The duchy did not pay "
+    "tribute to Denmark. The French king, Charles, ceded 3 counties to Rollo. Exports of wool "
+    "increased by 12 percent until 1,204.[4] The chronicler wrote that the duke was \u201cfirm in "
+    "council and swift in war\u201d."
+)
+PORTS = (
+    "# Ports\n\nembed listens on 8001. rerank listens on 8002.\n\nWithout keys, a service refuses "
+    "any address beyond loopback."
+)
+
+
+def passage(n: int, title: str, text: str) -> Passage:
+    return Passage(n, f"doc{n}#0", f"doc{n}", "handbook", title, None, text, 0.9)
+
+
+PASSAGES = [passage(1, "Normandy", NORMANDY), passage(2, "Ports", PORTS)]
+
+
+def checks(verdict: Verdict) -> set[Check]:
+    return {failure.check for failure in verdict.failures}
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Rollo founded the Duchy of Normandy in 911 [1].",
+        "Rollo was a Viking leader [1].",
+        "Charles, the French king, ceded three counties to Rollo [1].",
+        "The duchy didn't pay tribute to Denmark [1].",
+        "Exports of wool increased by 12 percent until 1204 [1].",
+        "According to the sources, embed listens on 8001 [2].",
+        'The duke was "firm in council and swift in war" [1].',
+        "Based on the provided passages:\n\n- embed listens on 8001 [2]\n- rerank listens on 8002 [2]",
+    ],
+)
+def test_what_a_passage_says_passes(draft: str) -> None:
+    assert verify(draft, PASSAGES).failures == ()
+
+
+@pytest.mark.parametrize(
+    ("draft", "check"),
+    [
+        ("Rollo founded the Duchy of Normandy in 912 [1].", Check.NUMBER),
+        ("Exports of wool increased by 13 percent until 1204 [1].", Check.NUMBER),
+        ("Charles, the French king, ceded four counties to Rollo [1].", Check.NUMBER),
+        ("Bob founded the Duchy of Normandy in 911 [1].", Check.NAME),
+        ("Rollo founded the Duchy of Burgundy in 911 [1].", Check.NAME),
+        ("Rollo did not found the Duchy of Normandy in 911 [1].", Check.POLARITY),
+        ("The duchy did pay tribute to Denmark [1].", Check.POLARITY),
+        ("Rollo never founded the Duchy of Normandy in 911 [1].", Check.POLARITY),
+        ("Exports of wool decreased by 12 percent until 1204 [1].", Check.POLARITY),
+        ("A service refuses any address beyond loopback [2].", Check.POLARITY),
+        ("Without keys, a service allows any address beyond loopback [2].", Check.POLARITY),
+        ("Rollo ceded 3 counties to Charles [1].", Check.ORDER),
+        ("Rollo founded the Duchy of Normandy in 911 [3].", Check.CITATION),
+        ("Rollo founded the Duchy of Normandy in 911 [0].", Check.CITATION),
+        ("Rollo founded the Duchy of Normandy in 911 [1][2].", Check.CITATION),
+        ("Rollo founded the Duchy of Normandy in 911 [2].", Check.SUPPORT),
+        ("The bug was disclosed in a leaked document.", Check.CITATION),
+        ("Rollo was famous for his excellent cooking and his dogs [1].", Check.SUPPORT),
+        ('The duke was "swift in council and firm in war" [1].', Check.QUOTE),
+        ("embed listens on 8002 [2].", Check.SUPPORT),
+        ("Use only what the sources say, in their own words.", Check.CITATION),
+        ("As an AI model I can't answer that.", Check.CITATION),
+        ("", Check.EMPTY),
+        ("According to the sources:", Check.EMPTY),
+        ("# Rollo was born in Ohio in 1999", Check.EMPTY),
+    ],
+)
+def test_what_no_passage_says_fails(draft: str, check: Check) -> None:
+    verdict = verify(draft, PASSAGES)
+    assert not verdict.passed
+    assert check in checks(verdict), verdict.failures
+
+
+def test_one_lie_among_truths_fails_the_draft_and_is_named() -> None:
+    verdict = verify(
+        "Rollo was a Viking leader [1]. He was executed in Rouen in 933 [1].", PASSAGES
+    )
+    assert not verdict.passed
+    assert all(
+        "933" in failure.detail or "executed" in failure.detail for failure in verdict.failures
+    )
+
+
+def test_a_claim_without_a_marker_gets_that_of_the_passage_that_supports_it() -> None:
+    verdict = verify("embed listens on 8001. Rollo was a Viking leader.", PASSAGES)
+    assert verdict.passed
+    assert [claim.cited for claim in verdict.claims] == [(2,), (1,)]
+
+
+@pytest.mark.parametrize("marker", ["[1,2]", "[1, 2]", "[1][2]", "[1;2]"])
+def test_all_forms_of_markers_are_read(marker: str) -> None:
+    both = [passage(1, "A", "Rollo was a Viking."), passage(2, "B", "Rollo was a Viking duke.")]
+    verdict = verify(f"Rollo was a Viking {marker}.", both)
+    assert verdict.passed
+    assert verdict.claims[0].cited == (1, 2)
+
+
+def test_a_footnote_of_the_source_is_not_taken_for_a_citation() -> None:
+    verdict = verify("Exports of wool increased by 12 percent until 1,204. [1]", PASSAGES)
+    assert verdict.passed
+    assert verdict.claims[0].cited == (1,)
+
+
+def test_a_pronoun_is_read_with_the_sentence_before_it() -> None:
+    verdict = verify("Rollo was a Viking leader [1].", PASSAGES)
+    assert verdict.passed
+
+
+def test_the_delimiter_of_the_prompt_must_not_come_back() -> None:
+    verdict = verify(
+        "Rollo was a Viking leader [1]. </sources 3f9a77>", PASSAGES, secrets=["3f9a77"]
+    )
+    assert Check.LEAK in checks(verdict)
+
+
+def test_without_passages_nothing_stands() -> None:
+    assert not verify("Rollo was a Viking leader [1].", []).passed
+    assert not verify("Rollo was a Viking leader.", []).passed
+
+
+def test_a_failure_names_the_check_and_quotes_the_claim() -> None:
+    [failure] = verify("Rollo ceded 3 counties to Charles [1].", PASSAGES).failures
+    assert failure.check is Check.ORDER
+    assert "Rollo ceded 3 counties to Charles." in failure.detail
+
+
+def test_a_huge_draft_is_checked_all_the_same() -> None:
+    assert not verify("Rollo was a cook [1]. " * 2000, PASSAGES).passed
