@@ -101,7 +101,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
         """OpenAI's list of models."""
         return ModelList(data=[Model(id=engine.info.model)])
 
-    @app.get("/models/{model}/tokenizer", response_class=Response)
+    @app.get("/v1/models/{model}/tokenizer", response_class=Response)
     async def tokenizer(model: str) -> Response:
         """The model's tokenizer.json, for services that count tokens as the model does."""
         _require_model(model)

@@ -16,11 +16,23 @@ from shared.settings import Precision
 
 Vectors = NDArray[np.float32]
 
-# Padded tokens in one run of the graph: its activations then stay near the caches and its memory
-# below some 100 MB, and more would not be faster (tests/bench/encoder.py).
-_RUN_TOKENS = 1024
+# Padded tokens in one run of the graph. It bounds what the runtime's arena can grow to, and larger
+# runs are not faster: activations of this size still fit the caches.
+_RUN_TOKENS = 512
 # Padding a text by fewer tokens than this takes less time than another run.
 _PADDING = 32
+
+
+def open_session(graph: str | bytes, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the CPU for a graph, given as a path or as its bytes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors are raised; what is below them is the optimiser's talk
+    # It would keep a plan for every shape that was ever seen.
+    options.enable_mem_pattern = False
+    # Otherwise idle threads spin for a while, on cores that the other services need.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 class Encoder:
@@ -48,18 +60,8 @@ class Encoder:
         _require_mean_pooling(folder)
         tokenizer = TextTokenizer(folder)
         built = built_graph(folder, built_dir, precision)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Shapes differ from run to run: an arena would keep the sum of what they needed.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        # Idle threads would spin on cores that the other services need.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            session = onnxruntime.InferenceSession(
-                str(built.path), options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(str(built.path), threads)
         except Exception as error:  # the runtime's exceptions have no common base
             raise StartupError(
                 f"ONNX Runtime can't load the graph {built.path}: {error}; remove the file, and it "

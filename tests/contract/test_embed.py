@@ -110,8 +110,8 @@ def test_any_text_gets_a_finite_vector(client: httpx.Client, text: str) -> None:
 
 def test_the_tokenizer_can_be_had(client: httpx.Client) -> None:
     model = client.get("/info").json()["model"]
-    assert client.get(f"/models/{model}/tokenizer").json()["model"]["type"] == "WordPiece"
-    assert client.get("/models/other/tokenizer").status_code == 404
+    assert client.get(f"/v1/models/{model}/tokenizer").json()["model"]["type"] == "WordPiece"
+    assert client.get("/v1/models/other/tokenizer").status_code == 404
     assert [one["id"] for one in client.get("/v1/models").json()["data"]] == [model]
 
 

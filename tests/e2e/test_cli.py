@@ -22,11 +22,18 @@ PAGES = {
 
 
 @pytest.fixture
-def corpus(suite: Suite) -> Iterator[str]:
+def desk(suite: Suite) -> Suite:
+    """The suite with all four services running."""
+    suite.url("generate")
+    return suite
+
+
+@pytest.fixture
+def corpus(desk: Suite) -> Iterator[str]:
     """A name for a corpus that no other test uses; it is deleted afterwards."""
     name = f"cli-{uuid.uuid4().hex[:12]}"
     yield name
-    httpx.delete(f"{suite.url('retrieve')}/corpora/{name}", timeout=30)
+    httpx.delete(f"{desk.url('retrieve')}/corpora/{name}", timeout=30)
 
 
 @pytest.fixture
@@ -40,15 +47,15 @@ def pages(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def filled(suite: Suite, corpus: str, pages: Path) -> str:
+def filled(desk: Suite, corpus: str, pages: Path) -> str:
     """A corpus with the three documents in it."""
-    assert refdesk("ingest", str(pages), "--corpus", corpus, env=suite.env).returncode == 0
+    assert refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env).returncode == 0
     return corpus
 
 
-def documents(suite: Suite, corpus: str) -> set[str]:
+def documents(desk: Suite, corpus: str) -> set[str]:
     """The ids of what is stored."""
-    answer = httpx.get(f"{suite.url('retrieve')}/corpora/{corpus}/documents", timeout=30)
+    answer = httpx.get(f"{desk.url('retrieve')}/corpora/{corpus}/documents", timeout=30)
     return {one["id"] for one in answer.json()["documents"]}
 
 
@@ -58,19 +65,19 @@ def summary(output: str) -> list[int]:
 
 
 def test_a_folder_becomes_a_corpus_and_a_second_time_nothing_is_sent(
-    suite: Suite, corpus: str, pages: Path
+    desk: Suite, corpus: str, pages: Path
 ) -> None:
-    first = refdesk("ingest", str(pages), "--corpus", corpus, env=suite.env)
+    first = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
     assert first.returncode == 0, first.stderr
     assert summary(first.stderr) == [3, 0, 0, 0, 3]
-    assert documents(suite, corpus) == set(PAGES)
+    assert documents(desk, corpus) == set(PAGES)
     (pages / "tea.txt").write_text("Green tea is best brewed at seventy degrees.\n")
-    second = refdesk("ingest", str(pages), "--corpus", corpus, env=suite.env)
+    second = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
     assert summary(second.stderr) == [0, 1, 2, 0, 1]
 
 
 def test_rubbish_is_reported_with_reasons_and_the_rest_is_stored(
-    suite: Suite, corpus: str, pages: Path
+    desk: Suite, corpus: str, pages: Path
 ) -> None:
     (pages / "latin.txt").write_bytes(b"caf\xe9")
     (pages / "scan.txt").write_bytes(b"%PDF-1.7\n%\xe2\xe3")
@@ -80,9 +87,9 @@ def test_rubbish_is_reported_with_reasons_and_the_rest_is_stored(
     (pages / "line\nbreak.txt").write_text("This name holds a line break.")
     lines = ['{"id": "one", "text": "A first line."}', '{"id": "two"}', "{"]
     (pages / "lines.jsonl").write_text("\n".join(lines))
-    result = refdesk("ingest", str(pages), "--corpus", corpus, env=suite.env)
+    result = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
     assert result.returncode == 1
-    assert documents(suite, corpus) == {*PAGES, "one"}
+    assert documents(desk, corpus) == {*PAGES, "one"}
     assert summary(result.stderr)[:4] == [4, 0, 0, 7]
     told = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
     assert len(told) == 7
@@ -101,40 +108,40 @@ def test_rubbish_is_reported_with_reasons_and_the_rest_is_stored(
 
 
 def test_two_documents_with_one_id_are_not_silently_one(
-    suite: Suite, corpus: str, pages: Path, tmp_path: Path
+    desk: Suite, corpus: str, pages: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "tea.txt").write_text("Black tea wants boiling water.")
-    result = refdesk("ingest", str(pages), str(other), "--corpus", corpus, env=suite.env)
+    result = refdesk("ingest", str(pages), str(other), "--corpus", corpus, env=desk.env)
     assert result.returncode == 1
     assert "its id 'tea.txt' is that of" in result.stderr
     assert summary(result.stderr)[:4] == [3, 0, 0, 1]
 
 
 def test_many_small_documents_go_in_several_batches(
-    suite: Suite, corpus: str, tmp_path: Path
+    desk: Suite, corpus: str, tmp_path: Path
 ) -> None:
     lines = [json.dumps({"id": f"n{n}", "text": f"Number {n} is a number."}) for n in range(150)]
     (tmp_path / "many.jsonl").write_text("\n".join(lines))
-    result = refdesk("ingest", str(tmp_path / "many.jsonl"), "--corpus", corpus, env=suite.env)
+    result = refdesk("ingest", str(tmp_path / "many.jsonl"), "--corpus", corpus, env=desk.env)
     assert result.returncode == 0
     assert summary(result.stderr) == [150, 0, 0, 0, 150]
 
 
-def test_nothing_to_ingest_is_an_error(suite: Suite, corpus: str, tmp_path: Path) -> None:
-    told = one_error(refdesk("ingest", str(tmp_path), "--corpus", corpus, env=suite.env))
+def test_nothing_to_ingest_is_an_error(desk: Suite, corpus: str, tmp_path: Path) -> None:
+    told = one_error(refdesk("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
     assert "nothing to store" in told
-    told = one_error(refdesk("ingest", str(tmp_path / "no"), "--corpus", corpus, env=suite.env))
+    told = one_error(refdesk("ingest", str(tmp_path / "no"), "--corpus", corpus, env=desk.env))
     assert "no file or folder" in told
 
 
-def test_a_corpus_name_that_can_not_be_is_refused(suite: Suite, pages: Path) -> None:
-    assert one_error(refdesk("ingest", str(pages), "--corpus", "No Such/Name", env=suite.env))
+def test_a_corpus_name_that_can_not_be_is_refused(desk: Suite, pages: Path) -> None:
+    assert one_error(refdesk("ingest", str(pages), "--corpus", "No Such/Name", env=desk.env))
 
 
-def test_retrieve_shows_the_passage_with_its_place(suite: Suite, filled: str) -> None:
-    result = refdesk("retrieve", "how far is the moon", "--corpus", filled, env=suite.env)
+def test_retrieve_shows_the_passage_with_its_place(desk: Suite, filled: str) -> None:
+    result = refdesk("retrieve", "how far is the moon", "--corpus", filled, env=desk.env)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("1. The moon")
     assert f"{filled}/moon.md#0" in result.stdout
@@ -142,24 +149,24 @@ def test_retrieve_shows_the_passage_with_its_place(suite: Suite, filled: str) ->
     assert "time: " in result.stderr
 
 
-def test_retrieve_explains_each_place(suite: Suite, filled: str) -> None:
-    result = refdesk("retrieve", "green tea", "--corpus", filled, "--explain", env=suite.env)
+def test_retrieve_explains_each_place(desk: Suite, filled: str) -> None:
+    result = refdesk("retrieve", "green tea", "--corpus", filled, "--explain", env=desk.env)
     for word in ("bm25", "dense", "fused", "curated from place"):
         assert word in result.stdout
 
 
-def test_retrieve_as_json_is_the_answer_as_it_came(suite: Suite, filled: str) -> None:
+def test_retrieve_as_json_is_the_answer_as_it_came(desk: Suite, filled: str) -> None:
     arguments = ("--corpus", filled, "--json", "--top-k", "1", "--no-curate")
-    answer = json.loads(refdesk("retrieve", "green tea", *arguments, env=suite.env).stdout)
+    answer = json.loads(refdesk("retrieve", "green tea", *arguments, env=desk.env).stdout)
     [hit] = answer["hits"]
     assert hit["document_id"] == "tea.txt"
     assert answer["timings_ms"]["curate"] == 0
 
 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
-def test_ask_gives_an_answer_with_numbered_sources(suite: Suite, filled: str, stream: str) -> None:
+def test_ask_gives_an_answer_with_numbered_sources(desk: Suite, filled: str, stream: str) -> None:
     arguments = ("--corpus", filled, "--model", "utility", stream)
-    result = refdesk("ask", "How far away is the moon?", *arguments, env=suite.env)
+    result = refdesk("ask", "How far away is the moon?", *arguments, env=desk.env)
     assert result.returncode == 0, result.stderr
     assert "384,400" in result.stdout
     assert "[1]" in result.stdout.split("\n\n")[0]
@@ -168,30 +175,30 @@ def test_ask_gives_an_answer_with_numbered_sources(suite: Suite, filled: str, st
     assert "time: retrieve" in result.stderr
 
 
-def test_ask_as_json_is_the_completion_as_it_came(suite: Suite, filled: str) -> None:
+def test_ask_as_json_is_the_completion_as_it_came(desk: Suite, filled: str) -> None:
     result = refdesk("ask", "How hot is green tea brewed?", "--corpus", filled, "--json",
-                     "--model", "utility", env=suite.env)  # fmt: skip
+                     "--model", "utility", env=desk.env)  # fmt: skip
     answer = json.loads(result.stdout)
     assert answer["object"] == "chat.completion"
     assert answer["refdesk"]["decision"]["tier"] == "utility"
 
 
-def test_corpora_are_listed_and_deleted(suite: Suite, filled: str) -> None:
-    assert filled in refdesk("corpora", "list", env=suite.env).stdout
-    listed = json.loads(refdesk("corpora", "list", "--json", env=suite.env).stdout)["corpora"]
+def test_corpora_are_listed_and_deleted(desk: Suite, filled: str) -> None:
+    assert filled in refdesk("corpora", "list", env=desk.env).stdout
+    listed = json.loads(refdesk("corpora", "list", "--json", env=desk.env).stdout)["corpora"]
     assert {one["name"]: one["documents"] for one in listed}[filled] == 3
-    unasked = refdesk("corpora", "delete", filled, env=suite.env)
+    unasked = refdesk("corpora", "delete", filled, env=desk.env)
     assert unasked.returncode != 0
-    assert filled in refdesk("corpora", "list", env=suite.env).stdout
-    assert refdesk("corpora", "delete", filled, "--yes", env=suite.env).returncode == 0
-    assert filled not in refdesk("corpora", "list", env=suite.env).stdout
+    assert filled in refdesk("corpora", "list", env=desk.env).stdout
+    assert refdesk("corpora", "delete", filled, "--yes", env=desk.env).returncode == 0
+    assert filled not in refdesk("corpora", "list", env=desk.env).stdout
 
 
-def test_an_unknown_corpus_is_named(suite: Suite) -> None:
+def test_an_unknown_corpus_is_named(desk: Suite) -> None:
     for command in (("retrieve", "x"), ("ask", "x"), ("ask", "x", "--no-stream")):
-        told = one_error(refdesk(*command, "--corpus", "nowhere", env=suite.env))
+        told = one_error(refdesk(*command, "--corpus", "nowhere", env=desk.env))
         assert "nowhere" in told
-    told = one_error(refdesk("corpora", "delete", "nowhere", "--yes", env=suite.env))
+    told = one_error(refdesk("corpora", "delete", "nowhere", "--yes", env=desk.env))
     assert "nowhere" in told
 
 
@@ -202,9 +209,9 @@ def test_an_unknown_corpus_is_named(suite: Suite) -> None:
      (("x", "--top-k", "1000000000"), "top_k")],
 )  # fmt: skip
 def test_what_the_desk_refuses_is_told_in_its_words(
-    suite: Suite, arguments: tuple[str, ...], told: str
+    desk: Suite, arguments: tuple[str, ...], told: str
 ) -> None:
-    assert told in one_error(refdesk("retrieve", *arguments, "--corpus", "any", env=suite.env))
+    assert told in one_error(refdesk("retrieve", *arguments, "--corpus", "any", env=desk.env))
 
 
 def test_a_service_that_is_down_is_told_with_the_way_out(tmp_path: Path) -> None:
@@ -220,11 +227,11 @@ def test_a_service_that_is_down_is_told_with_the_way_out(tmp_path: Path) -> None
         assert told.endswith(f"at {url} does not answer: start the suite with `refdesk up`")
 
 
-def test_status_tells_what_is_ready_and_what_is_down(suite: Suite, filled: str) -> None:
-    up = refdesk("status", env=suite.env)
+def test_status_tells_what_is_ready_and_what_is_down(desk: Suite, filled: str) -> None:
+    up = refdesk("status", env=desk.env)
     assert up.returncode == 0, up.stderr
     assert filled in up.stdout
-    half = {**suite.env, "REFDESK_RERANK_PORT": str(free_port())}
+    half = {**desk.env, "REFDESK_RERANK_PORT": str(free_port())}
     down = refdesk("status", "--json", env=half)
     assert down.returncode == 1
     services = json.loads(down.stdout)["services"]
@@ -234,13 +241,13 @@ def test_status_tells_what_is_ready_and_what_is_down(suite: Suite, filled: str) 
     assert services["embed"]["model"] == "all-MiniLM-L6-v2"
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(suite: Suite, filled: str) -> None:
+def test_a_reader_that_goes_away_ends_the_command_quietly(desk: Suite, filled: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
         result = subprocess.run(
             [*COMMAND, "corpora", "list", "--json"],
-            env={**os.environ, **suite.env},
+            env={**os.environ, **desk.env},
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,

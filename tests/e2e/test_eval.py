@@ -78,6 +78,7 @@ def test_limit_takes_the_first_queries(suite: Suite, collection: Path) -> None:
 def test_without_an_address_it_runs_services_of_its_own_and_leaves_nothing(
     suite: Suite, collection: Path, tmp_path: Path
 ) -> None:
+    suite.url("rerank")  # by now both graphs are built
     shutil.copytree(suite.data_dir / "built", tmp_path / "data" / "built")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -92,6 +93,7 @@ def test_without_an_address_it_runs_services_of_its_own_and_leaves_nothing(
 def test_ctrl_c_stops_the_services_it_started(
     suite: Suite, collection: Path, tmp_path: Path
 ) -> None:
+    suite.url("rerank")  # by now both graphs are built
     shutil.copytree(suite.data_dir / "built", tmp_path / "data" / "built")
     running = Running("eval", str(collection), env={"REFDESK_DATA_DIR": str(tmp_path / "data")})
     wait_until(lambda: len(running.children()) == 3)

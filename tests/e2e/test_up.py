@@ -20,6 +20,7 @@ Up = Callable[..., tuple[Running, Suite]]
 def up(suite: Suite, tmp_path: Path) -> Iterator[Up]:
     """Runs `refdesk up` on free ports, with a data folder of its own that has the graphs."""
     started: list[Running] = []
+    suite.url("rerank")  # by now both graphs are built
     shutil.copytree(suite.data_dir / "built", tmp_path / "data" / "built")
 
     def start(*arguments: str, **settings: str) -> tuple[Running, Suite]:
@@ -54,7 +55,7 @@ def is_ready(url: str) -> bool:
 def test_all_four_services_start_and_ctrl_c_ends_them(up: Up) -> None:
     running, own = up()
     running.wait_for("All ready")
-    assert all(is_ready(own.url(name)) for name in ("embed", "rerank", "retrieve", "generate"))
+    assert all(is_ready(service.url) for service in own.services.values())
     pids = running.children()
     assert len(pids) == 4
     status = refdesk("status", env=own.env)
@@ -72,7 +73,7 @@ def test_a_service_that_is_killed_is_started_again(up: Up) -> None:
     assert name == "embed"
     os.kill(pid, signal.SIGKILL)
     running.wait_for("embed ended unexpectedly (signal SIGKILL); starting it again in 0.5 s")
-    wait_until(lambda: is_ready(own.url("embed")))
+    wait_until(lambda: is_ready(own.services["embed"].url))
     assert service_pids(running)["embed"] != pid
     assert running.stop(signal.SIGTERM) == 0
 
@@ -121,6 +122,7 @@ def test_a_configuration_error_of_a_service_ends_it_all_with_its_own_words(
 
 
 def test_a_data_folder_in_use_is_told(suite: Suite, tmp_path: Path) -> None:
+    suite.url("retrieve")
     port = str(free_port())
     env = {**suite.env, "REFDESK_RETRIEVE_PORT": port}
     told = one_error(refdesk("up", "--only", "retrieve", env=env))

@@ -56,6 +56,7 @@ _END = re.compile(
     r"(?P<mark>[.!?\u2026]+)[\"'\u201d\u2019)\]]*(?:\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\])*(?=\s|$)"
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'\u201c]+$")
+_LONGEST_WORD = 40  # characters before a mark that are looked at
 _OPENS = re.compile(r"\s+[\"'\u201c\u2018(\[]*(?P<first>\S)")
 
 
@@ -114,15 +115,15 @@ def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     mark = _ITEM.match(text[start:end])
     begin = start + mark.end() if mark else start
     for match in _END.finditer(text, begin, end):
-        if _ends(text[begin : match.start()], match["mark"], text[match.end() : end]):
+        before = text[max(begin, match.start() - _LONGEST_WORD) : match.start()]
+        if _ends(before, match["mark"], _OPENS.match(text, match.end(), end)):
             yield begin, match.end()
             begin = match.end()
     yield begin, end
 
 
-def _ends(before: str, mark: str, after: str) -> bool:
-    """Whether a mark ends the sentence `before` it, given what follows in the paragraph."""
-    follows = _OPENS.match(after)
+def _ends(before: str, mark: str, follows: re.Match[str] | None) -> bool:
+    """Whether a mark ends a sentence, given what stands before it and what opens after it."""
     if follows is None:  # the paragraph ends here
         return True
     last = _LAST_WORD.search(before)

@@ -19,15 +19,16 @@ _STEMMER = (
 )
 
 # Words that carry structure, not content. Interrogatives are among them: they are in no answer.
-_STOP = """a about again all also although am an and any are aren as at be because been being both
-    but by can could couldn did didn do does doesn doing don done each either for from further get
-    gets give gives got had has hasn have having he her here hers him his how however i if in into is
-    isn
-    it its itself just ll made make makes many may me might more most much must my of on one ones
-    or other our out own per re s same shall she should so some such t than that the their them
-    then there therefore these they this those through thus to too up upon us use used uses using ve
-    very was wasn we were weren what when where whether which while who whom whose why will with
-    would you your"""
+_STOP = """
+    a about again all also although am an and any are aren as at be because been being both but
+    by can could couldn did didn do does doesn doing don done each either for from further get
+    gets give gives got had has hasn have having he her here hers him his how however i if in
+    into is isn it its itself just ll made make makes many may me might more most much must my
+    of on one ones or other our out own per re s same shall she should so some such t than that
+    the their them then there therefore these they this those through thus to too up upon us
+    use used uses using ve very was wasn we were weren what when where whether which while who
+    whom whose why will with would you your
+"""
 STOP_WORDS = frozenset(_STOP.split())
 _TO_TWELVE = "zero one two three four five six seven eight nine ten eleven twelve"
 _NUMBER_WORDS = {word: str(value) for value, word in enumerate(_TO_TWELVE.split())}
@@ -62,21 +63,24 @@ for _pair in _OPPOSITES.split():
     _OPPOSITE[_one] = _OPPOSITE.get(_one, frozenset()) | {_other}
     _OPPOSITE[_other] = _OPPOSITE.get(_other, frozenset()) | {_one}
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[^\W_]+(?:['\u2019][^\W_]+)*")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,:/-]\d+)*")
 _QUOTE = re.compile(r'"([^"\n]{3,400})"|\u201c([^\u201d\n]{3,400})\u201d')
 _MARKER = re.compile(r"\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\]")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as written, in order; an apostrophe inside is part of the word."""
+    """The words of a text as written, in order; an apostrophe inside is part of the word.
+
+    So are the commas of a long number: ``1,204`` is one word.
+    """
     return _WORD.findall(text)
 
 
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """The stem of one lower-case word: ``running`` -> ``run``; a possessive 's is left out."""
-    bare = word.replace("\u2019", "'").removesuffix("'s").replace("'", "")
+    bare = word.replace("\u2019", "'").removesuffix("'s").replace("'", "").replace(",", "")
     return "".join(_STEMMER.analyze(bare)) or bare
 
 

@@ -229,16 +229,28 @@ class Database:
         with self._reading() as db:
             yield from _bodies(db, 0)
 
-    def vectors(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], Vector]]:
-        """All vectors in parts: keys int64 [n], ascending, and float32 [n, dimension]."""
+    def vectors(self, info: CorpusInfo) -> tuple[NDArray[np.int64], Vector]:
+        """All vectors: keys int64 [n], ascending, and float32 [n, dimension].
+
+        `info` is that of the last commit. Raises ApiError 500 `corpus_damaged` unless there is a
+        vector of the corpus's dimension for each chunk.
+        """
+        keys = np.empty(info.chunks, np.int64)
+        matrix = np.empty((info.chunks, info.dimension), np.float32)
+        at = 0
         with self._reading() as db:
             rows = db.execute("SELECT key, vector FROM vectors ORDER BY key")
             while part := rows.fetchmany(_PART):
-                data = b"".join(vector for _, vector in part)
-                if len(data) != len(part) * dimension * 4:
-                    raise damaged(self.path, "a vector has another dimension than the corpus")
-                keys = np.fromiter((key for key, _ in part), np.int64, len(part))
-                yield keys, np.frombuffer(data, "<f4").reshape(len(part), dimension)
+                try:
+                    keys[at : at + len(part)] = [key for key, _ in part]
+                    data = np.frombuffer(b"".join(vector for _, vector in part), "<f4")
+                    matrix[at : at + len(part)] = data.reshape(len(part), info.dimension)
+                except ValueError as error:
+                    raise damaged(self.path, "its vectors do not fit its chunks") from error
+                at += len(part)
+        if at != info.chunks:
+            raise damaged(self.path, "a chunk has no vector")
+        return keys, matrix
 
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """The chunks with these keys, in the order of `keys`; missing ones are absent."""

@@ -30,7 +30,7 @@ class DenseIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def change(self, remove: Sequence[int], keys: Sequence[int], vectors: Vector) -> None:
+    def change(self, remove: Sequence[int], keys: Sequence[int] | Keys, vectors: Vector) -> None:
         """Remove the vectors of some keys and add others, float32 [len(keys), dimension]."""
         with self._access.exclusive():
             if remove:
@@ -69,6 +69,9 @@ class DenseIndex:
             count = min(limit, len(self))
             if count == 0:
                 return []
+            # A thread's own setting, so it is made here. A second thread gains nothing for one
+            # query, waits long on a busy machine, and rounds other sums otherwise than the first.
+            faiss.omp_set_num_threads(1)
             scores, keys = self._index.search(row, count, params=parameters)
         hits = [
             (int(key), float(score))

@@ -25,7 +25,7 @@ from services.retrieve.stores.base import (
 )
 from services.retrieve.stores.local.database import Database, Transaction
 from services.retrieve.stores.local.dense import DenseIndex
-from services.retrieve.stores.local.faults import damaged, write_failed
+from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -44,10 +44,7 @@ class LocalStore:
         self._database = database
         self._info = database.info()
         self._dense = DenseIndex(self._info.dimension)
-        for keys, vectors in database.vectors(self._info.dimension):
-            self._dense.change([], keys.tolist(), vectors)
-        if len(self._dense) != self._info.chunks:
-            raise damaged(database.path, "a chunk has no vector")
+        self._dense.change([], *database.vectors(self._info))
         self._lexical = self._open_lexical()
         self._writing = threading.Lock()
 
