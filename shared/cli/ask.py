@@ -91,9 +91,16 @@ def show_decision(trace: dict[str, Any], console: Console) -> None:
     reasons = one_line("; ".join(decision["reasons"]))
     console.print(f"written by {writer}: {reasons}", style="dim", markup=False, soft_wrap=True)
     if decision.get("escalated_from"):
-        failures = decision["verification"]["failures"]
-        why = "; ".join(f"{one['check']}: {one['detail']}" for one in failures)
-        line = one_line(f"instead of {decision['escalated_from']}: {why}")
+        line = one_line(f"not shown: the draft of {decision['escalated_from']}; {_why(decision)}")
         console.print(line, style="dim", markup=False, soft_wrap=True)
     show_degraded(trace["degraded"])
     show_timings(trace["timings_ms"], console)
+
+
+def _why(decision: dict[str, Any]) -> str:
+    """What verification found wrong with the draft: how much, and the first of it."""
+    failures = decision["verification"]["failures"]
+    if not failures:
+        return "it failed"
+    first = f"{failures[0]['check']}: {failures[0]['detail']}"
+    return f"{len(failures)} checks failed, first {first}" if len(failures) > 1 else first

@@ -63,7 +63,12 @@ def program(
     name: ServiceName, settings: Settings, beside: Mapping[ServiceName, Settings], logs: Path
 ) -> Program:
     """Service `name` as a program. beside: the services started together, which it is told of."""
-    environment = {"REFDESK_HOST": settings.host, "REFDESK_DATA_DIR": str(settings.data_dir)}
+    environment = {
+        "REFDESK_HOST": settings.host,
+        "REFDESK_DATA_DIR": str(settings.data_dir),
+        # ONNX Runtime would report its use to its maker; only this variable stops it.
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
     for other in ALL:
         prefix = f"REFDESK_{other.upper()}"
         environment[f"{prefix}_PORT"] = str(settings.port(other))

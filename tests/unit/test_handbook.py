@@ -1,16 +1,18 @@
 """The handbook is true where a test can tell: links, commands, settings and routes exist."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import httpx
 import pytest
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from shared.cli.main import app
-from shared.settings import Settings
+from shared.settings import ServiceName, Settings
 from tests.suite import Suite
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,16 +56,17 @@ def command_line() -> dict[tuple[str, ...], set[str]]:
     """The options of every command, by the words after `refdesk`; ``()`` is refdesk itself."""
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    found = {(): options(root)}
+    found: dict[tuple[str, ...], set[str]] = {(): options(root)}
     for word, command in root.commands.items():
         if isinstance(command, TyperGroup):
-            found |= {(word, inner): options(one) for inner, one in command.commands.items()}
+            for inner, one in command.commands.items():
+                found[word, inner] = options(one)
         else:
             found[(word,)] = options(command)
     return found
 
 
-def options(command: TyperCommand | TyperGroup) -> set[str]:
+def options(command: Any) -> set[str]:
     """The long options that a command takes."""
     every = {"--help"}
     for parameter in command.params:
@@ -150,8 +153,8 @@ def test_every_route_of_every_service_is_described(suite: Suite) -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     missing = [
         f"{service}: {method.upper()} {path}"
-        for service in suite.services
-        for path, methods in httpx.get(f"{suite.services[service].url}/openapi.json")
+        for service in get_args(ServiceName)
+        for path, methods in httpx.get(f"{suite.url(service)}/openapi.json", timeout=30)
         .raise_for_status()
         .json()["paths"]
         .items()
@@ -160,3 +163,21 @@ def test_every_route_of_every_service_is_described(suite: Suite) -> None:
         if f"{method.upper()} {path}" not in text and (len(methods) > 1 or f"`{path}`" not in text)
     ]
     assert missing == []
+
+
+def error_codes() -> set[str]:
+    """The code of every error that the sources raise with `ApiError(status, code, …)`."""
+    found = set()
+    for folder in ("services", "shared"):
+        for source in (REPOSITORY / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(source.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "ApiError":
+                    code = node.args[1]
+                    if isinstance(code, ast.Constant):
+                        found.add(str(code.value))
+    return found
+
+
+def test_every_error_code_is_listed() -> None:
+    page = (DOCS / "concepts" / "errors.md").read_text()
+    assert [code for code in sorted(error_codes()) if f"`{code}`" not in page] == []

@@ -8,8 +8,10 @@ from services.generate.answer.sentences import Kind
 from services.generate.answer.words import terms, words
 
 _MOST = 3  # sentences in an answer
-# A further sentence must be nearly as good as the best, and say something else.
-_NEAR = 0.75
+# A further sentence must score nearly as well as the best, and say something else. On the questions
+# that evidence.py was tuned on, this gap makes 1.5 sentences an answer, which hold the wanted words
+# in 92 of 100 (one sentence alone: 83; a gap of 0.75, with 2.2 sentences: 93).
+_NEAR = 0.3
 _SAME_WORDS = 0.6
 _LEANING = "it its he his she her they their this these those such"
 _PRONOUNS = frozenset(_LEANING.split())

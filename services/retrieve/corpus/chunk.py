@@ -7,6 +7,7 @@ the text and the special tokens together.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import cast
 
@@ -25,6 +26,9 @@ TITLE_TOKENS = 32
 # Tokenizers give one "unknown" token for a word of any length. Without a floor a chunk of a few
 # tokens could hold a megabyte, which no embedder takes and no reader wants.
 _CHARACTERS_PER_TOKEN = 16
+
+_CACHED_WORDS = 50_000
+_CACHED_WORD_LENGTH = 40
 
 _SENTENCE_START = re.compile(
     "(?:[.!?\u2026]['\"\u201d\u2019)\\]]*\\s+|[\u3002\uff01\uff1f]|\\n\\s*)(?=\\S)"
@@ -47,6 +51,7 @@ class TokenCounter:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self.special_tokens: int = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._word = lru_cache(_CACHED_WORDS)(self.count)
 
     def token_spans(self, text: str) -> list[Span]:
         """The character offsets of the tokens of `text`, without special tokens."""
@@ -57,6 +62,14 @@ class TokenCounter:
         """What `text` costs: its tokens without special ones, at least one for 16 characters."""
         tokens = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
         return max(_floor(text), tokens)
+
+    def estimate(self, text: str) -> int:
+        """The sum of what the words of `text` cost. For a tokenizer that splits at white space
+        first, as BERT's, this is its `count`, at a tenth of the time."""
+        return sum(
+            self._word(word) if len(word) <= _CACHED_WORD_LENGTH else self.count(word)
+            for word in text.split()
+        )
 
 
 def title_line(title: str | None, counter: TokenCounter, limit: int) -> str:
@@ -81,12 +94,16 @@ def chunk(
     """
     line = title_line(title, counter, limit)
     room = limit - counter.special_tokens
+    share = min(overlap, limit // 4)
 
-    def measure(part: str) -> int:
+    def measured_by(count: Callable[[str], int]) -> Callable[[str], int]:
         # The cheap test first: what is far too long need not be tokenized to be known as such.
-        return _floor(part) if _floor(part) > room else counter.count(line + part)
+        return lambda part: _floor(part) if _floor(part) > room else count(line + part)
 
-    spans = _spans(text, measure, room, min(overlap, limit // 4), counter)
+    exact = measured_by(counter.count)
+    spans = _spans(text, measured_by(counter.estimate), room, share, counter)
+    if any(exact(text[a:b]) > room for a, b in spans):
+        spans = _spans(text, exact, room, share, counter)
     return [NewChunk(text[a:b], a, b, counter.count(text[a:b])) for a, b in spans]
 
 

@@ -58,7 +58,10 @@ class LexicalIndex:
         try:
             if stamp != f"{_prefix(language, folder)}:{_sound_opstamp(folder)}":
                 raise LexicalDamagedError("it belongs to another state of the corpus")
-            return cls(Index.open(str(folder)), _schema(), language, folder)
+            index = Index.open(str(folder))
+            if index.schema != _schema():
+                raise LexicalDamagedError("it has other fields")
+            return cls(index, _schema(), language, folder)
         except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
             raise LexicalDamagedError(str(error)) from error
 
@@ -74,7 +77,10 @@ class LexicalIndex:
         if folder is None:
             index = Index(schema)
         else:
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            else:
+                folder.unlink(missing_ok=True)
             folder.mkdir()
             (folder / _BUILD).write_text(uuid.uuid4().hex)
             index = Index(schema, str(folder))

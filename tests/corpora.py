@@ -1,0 +1,38 @@
+"""Documents with true unit vectors, for stores that are tested without a model."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.retrieve.stores.base import Metadata, ModelStamp, NewChunk, NewDocument, Vector
+
+DIMENSION = 16
+STAMP = ModelStamp("test-model", "0123456789ab-fp32", DIMENSION)
+
+
+def vector_of(text: str) -> Vector:
+    """A unit vector, float32 [16], that only this text has."""
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(DIMENSION)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def document(
+    document_id: str,
+    texts: Sequence[str],
+    title: str | None = None,
+    metadata: Metadata | None = None,
+) -> NewDocument:
+    """A document whose chunks are `texts`, each with `vector_of` it."""
+    starts = np.cumsum([0, *(len(text) + 1 for text in texts)]).tolist()
+    chunks = [
+        NewChunk(text, start, start + len(text), len(text.split()))
+        for text, start in zip(texts, starts, strict=False)
+    ]
+    vectors = np.stack([vector_of(text) for text in texts])
+    whole = "\n".join(texts)
+    content_hash = hashlib.sha256(whole.encode()).hexdigest()
+    return NewDocument(
+        document_id, content_hash, title, None, "text", metadata or {}, whole, chunks, vectors
+    )
