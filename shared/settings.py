@@ -61,13 +61,13 @@ class Settings(BaseSettings):
         "onnx", description="what runs it; sentence-transformers needs the torch extra"
     )
     embed_precision: Precision = Field("int8", description="weights of the ONNX graph")
-    embed_threads: Threads = Field(2, description="threads of one inference in embed")
+    embed_threads: Threads = Field(2, description="inferences of embed that run side by side")
     embed_batch_tokens: int = Field(4096, ge=256, description="padded tokens in one batch, at most")
     embed_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
 
     rerank_model: str = Field("all-MiniLM-L6-v2", description="model that rerank serves")
     rerank_precision: Precision = Field("int8", description="weights of the ONNX graph")
-    rerank_threads: Threads = Field(2, description="threads of one inference in rerank")
+    rerank_threads: Threads = Field(2, description="inferences of rerank that run side by side")
     rerank_batch_tokens: int = Field(
         2048, ge=256, description="padded tokens in one batch, at most"
     )

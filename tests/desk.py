@@ -1,6 +1,5 @@
 """A small desk over HTTP: it serves a handful of real passages, or misbehaves as told."""
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +39,6 @@ class Desk:
     trouble: str = ""
     passages: list[tuple[str, str, str]] = field(default_factory=lambda: list(HANDBOOK))
     seen: list[dict[str, Any]] = field(default_factory=list)
-    left: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer GET /corpora and POST /retrieve."""
@@ -72,7 +70,8 @@ class Desk:
             case "no json":
                 return PlainTextResponse("<html>hello</html>")
             case "hang":
-                await asyncio.sleep(3600)
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
         hits = [
             {
                 "id": f"{id_}#0",

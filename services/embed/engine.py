@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from shared.encoder.tokenizer import Tokenized
 
 from services.embed.models.base import EmbeddingModel, ModelInfo, Vectors
 from shared.batching import Batcher
+from shared.encoder.tokenizer import Tokenized
 from shared.settings import Settings
 
 # Tokenising less than this takes less time than handing it to a thread.

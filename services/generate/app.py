@@ -125,7 +125,13 @@ async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
                 raise _gone()
         return task.result()
     finally:
-        task.cancel()
+        _drop(task)
+
+
+def _drop(task: "asyncio.Future[Any]") -> None:
+    """Stop work that nobody waits for; what it raises on its way out interests nobody either."""
+    task.cancel()
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 
 def _gone() -> ApiError:
@@ -169,7 +175,7 @@ async def _events(
         )
         yield stream.failure(hidden.body())
     finally:
-        task.cancel()
+        _drop(task)
 
 
 def _record(prepared: Prepared, outcome: Outcome, started: float) -> float:

@@ -61,7 +61,7 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     async def probe() -> dict[str, Any]:
         stores = [catalog.get(info.name) for info in catalog.list()]
         await asyncio.to_thread(_prove, stores)
-        await librarian.ask()
+        served = await librarian.ask()
         try:
             await curator.ask()
             rerank_state = "answers"
@@ -70,6 +70,7 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
         return {
             "corpora": len(stores),
             "damaged": catalog.damaged,
+            "of_another_model": [store.info.name for store in stores if store.info.stamp != served],
             "dependencies": {"embed": "answers", "rerank": rerank_state},
         }
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -175,7 +176,7 @@ def _search(
     with progress(notes(), *columns) as bar:
         for arm in ARMS:
             task = bar.add_task(arm.name, total=len(queries))
-            runs[arm.name] = _run(api, corpus, queries, arm, lambda task=task: bar.advance(task))
+            runs[arm.name] = _run(api, corpus, queries, arm, partial(bar.advance, task))
     return runs
 
 
@@ -217,7 +218,7 @@ def _rank(api: Api, corpus: str, query: str, arm: Arm) -> dict[str, float]:
     if answer["degraded"]:
         raise CliError(
             f"the desk answered {_TRIES} times without {', '.join(answer['degraded'])}, so that "
-            "the figures would be wrong: `refdesk status` says how the services are"
+            "the figures would be wrong: is the machine too busy, or a service down?"
         )
     places: dict[str, float] = {}
     for hit in answer["hits"]:

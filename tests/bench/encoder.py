@@ -42,7 +42,7 @@ class OneScaleForAll(Float32):
         weight: Matrix,
         bias: Matrix | None = None,
         *,
-        after_gelu: bool = False,  # noqa: ARG002
+        after_gelu: bool = False,
     ) -> str:
         """See Arithmetic."""
         by_channel, scales = quantise_rows(weight.T)
@@ -87,7 +87,7 @@ class Blocks(Float32):
         weight: Matrix,
         bias: Matrix | None = None,
         *,
-        after_gelu: bool = False,  # noqa: ARG002
+        after_gelu: bool = False,
     ) -> str:
         """See Arithmetic."""
         wide, out = weight.shape
@@ -146,7 +146,7 @@ def contenders(
     for name, arithmetic in ARITHMETIC.items():
         with open_weights(folder) as weights:
             graph = encoder_graph(read_config(folder), weights, arithmetic).SerializeToString()
-        encoder = Encoder(open_session(graph, threads), tokenizer, name)
+        encoder = Encoder(open_session(graph), tokenizer, name, threads)
         yield name, Contender(encoder.embed, len(graph) / 1e6)
     if importlib.util.find_spec("sentence_transformers"):
         yield "sentence-transformers fp32", _torch(folder, threads)

@@ -181,7 +181,17 @@ def test_a_term_named_twice_counts_twice(store: CorpusStore) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ['"red', "red AND (hen", "title:hen", "hen~2 ^5 [a TO", "NOT hen", "-hen", "\\", "hen*", "日本"],
+    [
+        '"red',
+        "red AND (hen",
+        "title:hen",
+        "hen~2 ^5 [a TO",
+        "NOT hen",
+        "-hen",
+        "\\",
+        "hen*",
+        "日本",
+    ],
 )
 def test_a_query_is_words_and_never_a_language(store: CorpusStore, query: str) -> None:
     store.write([document("d", ["red hen"]), document("e", ["日本"])])

@@ -64,7 +64,7 @@ def test_a_text_has_the_same_direction_alone_and_among_many(client: httpx.Client
     alone = np.array(embed(client, input="a cat").json()["data"][0]["embedding"])
     texts = ["a cat", *(f"{'filler ' * (n % 90)}{n}" for n in range(300))]
     among = np.array(embed(client, input=texts).json()["data"][0]["embedding"])
-    assert alone @ among > 0.98  # int8 activations are scaled by what else is in the batch
+    assert alone @ among > 0.9999
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,21 @@ class ModelServer:
 
 @pytest.fixture
 def serve(models_dir: Path) -> Serve:
-    """Serve the app over a desk; gives an HTTP client of it."""
+    """Serve the app over a desk; gives an HTTP client of it.
+
+    Tier reasoning is a server that is not there, unless a test wants the small LLM (`llm`), which
+    takes its time, or names a server.
+    """
 
     @asynccontextmanager
-    async def start(desk: Any, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def start(
+        desk: Any, *, llm: bool = False, **settings: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        served = {} if llm else {"reasoning_url": nowhere(), "reasoning_model": "m"}
         async with serving(desk) as desk_url:
             chosen = Settings(
                 models_dir=models_dir,
-                **{"retrieve_url": desk_url, "embed_url": nowhere(), **settings},
+                **{"retrieve_url": desk_url, "embed_url": nowhere(), **served, **settings},
             )
             app = await build(chosen)
             async with (
@@ -93,7 +100,7 @@ async def ask(client: httpx.AsyncClient, question: str, **more: Any) -> dict[str
 
 
 async def test_readiness_proves_both_embedded_writers(serve: Serve) -> None:
-    async with serve(Desk()) as client:
+    async with serve(Desk(), llm=True) as client:
         ready = await client.get("/ready")
     assert ready.status_code == 200
     assert ready.json()["tiers"] == {
@@ -103,7 +110,7 @@ async def test_readiness_proves_both_embedded_writers(serve: Serve) -> None:
 
 
 async def test_nothing_of_the_small_llm_is_shown_unless_it_is_verified(serve: Serve) -> None:
-    async with serve(Desk()) as client:
+    async with serve(Desk(), llm=True) as client:
         answer = await ask(
             client,
             "Explain why the first program by Ada Lovelace leaked.",
@@ -127,7 +134,7 @@ async def test_nothing_of_the_small_llm_is_shown_unless_it_is_verified(serve: Se
 async def test_the_small_llm_that_is_out_of_time_is_replaced_before_the_deadline(
     serve: Serve,
 ) -> None:
-    async with serve(Desk()) as client:
+    async with serve(Desk(), llm=True) as client:
         response = await client.post(
             "/v1/chat/completions",
             json=chat(WHEN, model="reasoning", max_tokens=1024),
@@ -184,7 +191,7 @@ async def test_annotations_give_the_cited_range_and_the_address(serve: Serve) ->
 
 
 async def test_a_question_that_the_sources_do_not_answer_is_told_so(serve: Serve) -> None:
-    async with serve(Desk()) as client:
+    async with serve(Desk(), llm=True) as client:
         answer = await ask(client, "Who won the football world cup in Brazil?")
     message = answer["choices"][0]["message"]
     assert message["content"] == "The sources do not answer this question."
@@ -326,8 +333,7 @@ async def test_a_stream_without_asked_usage_has_none_and_ends_with_done(serve: S
 async def test_a_bad_request_is_told_what_is_wrong_with_it(
     serve: Serve, body: dict[str, Any], status: int, param: str | None
 ) -> None:
-    # A served model stands in for the small one, so that each of these starts in no time.
-    async with serve(Desk(), reasoning_url=nowhere(), reasoning_model="m") as client:
+    async with serve(Desk()) as client:
         response = await client.post("/v1/chat/completions", json=body)
     assert response.status_code == status, response.text
     error = response.json()["error"]
@@ -336,7 +342,7 @@ async def test_a_bad_request_is_told_what_is_wrong_with_it(
 
 
 async def test_no_corpus_to_search_says_how_to_make_one(serve: Serve) -> None:
-    async with serve(Desk(corpora=[]), reasoning_url=nowhere(), reasoning_model="m") as client:
+    async with serve(Desk(corpora=[])) as client:
         response = await client.post("/v1/chat/completions", json=chat(PORT, stream=True))
     assert response.status_code == 404
     assert "refdesk ingest" in response.json()["error"]["message"]
@@ -359,23 +365,21 @@ async def test_an_error_of_the_desk_is_passed_on(
     serve: Serve, trouble: str, status: int, code: str, stream: bool
 ) -> None:
     desk = Desk(trouble=trouble)
-    async with serve(desk, reasoning_url=nowhere(), reasoning_model="m") as client:
+    async with serve(desk) as client:
         response = await client.post("/v1/chat/completions", json=chat(PORT, stream=stream))
     assert response.status_code == status, response.text
     assert response.json()["error"]["code"] == code
 
 
 async def test_a_desk_that_is_not_there_is_a_503_that_says_so(serve: Serve) -> None:
-    async with serve(
-        Desk(), retrieve_url=nowhere(), reasoning_url=nowhere(), reasoning_model="m"
-    ) as client:
+    async with serve(Desk(), retrieve_url=nowhere()) as client:
         response = await client.post("/v1/chat/completions", json=chat(PORT))
     assert response.status_code == 503
     assert "retrieve" in response.json()["error"]["message"]
 
 
 async def test_a_desk_that_hangs_ends_with_the_deadline(serve: Serve) -> None:
-    async with serve(Desk(trouble="hang"), reasoning_url=nowhere(), reasoning_model="m") as client:
+    async with serve(Desk(trouble="hang")) as client:
         response = await client.post(
             "/v1/chat/completions", json=chat(PORT), headers={"x-deadline-ms": "300"}
         )

@@ -196,7 +196,7 @@ def test_an_embed_that_answers_rubbish_counts_as_gone(
             return await client.post(
                 "/retrieve",
                 json={"query": QUERY, "corpora": ["shelf"], "curate": False},
-                headers={"x-deadline-ms": "3000"},
+                headers={"x-deadline-ms": "5000"},
             )
 
     answer = with_peer(peer(info, reply), search)
@@ -213,7 +213,7 @@ def test_a_rerank_that_answers_rubbish_counts_as_gone(
             return await client.post(
                 "/retrieve",
                 json={"query": QUERY, "corpora": ["shelf"], "arms": ["bm25"]},
-                headers={"x-deadline-ms": "3000"},
+                headers={"x-deadline-ms": "5000"},
             )
 
     answer = with_peer(peer({}, reply), search)
@@ -226,19 +226,21 @@ def test_an_embed_with_another_model_is_refused_and_words_can_still_be_searched(
 ) -> None:
     info = {**httpx.get(f"{suite.url('embed')}/info").json(), "revision": "another"}
 
-    async def search(url: str) -> tuple[httpx.Response, httpx.Response]:
+    async def search(url: str) -> tuple[httpx.Response, httpx.Response, httpx.Response]:
         async with desk(shelf, embed=url) as client:
             body = {"query": QUERY, "corpora": ["shelf"], "curate": False}
             return (
                 await client.post("/retrieve", json=body),
                 await client.post("/retrieve", json={**body, "arms": ["bm25"]}),
+                await client.get("/ready"),
             )
 
-    refused, words = with_peer(peer(info, fixed(embedding(*[1.0] * 384))), search)
+    refused, words, ready = with_peer(peer(info, fixed(embedding(*[1.0] * 384))), search)
     assert refused.status_code == 409
     assert refused.json()["error"]["code"] == "model_mismatch"
     assert ids(words)[0] == "moon"
     assert words.json()["degraded"] == []
+    assert ready.json()["of_another_model"] == ["secret", "shelf"]
 
 
 def test_the_desk_is_not_ready_without_embed_but_without_rerank(shelf: Path, suite: Suite) -> None:

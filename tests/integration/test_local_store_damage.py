@@ -15,7 +15,8 @@ from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalI
 from shared.errors import ApiError
 from tests.corpora import STAMP, document, vector_of
 
-WORDS = "amber basin cedar delta ember fjord grove heath inlet jetty knoll ledge".split()
+WORDS = ["amber", "basin", "cedar", "delta", "ember", "fjord"]
+WORDS += ["grove", "heath", "inlet", "jetty", "knoll", "ledge"]
 
 
 @pytest.fixture
@@ -113,7 +114,8 @@ def test_a_damaged_word_index_is_built_anew(
 
 
 @pytest.mark.parametrize(
-    ("told", "instead"), [(b'"fast": true', b'"fasu": true'), (b'"name": "body"', b'"name": "bgdy"')]
+    ("told", "instead"),
+    [(b'"fast": true', b'"fasu": true'), (b'"name": "body"', b'"name": "bgdy"')],
 )
 def test_an_index_whose_description_was_damaged_is_built_anew(
     folder: Path, told: bytes, instead: bytes

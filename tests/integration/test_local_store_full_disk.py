@@ -4,14 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog.testing
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusSpec, CorpusStore, NewDocument
 from shared.errors import ApiError
 from tests.corpora import STAMP, document, vector_of
 from tests.fulldisk import files_no_longer_than
 
 WORDS = [f"word{number}" for number in range(120)]
+
+
+@pytest.fixture(autouse=True)
+def _log_in_memory() -> Iterator[None]:
+    """The limit holds for the file that pytest keeps the output in, too."""
+    with structlog.testing.capture_logs():
+        yield
 
 
 @pytest.fixture
@@ -35,7 +43,8 @@ def state(store: CorpusStore) -> tuple[object, ...]:
     )
 
 
-def large(document_id: str) -> object:
+def large(document_id: str) -> NewDocument:
+    """A document of half a megabyte."""
     return document(document_id, [f"{word} " * 40 for word in WORDS])
 
 
@@ -47,7 +56,9 @@ def test_a_refused_write_changes_nothing_and_the_next_one_succeeds(
     before = state(store)
     with files_no_longer_than(size), pytest.raises(ApiError) as failure:
         store.write([document("old", ["replaced words"]), large("big")])
-    assert (failure.value.status, failure.value.code) == (507, "storage_full")
+    assert (failure.value.status, failure.value.code) == (507, "storage_full"), (
+        failure.value.message
+    )
     assert str(tmp_path) in failure.value.message
     assert state(store) == before
     store.write([document("old", ["replaced words"]), large("big")])
@@ -73,7 +84,7 @@ def test_a_refused_delete_changes_nothing(catalog: Catalog, size: int) -> None:
     assert store.bm25("first", 5) == []
 
 
-@pytest.mark.parametrize("size", [0, 100, 5000])
+@pytest.mark.parametrize("size", [0, 100, 5000, 30_000])
 def test_a_corpus_that_can_not_be_made_leaves_nothing(
     catalog: Catalog, tmp_path: Path, size: int
 ) -> None:
@@ -89,17 +100,35 @@ def test_a_corpus_that_can_not_be_made_leaves_nothing(
 def test_a_word_index_that_can_not_be_built_on_disk_is_searched_from_memory(
     catalog: Catalog, tmp_path: Path
 ) -> None:
+    many = [" ".join(f"term{n}" for n in range(at, at + 500)) for at in range(0, 20_000, 500)]
+    catalog.get("c").write([document("many", many)])
     catalog.close()
     folder = tmp_path / "corpora"
-    (folder / "c" / "lexical" / "meta.json").write_bytes(b"rubbish")
-    with files_no_longer_than(60):
+    meta = folder / "c" / "lexical" / "meta.json"
+    meta.write_bytes(b"rubbish")
+    with files_no_longer_than(40_000):  # SQLite opens with 32 KiB, the index needs more
         full = Catalog.open(folder)
     store = full.get("c")
     assert len(store.bm25("words", 5)) == 2
     store.write([document("new", ["later words"])])
     assert len(store.bm25("words", 5)) == 3
     full.close()
+    assert b"segment_id" not in meta.read_bytes()
     again = Catalog.open(folder)
     assert len(again.get("c").bm25("words", 5)) == 3
-    assert (folder / "c" / "lexical" / "meta.json").stat().st_size > 60
+    assert b"segment_id" in meta.read_bytes()
+    again.close()
+
+
+def test_a_corpus_that_a_full_disk_keeps_from_opening_is_not_called_damaged(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    catalog.close()
+    folder = tmp_path / "corpora"
+    with files_no_longer_than(60):
+        full = Catalog.open(folder)
+    assert "free space" in full.damaged["c"]
+    full.close()
+    again = Catalog.open(folder)
+    assert again.get("c").info.documents == 2
     again.close()

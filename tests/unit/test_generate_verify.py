@@ -38,7 +38,7 @@ def checks(verdict: Verdict) -> set[Check]:
         "Exports of wool increased by 12 percent until 1204 [1].",
         "According to the sources, embed listens on 8001 [2].",
         'The duke was "firm in council and swift in war" [1].',
-        "Based on the provided passages:\n\n- embed listens on 8001 [2]\n- rerank listens on 8002 [2]",
+        "Based on the passages:\n\n- embed listens on 8001 [2]\n- rerank listens on 8002 [2]",
     ],
 )
 def test_what_a_passage_says_passes(draft: str) -> None:

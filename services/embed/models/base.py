@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shared.encoder.tokenizer import Tokenized
 
 Vectors = NDArray[np.float32]

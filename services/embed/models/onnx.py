@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from services.embed.models.base import ModelInfo, Vectors
 from shared.encoder.encoder import Encoder
 from shared.encoder.tokenizer import Tokenized
-
-from services.embed.models.base import ModelInfo, Vectors
 from shared.settings import Precision
 
 

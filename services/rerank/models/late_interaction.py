@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from shared.encoder.encoder import Encoder
-from shared.encoder.tokenizer import Tokenized
 
 from services.rerank.models.base import ModelInfo, Scored
 from services.rerank.models.token_cache import TokenCache, TokenVectors
 from shared.batching import Batcher
+from shared.encoder.encoder import Encoder
+from shared.encoder.tokenizer import Tokenized
 from shared.settings import Settings
 
 

@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from services.retrieve.corpus.chunk import CHUNKER
 from services.retrieve.stores.base import CorpusInfo, CorpusSpec, CorpusStore, ModelStamp
+from services.retrieve.stores.local.analysis import analyser
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.store import LocalStore
@@ -99,9 +100,9 @@ class Catalog:
     def create(self, spec: CorpusSpec, stamp: ModelStamp) -> tuple[CorpusInfo, bool]:
         """Make an empty corpus, whole or not at all; (its info, True), or False if it was there.
 
-        Raises ApiError: 422 for a bad name, 409 where the corpus exists with other settings (an
-        empty description asks for nothing), 500 where it exists and is damaged, 507 for a full
-        disk.
+        Raises ApiError: 422 for a bad name or an unknown language, 409 where the corpus exists with
+        other settings (an empty description asks for nothing), 500 where it exists and is damaged,
+        507 for a full disk.
         """
         if not _NAME.fullmatch(spec.name):
             raise ApiError(
@@ -116,6 +117,7 @@ class Catalog:
                 info = self.get(spec.name).info
                 _require_same(spec, info)
                 return info, False
+            analyser(spec.language)  # raises for an unknown language while there is nothing yet
             path = self._folder / spec.name
             new = self._folder / f"{_NEW}{uuid.uuid4().hex}"
             try:
@@ -128,7 +130,11 @@ class Catalog:
                 raise write_failed(error, self._folder) from error
             finally:
                 shutil.rmtree(new, ignore_errors=True)
-            store = LocalStore.open(path)
+            try:
+                store = LocalStore.open(path)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
             self._stores[spec.name] = store
             log.info("corpus_created", corpus=spec.name)
             return store.info, True

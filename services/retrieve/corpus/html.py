@@ -9,6 +9,8 @@ forward, so time is linear in the page's length.
 import re
 from html import unescape
 
+from services.retrieve.corpus.layout import Layout
+
 # Elements whose content is not read: not meant for readers, or the same on every page of a site.
 _SKIPPED = {"head", "nav", "noscript", "object", "svg", "template"}
 # Elements whose content is no markup: it ends at the closing tag, whatever is in between.
@@ -26,7 +28,6 @@ _MARKUP = re.compile(r"<(?:(?P<comment>!--)|(?P<other>[!?])|(?P<end>/?)(?P<name>
 # A tag ends at the first ">" that is in no quoted value.
 _TAG_PART = re.compile(r""">|=\s*+(?:"[^"]*+"|'[^']*+')""")
 _SPACE = re.compile(r"\s+")
-_ROW_START = re.compile(r"\n *\| ")  # cells are parted by bars, rows do not start with one
 
 
 def read_html(page: str) -> tuple[str, str | None]:
@@ -55,7 +56,7 @@ def read_html(page: str) -> tuple[str, str | None]:
                 reader.tag(name, closing=bool(markup["end"]))
             at = end
     reader.text(page[at:])
-    return _ROW_START.sub("\n", "".join(reader.parts)), reader.title or reader.heading
+    return reader.layout.result(), reader.title or reader.heading
 
 
 def _tag_end(page: str, at: int) -> int:
@@ -68,10 +69,10 @@ def _tag_end(page: str, at: int) -> int:
 
 
 class _Reader:
-    """Takes tags and texts in order and gathers the pieces of the readable text."""
+    """Takes tags and texts in order and lays out the readable text."""
 
     def __init__(self) -> None:
-        self.parts: list[str] = []
+        self.layout = Layout()
         self.title: str | None = None
         self.heading: str | None = None
         self._skipping = ""
@@ -84,7 +85,10 @@ class _Reader:
         if not data or self._depth:
             return
         data = unescape(data)
-        self.parts.append(data if self._preformatted else _SPACE.sub(" ", data))
+        if self._preformatted:
+            self.layout.text(data, verbatim=True)
+        else:
+            self.layout.text(_SPACE.sub(" ", data))
 
     def raw(self, name: str, data: str) -> None:
         """An element with its whole content."""
@@ -104,20 +108,20 @@ class _Reader:
         if name in _SKIPPED and not closing:
             self._skipping, self._depth = name, 1
         elif name in _PARAGRAPHS:
-            self.parts.append("\n\n\n" if name in _HEADINGS and not closing else "\n\n")
+            self.layout.gap(3 if name in _HEADINGS and not closing else 2)
         elif name in _LINES:
-            self.parts.append("\n")
+            self.layout.gap(1)
         elif name in _CELLS and not closing:
-            self.parts.append(" | ")
+            self.layout.cell()
         if name == "li" and not closing:
-            self.parts.append("- ")
-        if name == "pre":
+            self.layout.mark("- ")
+        elif name == "pre":
             self._preformatted = max(0, self._preformatted + (-1 if closing else 1))
-        if name == "h1" and self.heading is None:
+        elif name == "h1" and self.heading is None:
             self._note_heading(closing=closing)
 
     def _note_heading(self, *, closing: bool) -> None:
         if not closing:
-            self._heading_from = len(self.parts)
+            self._heading_from = self.layout.position()
         elif self._heading_from is not None:
-            self.heading = "".join(self.parts[self._heading_from :]).strip() or None
+            self.heading = self.layout.since(self._heading_from) or None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.corpus.chunk import TokenCounter, chunk, title_line
+from services.retrieve.corpus.chunk import CHUNKER, TokenCounter, chunk, title_line
 from services.retrieve.corpus.embedding import DocumentEmbedder
 from services.retrieve.corpus.parse import ParsedDocument, parse
 from services.retrieve.stores.base import (
@@ -52,12 +52,15 @@ class _Prepared:
 
 
 class Ingest:
-    """Writes to the corpora of a catalog. Writes to one corpus follow one another."""
+    """Writes to the corpora of a catalog. Requests may overlap; the last to write wins."""
 
     def __init__(self, catalog: Catalog, embed: ServiceClient) -> None:
         self._catalog = catalog
         self._embedder = DocumentEmbedder(embed)
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Ingests wait here rather than in threads, of which there are few and searches need some:
+        # parsing is one at a time (it holds the interpreter anyway), as are a corpus's writes.
+        self._preparing = asyncio.Lock()
+        self._writing: dict[str, asyncio.Lock] = {}
 
     async def create(self, spec: CorpusSpec) -> tuple[CorpusInfo, bool]:
         """Make an empty corpus for the model that embed serves; False if it was there already.
@@ -81,23 +84,35 @@ class Ingest:
 
         A document that is stored as it is already is left alone ("unchanged"). Raises ApiError: 404
         for an unknown corpus, 415 or 422 naming the document that can't be taken, 409
-        `model_mismatch` where embed serves another model than the corpus was made with, 502
-        `bad_embedding`, 503, 504, 507. Nothing is written then.
+        `model_mismatch` or `chunker_mismatch` where the corpus was made with another model or
+        chunker, 502 `bad_embedding`, 503, 504, 507. Nothing is written then.
         """
         store = self._catalog.get(corpus)
-        async with self._locks.setdefault(corpus, asyncio.Lock()):
-            counter = await self._embedder.counter(store.info)
-            known, prepared = await asyncio.to_thread(_prepare, store, documents, counter)
-            vectors = await self._embedder.vectors(
-                [text for document in prepared for text in document.inputs], store.info
-            )
-            return await asyncio.to_thread(_write, store, documents, known, prepared, vectors)
+        _require_chunker(store.info)
+        counter = await self._embedder.counter(store.info)
+        async with self._preparing:
+            unchanged, prepared = await asyncio.to_thread(_prepare, store, documents, counter)
+        inputs = [text for document in prepared for text in document.inputs]
+        vectors = await self._embedder.vectors(inputs, store.info)
+        async with self._writing.setdefault(corpus, asyncio.Lock()):
+            return await asyncio.to_thread(_write, store, documents, unchanged, prepared, vectors)
 
     async def delete(self, corpus: str, document_id: str) -> bool:
         """Remove a document; False where there is none. Raises ApiError 404 (corpus), 507."""
         store = self._catalog.get(corpus)
-        async with self._locks.setdefault(corpus, asyncio.Lock()):
+        async with self._writing.setdefault(corpus, asyncio.Lock()):
             return await asyncio.to_thread(store.delete, document_id)
+
+
+def _require_chunker(info: CorpusInfo) -> None:
+    """Raise ApiError 409 where the corpus's chunks were cut by another method than today's."""
+    if info.chunker != CHUNKER:
+        raise ApiError(
+            409,
+            "chunker_mismatch",
+            f"corpus '{info.name}' was cut by {info.chunker}, and this refdesk cuts by {CHUNKER}: "
+            "load the documents into a new corpus",
+        )
 
 
 def _prepare(

@@ -7,10 +7,30 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from services.retrieve.corpus.html import read_html
+from services.retrieve.corpus.layout import Layout
 
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.M)
+# "---" and a line that names a field: a document may also begin with a mere rule.
+_FRONT_MATTER = re.compile(
+    r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
+)
 _FRONT_TITLE = re.compile(r"""^title:[ \t]*(["']?)(.+?)\1[ \t]*$""", re.MULTILINE)
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+
+# Line feeds before a block's text.
+_GAPS = {
+    "heading_open": 3,
+    "heading_close": 2,
+    "blockquote_open": 2,
+    "blockquote_close": 2,
+    "table_open": 2,
+    "tr_open": 1,
+    "table_close": 2,
+    "hr": 2,
+    "html_block": 2,
+    "fence": 2,
+    "code_block": 2,
+}
+
 _parser = MarkdownIt("commonmark").enable("table")
 
 
@@ -26,65 +46,52 @@ def read_markdown(source: str) -> tuple[str, str | None]:
         source = source[front.end() :]
         if found := _FRONT_TITLE.search(front[1]):
             title = found[2]
+    layout = Layout()
+    lists = 0
     tokens = _parser.parse(source)
-    parts: list[str] = []
-    marks: list[str] = []  # of the lists that are open: "-", or the dot of numbered ones
     for place, token in enumerate(tokens):
-        if token.type == "inline":
-            parts.append(_inline(token.children or []))
-            if title is None and tokens[place - 1].type == "heading_open":
-                title = parts[-1] if tokens[place - 1].tag == "h1" else None
-        elif token.type in ("bullet_list_open", "ordered_list_open"):
-            marks.append("-")
-        elif token.type in ("bullet_list_close", "ordered_list_close"):
-            marks.pop()
-            parts.append("\n")
-        elif token.type == "list_item_open":
-            mark = f"{token.info}{token.markup}" if token.info else "-"
-            fresh = not parts or parts[-1].endswith("\n")
-            parts.append(("" if fresh else "\n") + "  " * (len(marks) - 1) + f"{mark} ")
-        elif token.type in ("th_open", "td_open"):
-            if tokens[place - 1].type != "tr_open":
-                parts.append(" | ")
-        elif block := _block(token, tight=bool(marks)):
-            parts.append(block)
-    return "".join(parts), title
+        layout.gap(_GAPS.get(token.type, 0))
+        match token.type:
+            case "inline":
+                start = layout.position()
+                _inline(token.children or [], layout)
+                before = tokens[place - 1]
+                if title is None and (before.type, before.tag) == ("heading_open", "h1"):
+                    title = layout.since(start) or None
+            case "paragraph_open" | "paragraph_close":
+                layout.gap(1 if token.hidden else 2)  # hidden: an item of a list without gaps
+            case "bullet_list_open" | "ordered_list_open":
+                layout.gap(1 if lists else 2)
+                lists += 1
+            case "bullet_list_close" | "ordered_list_close":
+                lists -= 1
+                layout.gap(1 if lists else 2)
+            case "list_item_open":
+                mark = token.info + token.markup if token.info else "-"
+                layout.gap(1)
+                layout.mark("  " * (lists - 1) + mark + " ")
+            case "th_open" | "td_open":
+                layout.cell()
+            case "fence" | "code_block" | "html_block":
+                code = token.type != "html_block"
+                layout.text(token.content if code else read_html(token.content)[0], verbatim=True)
+                layout.gap(2)
+    return layout.result(), title
 
 
-def _block(token: Token, *, tight: bool) -> str:
-    """What a token outside of a line gives. In a list, a paragraph needs no blank line."""
-    match token.type:
-        case "heading_open":
-            return "\n\n\n"
-        case "paragraph_close":
-            return "\n" if tight else "\n\n"
-        case "heading_close" | "blockquote_close" | "table_close" | "hr":
-            return "\n\n"
-        case "fence" | "code_block":
-            return f"\n{token.content.rstrip()}\n\n"
-        case "html_block":
-            return f"{read_html(token.content)[0]}\n\n"
-        case "tr_close":
-            return "\n"
-        case _:
-            return ""
-
-
-def _inline(children: Sequence[Token]) -> str:
-    """The text of one line's tokens; a line break in the source is a space."""
-    parts: list[str] = []
+def _inline(children: Sequence[Token], layout: Layout) -> None:
+    """Add the text of one block; a line break in the source is a space."""
     for token in children:
         match token.type:
             case "text" | "text_special":
-                parts.append(token.content)
+                layout.text(token.content)
             case "code_inline":
-                parts.append(f"`{token.content}`")
+                layout.text(f"`{token.content}`")
             case "softbreak":
-                parts.append(" ")
+                layout.text(" ")
             case "hardbreak":
-                parts.append("\n")
+                layout.gap(1)
             case "image":
-                parts.append(_inline(token.children or []))
+                _inline(token.children or [], layout)
             case "html_inline" if _BREAK.fullmatch(token.content):
-                parts.append("\n")
-    return "".join(parts)
+                layout.gap(1)

@@ -10,8 +10,9 @@ from services.retrieve.stores.base import DocumentFormat
 from shared.errors import ApiError
 
 _MAX_TITLE_CHARACTERS = 300
-# More control or replacement characters than this share: a file that was read as text but is none.
-_MAX_BINARY_SHARE = 0.05
+# More control or replacement characters than these: a file that was read as text but is none.
+_MAX_UNREADABLE_SHARE = 0.05
+_MAX_UNREADABLE = 4
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All the other ways to end a line or a page, and to leave a space, made one: so few kinds of white
@@ -63,7 +64,7 @@ def _refuse_binary(text: str, param: str) -> None:
     if text.lstrip("\ufeff \t\r\n").startswith("%PDF-"):
         raise _no_text(param, "a PDF file")
     unreadable = len(_UNREADABLE.findall(text))
-    if "\x00" in text or unreadable > _MAX_BINARY_SHARE * len(text):
+    if "\x00" in text or unreadable > max(_MAX_UNREADABLE, _MAX_UNREADABLE_SHARE * len(text)):
         raise _no_text(param, "a binary file, or text in another encoding than UTF-8")
     if broken := _SURROGATE.search(text):
         raise ApiError(

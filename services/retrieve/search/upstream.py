@@ -37,11 +37,11 @@ class Librarian:
         Raises ApiError: 409 `model_mismatch` where embed serves another model than the one that
         made the corpus, 502 for rubbish, else what the client raises.
         """
-        if self._served is None or time.monotonic() - self._asked_at > _STAMP_SECONDS:
-            await self.ask()
-        if self._served != corpus.stamp:
-            assert self._served is not None  # noqa: S101 - `ask` sets it or raises
-            raise model_mismatch(corpus, self._served)
+        served = self._served
+        if served is None or time.monotonic() - self._asked_at > _STAMP_SECONDS:
+            served = await self.ask()
+        if served != corpus.stamp:
+            raise model_mismatch(corpus, served)
         body = {
             "input": query,
             "model": corpus.model,
@@ -62,10 +62,11 @@ class Librarian:
         unit: Vector = (vector / norm).astype(np.float32)
         return unit
 
-    async def ask(self) -> None:
-        """Ask embed which model it serves now. Raises ApiError unless it answers."""
-        self._served = (await self._embedder.served()).stamp
-        self._asked_at = time.monotonic()
+    async def ask(self) -> ModelStamp:
+        """The model that embed serves now. Raises ApiError unless embed answers."""
+        served = (await self._embedder.served()).stamp
+        self._served, self._asked_at = served, time.monotonic()
+        return served
 
 
 class Curator:

@@ -28,7 +28,13 @@ from services.retrieve.stores.base import (
     StoredDocument,
     Vector,
 )
-from services.retrieve.stores.local.faults import corpus_closed, damaged, newer, write_failed
+from services.retrieve.stores.local.faults import (
+    corpus_closed,
+    damaged,
+    newer,
+    read_failed,
+    write_failed,
+)
 
 FILE = "corpus.db"
 SCHEMA = 1
@@ -179,14 +185,14 @@ class Database:
     def open(cls, folder: Path) -> "Database":
         """Open the database in `folder`.
 
-        Raises ApiError 500: `corpus_damaged` where it is missing or can't be read,
-        `corpus_newer` where a newer version of refdesk wrote it.
+        Raises ApiError 500: `corpus_damaged` where it is missing or rubbish, `storage_failed` where
+        the disk can't be read, `corpus_newer` where a newer version of refdesk wrote it.
         """
         path = folder / FILE
         try:
             database = cls(path)
         except sqlite3.Error as error:
-            raise damaged(path, error) from error
+            raise read_failed(error, path) from error
         try:
             database._check_schema()
         except BaseException:
@@ -369,7 +375,7 @@ class Database:
                 connection.execute("PRAGMA query_only = ON")
             yield connection
         except sqlite3.Error as error:
-            raise damaged(self.path, error) from error
+            raise read_failed(error, self.path) from error
         finally:
             with self._pool_lock:
                 if connection is not None:

@@ -1,40 +1,63 @@
 """What can go wrong with a corpus's files, in the words of the one error shape."""
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
 from shared.errors import ApiError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# SQLITE_ERROR: a table or column that should be there is not.
+_RUBBISH = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
 _PRIMARY = 0xFF  # an extended SQLite result code carries its primary code in the low byte
 
 
 def write_failed(error: sqlite3.Error | OSError | ValueError, path: Path) -> ApiError:
-    """The error for a write that the disk refused: 507 `storage_full` or `storage_failed`, or
-    500 `corpus_damaged` where SQLite came upon rubbish. A ValueError is Tantivy's."""
+    """The error for a write that the disk refused: 507 `storage_full` or `storage_failed`; or 500
+    `corpus_damaged` where SQLite came upon rubbish. A ValueError is Tantivy's."""
+    reason = str(error)
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        code = _primary(error)
+        if code in _RUBBISH:
             return damaged(path, error)
         # A quota or a file size limit comes as a failed write, not as SQLITE_FULL.
         full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-    elif isinstance(error, OSError):
-        full = error.errno in _FULL
-    else:  # Tantivy tells the operating system's error in words only
-        full = any(f"os error {number}" in str(error) for number in _FULL)
+    else:
+        # Tantivy tells the operating system's error in words, among many others; or it only says
+        # that a thread of its own met one.
+        causes = (*map(os.strerror, _FULL), "io::Error")
+        told = [cause for cause in causes if cause in reason]
+        full, reason = bool(told), (told or [reason])[0]
     if full:
         return ApiError(
             507,
             "storage_full",
-            f"the disk of {path} took no more data ({error}); nothing was changed: "
+            f"the disk of {path} took no more data ({reason}); nothing was changed: "
             "free space there and try again",
         )
     return ApiError(
         507,
         "storage_failed",
-        f"{path} can't be written ({error}); nothing was changed: check the disk and its rights",
+        f"{path} can't be written ({reason}); nothing was changed: check the disk and its rights",
     )
+
+
+def read_failed(error: sqlite3.Error, path: Path) -> ApiError:
+    """The error for a database that SQLite can't read: 500 `corpus_damaged` where the file is
+    rubbish or not there, `storage_failed` where the disk is at fault (a full one, too: SQLite
+    needs a little of it for reading)."""
+    if _primary(error) in _RUBBISH or not path.is_file():
+        return damaged(path, error)
+    return ApiError(
+        500,
+        "storage_failed",
+        f"{path} can't be read ({error}): check the disk, its free space and its rights",
+    )
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
 
 
 def damaged(path: Path, reason: object) -> ApiError:

@@ -1,0 +1,39 @@
+"""A process that writes to a corpus until it is killed, and says what it has written.
+
+`python -m tests.integration.local_store_writer FOLDER SEED FIRST`: prints one line of JSON after
+each write that returned, {"id": version} (version null for a delete).
+"""
+
+import json
+import random
+import sys
+from itertools import count
+from pathlib import Path
+
+from services.retrieve.corpus.catalog import Catalog
+from tests.corpora import document
+
+NAMES = [f"d{number}" for number in range(12)]
+
+
+def texts(name: str, version: int) -> list[str]:
+    """The chunks of a document's version: as many as the version says, each naming both."""
+    return [f"{name}v{version} part {part}" for part in range(1 + version % 5)]
+
+
+def main(folder: Path, seed: int, first: int) -> None:
+    chance = random.Random(seed)
+    store = Catalog.open(folder).get("c")
+    for version in count(first):
+        names = chance.sample(NAMES, chance.randint(1, 4))
+        if chance.random() < 0.2:
+            store.delete(names[0])
+            done = {names[0]: None}
+        else:
+            store.write([document(name, texts(name, version)) for name in names])
+            done = dict.fromkeys(names, version)
+        print(json.dumps(done), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

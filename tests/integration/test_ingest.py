@@ -1,0 +1,372 @@
+"""From documents as they were sent to a corpus that finds them, with embed well and unwell."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI, Request, Response
+
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.chunk import TokenCounter
+from services.retrieve.corpus.ingest import Ingest, SourceDocument
+from services.retrieve.stores.base import CorpusSpec, ModelStamp
+from services.retrieve.stores.local.database import Database
+from shared.client import ServiceClient
+from shared.errors import ApiError
+from shared.settings import Settings
+from tests.corpora import DIMENSION, STAMP, vector_of
+from tests.suite import free_port, serving
+
+LONG = "\n\n".join(f"Paragraph {n}. " + "It has some more words in it. " * 12 for n in range(40))
+
+
+@dataclass
+class Embed:
+    """A server that speaks embed's HTTP, with vectors of its own; `spoil` makes it misbehave."""
+
+    tokenizer: bytes
+    stamp: ModelStamp = STAMP
+    spoil: Callable[[dict[str, Any]], Any] = lambda answer: answer
+    inputs: list[list[str]] = field(default_factory=list)
+
+    def app(self) -> FastAPI:
+        """The HTTP side."""
+        app = FastAPI()
+
+        @app.get("/info")
+        def info() -> dict[str, Any]:
+            stamp = self.stamp
+            return {
+                "model": stamp.model,
+                "revision": stamp.revision,
+                "dimension": stamp.dimension,
+                "max_tokens": 256,
+            }
+
+        @app.get("/v1/models/{model}/tokenizer")
+        def tokenizer(model: str) -> Response:
+            assert model == self.stamp.model
+            return Response(self.tokenizer, media_type="application/json")
+
+        @app.post("/v1/embeddings")
+        async def embeddings(request: Request) -> Any:
+            body = await request.json()
+            assert (body["input_type"], body["encoding_format"]) == ("document", "base64")
+            self.inputs.append(body["input"])
+            data = [
+                {"index": place, "embedding": encoded(vector_of(text))}
+                for place, text in enumerate(body["input"])
+            ]
+            return self.spoil({"object": "list", "data": data, "model": body["model"]})
+
+        return app
+
+
+def encoded(vector: Any) -> str:
+    """Base64 of little-endian float32."""
+    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
+
+
+@dataclass
+class Desk:
+    """An ingest into corpus "c" with that server."""
+
+    ingest: Ingest
+    catalog: Catalog
+    embed: Embed
+
+    async def write(self, *documents: SourceDocument) -> list[tuple[str, str]]:
+        """Write and give (id, status) of each."""
+        result = await self.ingest.write("c", documents)
+        return [(one.id, one.status) for one in result.results]
+
+
+@asynccontextmanager
+async def open_desk(folder: Path, embed: Embed) -> AsyncIterator[Desk]:
+    """A desk with an empty corpus "c"."""
+    catalog = Catalog.open(folder / "corpora")
+    async with serving(embed.app()) as url:
+        client = ServiceClient("embed", url, settings=Settings())
+        ingest = Ingest(catalog, client)
+        await ingest.create(CorpusSpec("c"))
+        yield Desk(ingest, catalog, embed)
+        await client.close()
+    catalog.close()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm_dir: Path) -> bytes:
+    """The default model's tokenizer."""
+    return (minilm_dir / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, tokenizer: bytes) -> AsyncIterator[Desk]:
+    """A desk whose embed is well."""
+    async with open_desk(tmp_path, Embed(tokenizer)) as desk:
+        yield desk
+
+
+async def test_a_long_document_is_found_by_each_of_its_parts(desk: Desk) -> None:
+    assert await desk.write(SourceDocument("d", LONG, "Long one")) == [("d", "created")]
+    store = desk.catalog.get("c")
+    assert store.info.chunks > 10
+    for number in (0, 20, 39):
+        key, _ = store.bm25(f"paragraph {number}", 1)[0]
+        assert f"Paragraph {number}." in store.fetch([key])[key].text
+    for key, record in store.fetch(range(1, store.info.chunks + 1)).items():
+        near, cosine = store.dense(vector_of(f"Long one\n{record.text}"), 1)[0]
+        assert (near, cosine) == (key, pytest.approx(1.0, abs=1e-5))
+
+
+async def test_every_chunk_reaches_the_embedder_whole_behind_the_title(desk: Desk) -> None:
+    await desk.write(SourceDocument("d", LONG, "Long one"), SourceDocument("e", LONG))
+    counter = TokenCounter(desk.embed.tokenizer)
+    sent = [text for batch in desk.embed.inputs for text in batch]
+    stored = desk.catalog.get("c").fetch(range(1, 1000)).values()
+    assert sorted(sent) == sorted(
+        f"Long one\n{record.text}" if record.title else record.text for record in stored
+    )
+    assert max(counter.count(text) for text in sent) <= 254  # and two special tokens
+    assert max(len(batch) for batch in desk.embed.inputs) <= 32
+
+
+async def test_each_format_is_parsed_and_a_found_title_is_kept(desk: Desk) -> None:
+    await desk.write(
+        SourceDocument("m", "# Moss\n\nGrows [here](x).", format="markdown"),
+        SourceDocument("h", "<title>Heath</title><p>Purple &amp; wide</p>", format="html"),
+        SourceDocument("t", "# Plain", "Given"),
+    )
+    store = desk.catalog.get("c")
+    parsed = {name: store.document(name) for name in "mht"}
+    assert {name: (one.title, one.text) for name, one in parsed.items() if one} == {
+        "m": ("Moss", "Moss\n\nGrows here."),
+        "h": ("Heath", "Purple & wide"),
+        "t": ("Given", "# Plain"),
+    }
+
+
+async def test_only_what_changed_is_embedded_and_written(desk: Desk) -> None:
+    first = SourceDocument("a", "First text", "T", "https://x/a", metadata={"k": ["v"]})
+    other = SourceDocument("b", "Second text")
+    await desk.write(first, other)
+    desk.embed.inputs.clear()
+    assert await desk.write(other, first) == [("b", "unchanged"), ("a", "unchanged")]
+    assert desk.embed.inputs == []
+    assert desk.catalog.get("c").info.generation == 1
+    changes = [
+        {"text": "First text!"},
+        {"title": "U"},
+        {"url": "https://x/b"},
+        {"metadata": {"k": ["w"]}},
+        {"format": "markdown"},
+    ]
+    for change in changes:
+        first = replace(first, **change)
+        assert await desk.write(other, first) == [("b", "unchanged"), ("a", "replaced")]
+    assert desk.catalog.get("c").info.generation == 1 + len(changes)
+
+
+async def test_a_document_that_can_not_be_taken_stops_the_whole_request(desk: Desk) -> None:
+    good = SourceDocument("good", "Some text")
+    with pytest.raises(ApiError) as failure:
+        await desk.write(good, SourceDocument("bad", "%PDF-1.7 and so on"))
+    assert (failure.value.status, failure.value.param) == (415, "documents.1.text")
+    assert desk.embed.inputs == []
+    assert desk.catalog.get("c").info.generation == 0
+
+
+async def test_overlapping_requests_all_take_effect(desk: Desk) -> None:
+    batches = [
+        [SourceDocument(f"d{n}", f"text {n}"), SourceDocument("all", LONG + str(n))]
+        for n in range(8)
+    ]
+    await asyncio.gather(*(desk.write(*batch) for batch in batches))
+    store = desk.catalog.get("c")
+    assert store.info.documents == 9
+    stored = store.document("all")
+    assert stored is not None
+    assert stored.text in {batch[1].text for batch in batches}
+    assert {
+        record.text
+        for record in store.fetch(range(1, 5000)).values()
+        if record.document_id == "all"
+    } <= {*_parts(stored.text)}
+
+
+def _parts(text: str) -> set[str]:
+    """Every stretch of whole paragraphs: what chunks of `LONG` may be."""
+
+    class Everything(set[str]):
+        def __contains__(self, part: object) -> bool:
+            return isinstance(part, str) and part in text
+
+    return Everything()
+
+
+async def test_deleting_a_document_tells_whether_it_was_there(desk: Desk) -> None:
+    await desk.write(SourceDocument("d", "text"))
+    assert await desk.ingest.delete("c", "d")
+    assert not await desk.ingest.delete("c", "d")
+
+
+async def test_an_unknown_corpus_is_refused_before_embed_is_asked(desk: Desk) -> None:
+    with pytest.raises(ApiError) as failure:
+        await desk.ingest.write("nobody", [SourceDocument("d", "text")])
+    assert failure.value.status == 404
+    assert desk.embed.inputs == []
+
+
+def change_vector(change: Callable[[Any], Any]) -> Callable[[dict[str, Any]], Any]:
+    """Spoil the last vector of an answer."""
+
+    def spoil(answer: dict[str, Any]) -> dict[str, Any]:
+        last = answer["data"][-1]
+        vector = np.frombuffer(base64.b64decode(last["embedding"]), "<f4").copy()
+        last["embedding"] = encoded(change(vector))
+        return answer
+
+    return spoil
+
+
+def with_nan(vector: Any) -> Any:
+    vector[3] = np.nan
+    return vector
+
+
+BAD_ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "NaN": change_vector(with_nan),
+    "infinity": change_vector(lambda vector: vector * np.inf),
+    "zeros": change_vector(np.zeros_like),
+    "not of length 1": change_vector(lambda vector: vector * 0.38),
+    "another dimension": change_vector(lambda vector: vector[:-1]),
+    "every vector of another dimension": lambda answer: {
+        "data": [{"index": one["index"], "embedding": encoded([1.0])} for one in answer["data"]]
+    },
+    "one too few": lambda answer: answer | {"data": answer["data"][:-1]},
+    "one too many": lambda answer: answer | {"data": [*answer["data"], answer["data"][0]]},
+    "none": lambda answer: answer | {"data": []},
+    "an index twice": lambda answer: (
+        answer | {"data": [one | {"index": 0} for one in answer["data"]]}
+    ),
+    "an index out of range": lambda answer: (
+        answer | {"data": [one | {"index": 99} for one in answer["data"]]}
+    ),
+    "half a number": lambda answer: (
+        answer | {"data": [one | {"embedding": "AAA="} for one in answer["data"]]}
+    ),
+    "no base64": lambda answer: (
+        answer | {"data": [one | {"embedding": "?"} for one in answer["data"]]}
+    ),
+    "numbers": lambda answer: (
+        answer | {"data": [one | {"embedding": [1.0] * DIMENSION} for one in answer["data"]]}
+    ),
+    "a chunk that was cut": lambda answer: answer | {"truncated": [{"index": 0, "tokens_cut": 3}]},
+    "a list": lambda answer: [answer],
+    "null": lambda answer: None,
+    "no JSON": lambda answer: Response("<html>busy</html>", media_type="text/html"),
+    "an error": lambda answer: Response("boom", status_code=500),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ANSWERS)
+async def test_nothing_is_stored_when_embed_answers_rubbish(
+    tmp_path: Path, tokenizer: bytes, kind: str
+) -> None:
+    async with open_desk(tmp_path, Embed(tokenizer)) as desk:
+        await desk.write(SourceDocument("old", "Kept as it is"))
+        desk.embed.spoil = BAD_ANSWERS[kind]
+        with pytest.raises(ApiError) as failure:
+            await desk.write(SourceDocument("new", LONG), SourceDocument("old", "Lost?"))
+        assert failure.value.status == 502, failure.value.message
+        store = desk.catalog.get("c")
+        assert (store.info.documents, store.info.generation) == (1, 1)
+        stored = store.document("old")
+        assert stored is not None
+        assert stored.text == "Kept as it is"
+        desk.embed.spoil = lambda answer: answer
+        assert await desk.write(SourceDocument("new", LONG)) == [("new", "created")]
+
+
+async def test_nothing_is_stored_when_embed_hangs_up(tmp_path: Path, tokenizer: bytes) -> None:
+    class HangUp(Response):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"data": [', "more_body": True})
+            raise ConnectionAbortedError
+
+    async with open_desk(tmp_path, Embed(tokenizer, spoil=lambda _: HangUp())) as desk:
+        with pytest.raises(ApiError) as failure:
+            await desk.write(SourceDocument("new", LONG))
+        assert failure.value.status in (502, 503)
+        assert desk.catalog.get("c").info.generation == 0
+
+
+async def test_another_model_is_refused_with_the_way_out(desk: Desk) -> None:
+    await desk.write(SourceDocument("d", "text"))
+    for other in (
+        replace(STAMP, model="other-model"),
+        replace(STAMP, revision="ffff-int8"),
+        replace(STAMP, dimension=99),
+    ):
+        desk.embed.stamp = other
+        with pytest.raises(ApiError, match="start embed with the corpus's model") as failure:
+            await desk.write(SourceDocument("d", "changed"))
+        assert (failure.value.status, failure.value.code) == (409, "model_mismatch")
+        assert other.model in failure.value.message
+        assert STAMP.revision in failure.value.message
+    assert desk.catalog.get("c").info.generation == 1
+
+
+async def test_a_corpus_cut_by_another_chunker_takes_no_more_documents(
+    desk: Desk, tmp_path: Path
+) -> None:
+    folder = tmp_path / "corpora"
+    desk.catalog.close()
+    (folder / "old").mkdir()
+    Database.create(folder / "old", CorpusSpec("old"), STAMP, "chunker-of-yore")
+    catalog = Catalog.open(folder)
+    async with serving(desk.embed.app()) as url:
+        client = ServiceClient("embed", url, settings=Settings())
+        with pytest.raises(ApiError, match="chunker-of-yore") as failure:
+            await Ingest(catalog, client).write("old", [SourceDocument("d", "text")])
+        await client.close()
+    assert (failure.value.status, failure.value.code) == (409, "chunker_mismatch")
+    catalog.close()
+
+
+async def test_chunks_longer_than_the_model_reads_are_refused(desk: Desk) -> None:
+    with pytest.raises(ApiError, match="at most 256") as failure:
+        await desk.ingest.create(CorpusSpec("long", chunk_tokens=512))
+    assert (failure.value.status, failure.value.param) == (422, "chunk_tokens")
+    assert [info.name for info in desk.catalog.list()] == ["c"]
+
+
+async def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
+    async with open_desk(tmp_path, Embed(b"<html>")) as desk:
+        with pytest.raises(ApiError, match="tokenizer") as failure:
+            await desk.write(SourceDocument("d", "text"))
+        assert (failure.value.status, failure.value.code) == (502, "bad_embedding")
+
+
+async def test_without_embed_nothing_is_stored_and_the_way_out_is_told(tmp_path: Path) -> None:
+    catalog = Catalog.open(tmp_path / "corpora")
+    catalog.create(CorpusSpec("c"), STAMP)
+    client = ServiceClient("embed", f"http://127.0.0.1:{free_port()}", settings=Settings())
+    ingest = Ingest(catalog, client)
+    for attempt in (
+        ingest.write("c", [SourceDocument("d", "text")]),
+        ingest.create(CorpusSpec("new")),
+    ):
+        with pytest.raises(ApiError, match="refdesk up --only embed") as failure:
+            await attempt
+        assert failure.value.status == 503
+    assert [info.generation for info in catalog.list()] == [0]
+    await client.close()
+    catalog.close()

@@ -1,0 +1,183 @@
+"""Chunks: what the embedder gets is never too long, and no character of a document is lost."""
+
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from services.retrieve.corpus.chunk import TokenCounter, chunk, title_line
+from services.retrieve.stores.base import NewChunk
+
+
+@cache
+def bytes_counter() -> TokenCounter:
+    """Byte-level BPE as GPT-2's: the space is part of the next word, a character may be four
+    tokens, and joining two texts may lower the count."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(["the cat sat on the mat and the dog ran. " * 20], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return TokenCounter(tokenizer.to_str().encode())
+
+
+@pytest.fixture(scope="session")
+def bert(minilm_dir: Path) -> TokenCounter:
+    """The default model's own tokenizer."""
+    return TokenCounter((minilm_dir / "tokenizer.json").read_bytes())
+
+
+@pytest.fixture(scope="session", params=["bert", "bytes"])
+def counter(request: pytest.FixtureRequest) -> TokenCounter:
+    """Two kinds of tokenizers, which count quite differently."""
+    bert: TokenCounter = request.getfixturevalue("bert")
+    return bert if request.param == "bert" else bytes_counter()
+
+
+def assert_sound(
+    chunks: list[NewChunk], text: str, title: str | None, counter: TokenCounter, limit: int
+) -> None:
+    """Offsets fit, all is covered in order, and nothing is over the limit."""
+    line = title_line(title, counter, limit)
+    covered = 0
+    for part in chunks:
+        assert part.text == text[part.start : part.end]
+        assert part.text == part.text.strip() != ""
+        assert text[covered : part.start].strip() == ""
+        assert part.end > covered
+        assert counter.count(line + part.text) + counter.special_tokens <= limit
+        assert part.tokens == counter.count(part.text)
+        covered = part.end
+    assert text[covered:].strip() == ""
+    starts = [part.start for part in chunks]
+    assert starts == sorted(set(starts))
+
+
+words = st.sampled_from(
+    ["the", "cat", "Sat.", "mat,", "dog!", "日本語", "😀", "\u200b", "naïve", "x"]
+)
+prose = st.lists(st.tuples(words, st.sampled_from([" ", "  ", "\n", "\n\n", "\n\n\n", ""])))
+texts = st.one_of(
+    st.text(max_size=600),
+    prose.map(lambda pairs: "".join(word + space for word, space in pairs)),
+    st.tuples(
+        st.sampled_from(["a", "日", "😀", "\u200b", "é", "-", "a b"]), st.integers(1, 900)
+    ).map(lambda pair: pair[0] * pair[1]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=texts,
+    title=st.one_of(st.none(), st.text(max_size=120)),
+    limit=st.sampled_from([32, 48, 64, 256]),
+    overlap=st.sampled_from([0, 5, 16, 1000]),
+)
+def test_every_character_is_in_a_chunk_and_no_chunk_is_too_long(
+    counter: TokenCounter, text: str, title: str | None, limit: int, overlap: int
+) -> None:
+    assert_sound(chunk(text, title, counter, limit, overlap), text, title, counter, limit)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 10_000,
+        "日本語" * 5_000,
+        "😀" * 5_000,
+        "\u200b" * 10_000 + "end",
+        "x-" * 10_000,
+        "https://example.org/" + "path/" * 3_000,
+        "{" * 5_000 + "}" * 5_000,
+        " ".join("word" + " " * (n % 40) for n in range(3_000)),
+        "\n".join("line" + "\n" * (n % 3) for n in range(3_000)),
+        "0123456789abcdef" * 1_000 + "\n\n" + "Some words. " * 500,
+    ],
+    ids=["a", "cjk", "emoji", "zero-width", "dashes", "url", "braces", "gaps", "lines", "mixed"],
+)
+def test_text_without_good_places_to_cut_is_cut_all_the_same(
+    counter: TokenCounter, text: str
+) -> None:
+    chunks = chunk(text, "A title", counter, 256, 32)
+    assert len(chunks) > 1
+    assert_sound(chunks, text, "A title", counter, 256)
+
+
+def test_a_word_that_the_model_does_not_know_has_its_price(bert: TokenCounter) -> None:
+    # The tokenizer makes one "unknown" token of it, of whatever length.
+    assert bert.count("a" * 10_000) == 625
+    assert max(len(part.text) for part in chunk("a" * 100_000, None, bert, 256, 0)) <= 4096
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n \n"])
+def test_white_space_has_no_chunks(bert: TokenCounter, text: str) -> None:
+    assert chunk(text, "Title", bert, 256, 32) == []
+
+
+def test_a_text_that_fits_is_one_chunk(bert: TokenCounter) -> None:
+    text = "  One sentence.\n\n\nAnother one.\n"
+    (only,) = chunk(text, "Title", bert, 256, 32)
+    assert (only.text, only.start, only.end) == (text.strip(), 2, len(text) - 1)
+
+
+def test_a_text_that_just_fits_is_one_chunk(bert: TokenCounter) -> None:
+    # Two special tokens, one of the title: 253 are left.
+    assert len(chunk("word " * 253, "Title", bert, 256, 32)) == 1
+    assert len(chunk("word " * 254, "Title", bert, 256, 32)) == 2
+
+
+def test_neighbours_share_a_sentence_where_one_fits(bert: TokenCounter) -> None:
+    text = " ".join(f"Sentence number {n} has exactly these nine words." for n in range(60))
+    chunks = chunk(text, None, bert, 256, 32)
+    for before, after in pairwise(chunks):
+        shared = text[after.start : before.end]
+        assert 0 < bert.count(shared) <= 32
+        assert after.text.startswith("Sentence number")
+
+
+def test_without_overlap_nothing_is_shared(bert: TokenCounter) -> None:
+    chunks = chunk("Some words here. " * 300, None, bert, 256, 0)
+    assert all(a.end <= b.start for a, b in pairwise(chunks))
+
+
+def test_a_wide_gap_before_a_heading_is_preferred_as_border(bert: TokenCounter) -> None:
+    section = "Words about it. " * 35
+    text = f"First\n\n{section}\n\n\nSecond\n\n{section}"
+    chunks = chunk(text, None, bert, 256, 0)
+    assert [part.text.split("\n")[0] for part in chunks] == ["First", "Second"]
+
+
+def test_the_title_line_is_cut_after_a_whole_token(bert: TokenCounter) -> None:
+    assert title_line(None, bert, 256) == ""
+    assert title_line(" \n ", bert, 256) == ""
+    assert title_line("A\n  title", bert, 256) == "A title\n"
+    line = title_line("internationalisation " * 30, bert, 256)
+    assert bert.count(line) == 32
+    assert bert.count(title_line("word " * 100, bert, 40)) == 10
+    assert len(title_line("a" * 5_000, bert, 256)) <= 513
+
+
+def test_padding_and_truncation_of_the_file_do_not_count(minilm_dir: Path) -> None:
+    raw = (minilm_dir / "tokenizer.json").read_bytes()
+    assert b'"max_length"' in raw  # the file does carry a truncation
+    counter = TokenCounter(raw)
+    assert counter.count("word") == 1
+    assert counter.count("word " * 1_000) == 1_000
+    assert counter.special_tokens == 2
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff\xfe", b"[1]", b"<html>"])
+def test_what_is_no_tokenizer_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
+        TokenCounter(data)
