@@ -145,6 +145,7 @@ def _fill(api: Api, corpus: str, collection: Collection) -> None:
     """Store the documents; those that are stored already cost next to nothing."""
     ensure_corpus(api, corpus)
     console = notes()
+    console.print(f"storing {len(collection.documents)} documents in {corpus}", markup=False)
 
     def items() -> Iterator[Document | Failure]:
         for one in collection.documents:
@@ -175,6 +176,7 @@ def _search(
     runs = {}
     with progress(notes(), *columns) as bar:
         for arm in ARMS:
+            bar.console.print(f"searching {len(queries)} queries: {arm.name}", markup=False)
             task = bar.add_task(arm.name, total=len(queries))
             runs[arm.name] = _run(api, corpus, queries, arm, partial(bar.advance, task))
     return runs

@@ -207,6 +207,17 @@ def test_a_query_without_terms_finds_nothing_by_words(store: CorpusStore, query:
     assert store.bm25_scores(query, [1]) == {1: 0.0}
 
 
+def test_a_query_may_be_very_long(store: CorpusStore) -> None:
+    store.write([document("d", ["the red hen"]), document("e", ["w1500"])])
+    assert len(store.bm25(" ".join(f"w{n}" for n in range(2000)) + " hen", 5)) == 2
+
+
+def test_asking_for_no_hits_gives_none(store: CorpusStore) -> None:
+    store.write([document("d", ["red hen"])])
+    assert store.bm25("hen", 0) == []
+    assert store.dense(vector_of("hen"), 0) == []
+
+
 def test_terms_are_those_of_the_index(store: CorpusStore) -> None:
     assert store.query_terms("The Cafés were running, running!") == ["cafe", "were", "run"]
     assert store.text_terms("Cafe runs") == {"cafe", "run"}

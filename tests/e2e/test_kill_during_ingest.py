@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -78,8 +79,11 @@ def test_acknowledged_documents_survive(models_dir: Path, tmp_path: Path, kills:
         for turn in range(kills):
             first = turn * 10_000
             sender = threading.Thread(target=ingest_until_killed, args=(url, first, acknowledged))
+            before = len(acknowledged)
             sender.start()
-            threading.Event().wait(chance.uniform(0.3, 2.5))
+            while len(acknowledged) == before and sender.is_alive():
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, 1.0))
             suite.services["retrieve"].kill()
             sender.join()
             suite.url("retrieve")

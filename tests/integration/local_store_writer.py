@@ -26,13 +26,13 @@ def main(folder: Path, seed: int, first: int) -> None:
     store = Catalog.open(folder).get("c")
     for version in count(first):
         names = chance.sample(NAMES, chance.randint(1, 4))
+        told: int | None = version
         if chance.random() < 0.2:
             store.delete(names[0])
-            done = {names[0]: None}
+            names, told = names[:1], None
         else:
             store.write([document(name, texts(name, version)) for name in names])
-            done = dict.fromkeys(names, version)
-        print(json.dumps(done), flush=True)
+        print(json.dumps(dict.fromkeys(names, told)), flush=True)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,25 @@ def test_a_refused_write_changes_nothing_and_the_next_one_succeeds(
     again.close()
 
 
+def test_a_commit_that_is_refused_after_the_word_index_has_moved_on_is_undone_there_too(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    store = catalog.get("c")
+    for number in range(3):
+        store.write([document(f"d{number}", ["more words"])])
+    before = state(store)
+    log = tmp_path / "corpora" / "c" / "corpus.db-wal"
+    # The commit has to lengthen SQLite's log; the files of the word index are far shorter.
+    with files_no_longer_than(log.stat().st_size), pytest.raises(ApiError) as failure:
+        store.write([document("old", ["replaced words"])])
+    assert (failure.value.status, failure.value.code) == (507, "storage_full")
+    assert "corpus.db" in failure.value.message
+    assert state(store) == before
+    assert store.bm25("replaced", 5) == []
+    store.write([document("old", ["replaced words"])])
+    assert len(store.bm25("replaced", 5)) == 1
+
+
 @pytest.mark.parametrize("size", [0, 60, 2000])
 def test_a_refused_delete_changes_nothing(catalog: Catalog, size: int) -> None:
     store = catalog.get("c")

@@ -3,8 +3,9 @@
 import pytest
 
 from services.generate.answer.citations import claims, compose
+from services.generate.answer.evidence import gather
 from services.generate.answer.passages import Passage
-from services.generate.answer.prompt import DECLINE, build, declines, fit
+from services.generate.answer.prompt import DECLINE, build, declines, excerpts
 
 
 def passage(n: int, text: str) -> Passage:
@@ -35,10 +36,22 @@ def test_an_answer_is_no_refusal() -> None:
     assert not declines("The sources say so. [1]")
 
 
-def test_passages_are_taken_whole_while_they_fit_and_the_best_always() -> None:
-    several = [passage(1, "a" * 60), passage(2, "b" * 30), passage(3, "c" * 30)]
-    assert [one.n for one in fit(several, 100)] == [1, 2]
-    assert [one.text for one in fit(several, 10)] == ["a" * 10]
+def test_excerpts_are_the_best_sentences_in_reading_order_under_their_own_numbers() -> None:
+    several = [
+        passage(1, "Wool is exported. The weather is fine. Wool has been exported since 1204."),
+        passage(2, "Nothing to see here."),
+        passage(3, "Wool is sheep's hair."),
+    ]
+    evidence = gather("Since when is wool exported?", several)
+    [best] = excerpts(several, evidence, 60)
+    assert (best.n, best.text) == (1, "Wool is exported. Wool has been exported since 1204.")
+    assert [one.n for one in excerpts(several, evidence, 1000)] == [1, 2, 3]
+
+
+def test_an_excerpt_is_never_longer_than_its_limit_nor_empty() -> None:
+    long = passage(1, "wool " * 100)
+    [only] = excerpts([long], gather("What is wool?", [long]), 50)
+    assert only.text == ("wool " * 10)
 
 
 def test_markers_are_read_and_written_back_in_one_form() -> None:

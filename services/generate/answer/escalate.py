@@ -83,7 +83,15 @@ async def respond(
 ) -> Outcome:
     """The outcome for a routed question. Raises a 504 ApiError when the deadline passes."""
     trace = _Trace(list(route.reasons), [])
-    request = DraftRequest(question, passages, evidence, max_tokens, secrets.token_hex(8))
+    delimiter = secrets.token_hex(8)
+    request = DraftRequest(
+        question,
+        passages,
+        evidence,
+        max_tokens,
+        delimiter,
+        lambda text: verify(text, passages, secrets=(delimiter,)).passed,
+    )
     if route.tier is None:
         return _declined(Tier.UTILITY, registry.extractive, trace)
 

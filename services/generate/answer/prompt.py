@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypedDict
 
+from services.generate.answer.evidence import Evidence
 from services.generate.answer.passages import Passage
 
 # What a model is told to write where the passages do not answer.
@@ -50,19 +51,26 @@ def declines(text: str) -> bool:
     return DECLINE.lower() in text.lower()
 
 
-def fit(passages: Sequence[Passage], characters: int) -> list[Passage]:
-    """The first passages, whole, whose texts fit `characters` together; the best one always.
+def excerpts(
+    passages: Sequence[Passage], evidence: Sequence[Evidence], characters: int
+) -> list[Passage]:
+    """The passages cut down to their best sentences, at most `characters` of text in all.
 
-    That one is cut at its end where it alone is too long.
+    For a small model, which reads slowly and follows little: the best evidence, in reading order,
+    under the passages' own numbers. The first sentence is cut where it alone is too long.
     """
-    first, *others = passages
-    kept = [
-        first if len(first.text) <= characters else replace(first, text=first.text[:characters])
-    ]
-    left = characters - len(kept[0].text)
-    for passage in others:
-        if len(passage.text) > left:
+    kept: list[Evidence] = []
+    left = characters
+    for one in evidence:
+        if kept and len(one.sentence.text) > left:
             break
-        kept.append(passage)
-        left -= len(passage.text)
-    return kept
+        kept.append(one)
+        left -= len(one.sentence.text)
+    found = []
+    for passage in passages:
+        mine = [one.sentence for one in kept if one.n == passage.n]
+        mine.sort(key=lambda sentence: sentence.start)
+        text = " ".join(sentence.text for sentence in mine)[:characters]
+        if text:
+            found.append(replace(passage, text=text))
+    return found

@@ -1,6 +1,6 @@
 """What every writer is: given a question and numbered passages, it drafts an answer with `[n]`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +15,8 @@ class DraftRequest:
     passages: best first, numbered from 1. evidence: their sentences, weighed against the question,
     best first. max_tokens: longest draft, for a writer that counts tokens. delimiter: random text
     for this request alone, to stand around the passages; it must not come back in a draft.
+    worth_finishing: tells of the first whole sentences of a draft whether they can be shown; a
+    writer that writes word by word may stop and return what it has where they can't.
     """
 
     question: str
@@ -22,6 +24,7 @@ class DraftRequest:
     evidence: Sequence[Evidence]
     max_tokens: int
     delimiter: str
+    worth_finishing: Callable[[str], bool]
 
 
 @dataclass(frozen=True)

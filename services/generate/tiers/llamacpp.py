@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,15 +17,17 @@ from typing import Any
 
 import xllamacpp  # type: ignore[import-untyped]
 
-from services.generate.answer.prompt import Message, build, declines, fit
+from services.generate.answer.prompt import Message, build, declines, excerpts
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError, StartupError
 
 _BATCH = 128  # tokens read at a time: between two batches a draft can be stopped
+# On two free cores a draft takes some 6 s. On a busy machine it may take minutes, and a reader is
+# served better by the extractive answer than by waiting for those.
+_LONGEST_S = 20.0
 _WAITING = 8  # drafts that may wait for the thread; at some seconds each, more is no service
-# What the model reads of the passages. It reads some hundred tokens a second on two cores, and a
-# small model follows two or three passages better than five.
-_SOURCE_CHARACTERS = 2400
+# What the model reads of the passages: it reads some hundred tokens a second on two cores.
+_SOURCE_CHARACTERS = 1200
 _CHARACTERS_PER_TOKEN = 2.5  # on the safe side: English has about four
 _SCAFFOLD_TOKENS = 256  # system turn, delimiters and the template's own tokens
 
@@ -40,7 +43,8 @@ class LlamaCppEndpoint:
         self.name = model
         self.model = model
         self._context = context
-        self._waiting = 0
+        self._waiting = 0  # for the thread, probes included
+        self._drafts = 0
         self._owner = ThreadPoolExecutor(1, thread_name_prefix="llm")
         self._server: Any = self._owner.submit(_load, path, threads, context).result()
 
@@ -55,20 +59,32 @@ class LlamaCppEndpoint:
                 f"the question is too long for {self.model}: its window has {self._context} tokens",
             )
         characters = min(_SOURCE_CHARACTERS, int(room * _CHARACTERS_PER_TOKEN))
-        prompt = build(request.question, fit(request.passages, characters), request.delimiter)
-        draft = await self._write(prompt, request.max_tokens)
+        sources = excerpts(request.passages, request.evidence, characters)
+        prompt = build(request.question, sources, request.delimiter)
+        self._drafts += 1
+        try:
+            draft = await self._write(prompt, request.max_tokens, request.worth_finishing)
+        finally:
+            self._drafts -= 1
         return replace(draft, text="") if declines(draft.text) else draft
 
     async def probe(self) -> None:
-        """Write one token. Raises ApiError where that fails."""
-        await self._write([{"role": "user", "content": "Hello"}], 1)
+        """Write one token. Raises ApiError where that fails.
+
+        While it drafts for somebody it is at work and need not prove it, nor keep a probe waiting.
+        """
+        if self._drafts:
+            return
+        await self._write([{"role": "user", "content": "Hello"}], 1, lambda _: True)
 
     async def close(self) -> None:
         """Wait for the draft at hand and free the model."""
         await asyncio.to_thread(self._owner.submit(self._free).result)
         self._owner.shutdown()
 
-    async def _write(self, messages: list[Message], max_tokens: int) -> Draft:
+    async def _write(
+        self, messages: list[Message], max_tokens: int, worth_finishing: Callable[[str], bool]
+    ) -> Draft:
         if self._waiting >= _WAITING:
             raise ApiError(
                 503,
@@ -88,42 +104,62 @@ class LlamaCppEndpoint:
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._owner, self._complete, body, left.is_set
+                self._owner, self._complete, body, left.is_set, worth_finishing
             )
         finally:
             left.set()
             self._waiting -= 1
 
-    def _complete(self, body: dict[str, Any], nobody_waits: Callable[[], bool]) -> Draft:
+    def _complete(
+        self,
+        body: dict[str, Any],
+        nobody_waits: Callable[[], bool],
+        worth_finishing: Callable[[str], bool],
+    ) -> Draft:
         """Runs in the owner thread."""
         pieces: list[str] = []
         usage: dict[str, int] = {}
         finish = "stop"
+        read = written = 0  # counted here for a draft that is stopped: it is told no usage
         error: dict[str, Any] | None = None
+        give_up = time.monotonic() + _LONGEST_S
 
         def on_chunk(chunk: dict[str, Any]) -> bool:
             """Take one event; True stops the draft."""
-            nonlocal finish, error
+            nonlocal finish, error, read, written
             error = chunk.get("error", error)
+            read = (chunk.get("prompt_progress") or {}).get("total", read)
             usage.update(
                 {key: value for key, value in (chunk.get("usage") or {}).items() if key in _USAGE}
             )
             for choice in chunk.get("choices") or ():
-                pieces.append(choice.get("delta", {}).get("content") or "")
+                piece = choice.get("delta", {}).get("content") or ""
                 finish = choice.get("finish_reason") or finish
-            return nobody_waits()
+                written += bool(piece)
+                # A sentence is whole when the next begins: the space after it is the sign.
+                if piece[:1].isspace() and not self._can_go_on("".join(pieces), worth_finishing):
+                    return True
+                pieces.append(piece)
+            return nobody_waits() or time.monotonic() > give_up
 
         if not nobody_waits():
             self._server.handle_chat_completions(body, on_chunk)
         if error is not None:
             raise ApiError(502, "writer_failed", f"{self.model} failed: {error.get('message')}")
+        if time.monotonic() > give_up:
+            message = f"{self.model} did not finish its draft within {_LONGEST_S:.0f} s"
+            raise ApiError(503, "writer_slow", message)
         return Draft(
             "".join(pieces).strip(),
-            usage.get("prompt_tokens", 0),
-            usage.get("completion_tokens", 0),
+            usage.get("prompt_tokens", read),
+            usage.get("completion_tokens", written),
             "length" if finish == "length" else "stop",
             self.model,
         )
+
+    @staticmethod
+    def _can_go_on(text: str, worth_finishing: Callable[[str], bool]) -> bool:
+        return not text.rstrip().endswith((".", "!", "?", "]")) or worth_finishing(text)
 
     def _free(self) -> None:
         self._server = None

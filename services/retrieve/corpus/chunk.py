@@ -1,7 +1,7 @@
 """Chunks of a document that the embedder takes whole.
 
 semchunk finds the borders (headings set off by blank lines, then paragraphs, lines, sentences,
-words), the corpus' own tokenizer measures, and what is measured is what is sent: the title line,
+words), the corpus's own tokenizer measures, and what is measured is what is sent: the title line,
 the text and the special tokens together.
 """
 
@@ -16,11 +16,10 @@ from tokenizers import Tokenizer
 
 from services.retrieve.stores.base import NewChunk
 
-# Names the method in a corpus' stamp and in each document's hash: raise it whenever the same text
-# would be cut otherwise.
+# Names the method in a corpus's stamp and in each document's hash: raise it whenever the same
+# document would be read (parse.py) or cut otherwise.
 CHUNKER = "semchunk-1"
 
-MIN_CHUNK_TOKENS = 32
 TITLE_TOKENS = 32
 
 # Tokenizers give one "unknown" token for a word of any length. Without a floor a chunk of a few

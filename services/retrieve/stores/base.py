@@ -40,7 +40,7 @@ DocumentFormat = Literal["text", "markdown", "html"]
 
 @dataclass(frozen=True)
 class ModelStamp:
-    """The embedding model that made a corpus' vectors: name, revision of its weights, dimension."""
+    """The embedding model that made a corpus's vectors: name, weights' revision, dimension."""
 
     model: str
     revision: str
@@ -175,7 +175,7 @@ class DocumentResult:
 
 @dataclass(frozen=True)
 class WriteResult:
-    """What a write did, in the order of the request, and the corpus' counts after it."""
+    """What a write did, in the order of the request, and the corpus's counts after it."""
 
     results: Sequence[DocumentResult]
     documents: int
@@ -196,7 +196,7 @@ class CorpusStore(Protocol):
 
     @property
     def info(self) -> CorpusInfo:
-        """The corpus' settings, stamp, counts and generation."""
+        """The corpus's settings, stamp, counts and generation."""
         ...
 
     def bm25(self, query: str, limit: int) -> list[tuple[int, float]]:
@@ -237,7 +237,7 @@ class CorpusStore(Protocol):
     def write(self, documents: Sequence[NewDocument]) -> WriteResult:
         """Create or replace documents (distinct ids), all or none of them.
 
-        Raises `ValueError` where vectors do not fit the chunks or the corpus' dimension.
+        Raises `ValueError` where vectors do not fit the chunks or the corpus's dimension.
         """
         ...
 

@@ -24,7 +24,6 @@ from services.retrieve.stores.base import (
     DocumentSummary,
     KnownDocument,
     ModelStamp,
-    NewDocument,
     StoredDocument,
     Vector,
 )
@@ -35,6 +34,7 @@ from services.retrieve.stores.local.faults import (
     read_failed,
     write_failed,
 )
+from services.retrieve.stores.local.transaction import Transaction, bodies
 
 FILE = "corpus.db"
 SCHEMA = 1
@@ -56,80 +56,6 @@ CREATE UNIQUE INDEX chunks_of_document ON chunks (document, number);
 CREATE TABLE vectors (
     key INTEGER PRIMARY KEY REFERENCES chunks(key) ON DELETE CASCADE, vector BLOB NOT NULL);
 """
-
-
-class Transaction:
-    """The changes of one write, in a transaction that is open on the writer's connection."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-        self.removed: list[int] = []
-        self.added: list[int] = []
-
-    def replace(self, document: NewDocument) -> bool:
-        """Put a document with its chunks and vectors in the place of one with its id, if any.
-
-        Adds the chunks' keys to `added` and `removed`. True where there was one before.
-        """
-        version = self._remove(document.id)
-        row = self._db.execute(
-            "INSERT INTO documents (id, content_hash, title, url, format, chunks, version,"
-            " updated_at, metadata, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                document.id,
-                document.content_hash,
-                document.title,
-                document.url,
-                document.format,
-                len(document.chunks),
-                version + 1,
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
-                json.dumps(dict(document.metadata), ensure_ascii=False),
-                document.text,
-            ),
-        ).lastrowid
-        for number, part in enumerate(document.chunks):
-            key = self._db.execute(
-                "INSERT INTO chunks (document, number, start_at, end_at, tokens, text)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (row, number, part.start, part.end, part.tokens, part.text),
-            ).lastrowid
-            vector = document.vectors[number].astype("<f4").tobytes()
-            self._db.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector))
-            self.added.append(int(key or 0))
-        return version > 0
-
-    def delete(self, document_id: str) -> bool:
-        """Remove a document with all that belongs to it; False where there is none."""
-        return self._remove(document_id) > 0
-
-    def finish(self, lexical_stamp: str) -> None:
-        """Raise the generation and note which state of the word index belongs to it."""
-        self._db.execute(
-            "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
-        )
-        self.note_lexical(lexical_stamp)
-
-    def note_lexical(self, stamp: str) -> None:
-        """Note which state of the word index agrees with this database."""
-        self._db.execute("UPDATE meta SET value = ? WHERE name = 'lexical'", (stamp,))
-
-    def bodies(self) -> list[tuple[int, str]]:
-        """What the word index gets of the added chunks: their key, title and text."""
-        return list(_bodies(self._db, self.added[0])) if self.added else []
-
-    def _remove(self, document_id: str) -> int:
-        """Remove a document and give its version, 0 where there was none."""
-        found = self._db.execute(
-            "SELECT number, version FROM documents WHERE id = ?", (document_id,)
-        ).fetchone()
-        if found is None:
-            return 0
-        number, version = found
-        keys = self._db.execute("SELECT key FROM chunks WHERE document = ?", (number,))
-        self.removed.extend(key for (key,) in keys)
-        self._db.execute("DELETE FROM documents WHERE number = ?", (number,))
-        return int(version)
 
 
 class Database:
@@ -233,7 +159,7 @@ class Database:
     def bodies(self) -> Iterator[tuple[int, str]]:
         """What the word index is made of: key, and title and text, of every chunk in key order."""
         with self._reading() as db:
-            yield from _bodies(db, 0)
+            yield from bodies(db, 0)
 
     def vectors(self, info: CorpusInfo) -> tuple[NDArray[np.int64], Vector]:
         """All vectors: keys int64 [n], ascending, and float32 [n, dimension].
@@ -407,14 +333,3 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _meta(db: sqlite3.Connection) -> dict[str, str]:
     return dict(db.execute("SELECT name, value FROM meta").fetchall())
-
-
-def _bodies(db: sqlite3.Connection, first: int) -> Iterator[tuple[int, str]]:
-    """Key, and title and text, of the chunks from key `first` on, in key order."""
-    rows = db.execute(
-        "SELECT c.key, d.title, c.text FROM chunks AS c JOIN documents AS d"
-        " ON d.number = c.document WHERE c.key >= ? ORDER BY c.key",
-        (first,),
-    )
-    for key, title, text in rows:
-        yield key, f"{title}\n{text}" if title else text

@@ -120,7 +120,7 @@ class LexicalIndex:
     def search(self, query: str, limit: int) -> list[tuple[int, float]]:
         """At most `limit` (key, BM25 score), best first, equal scores by ascending key."""
         terms = self._terms_query(query)
-        return [] if terms is None else self._hits(terms, limit)
+        return self._hits(terms, limit) if terms is not None and limit > 0 else []
 
     def scores(self, query: str, keys: Sequence[int]) -> dict[int, float]:
         """The BM25 scores of given chunks, 0.0 where no term matches; unknown keys are absent."""

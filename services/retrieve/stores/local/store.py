@@ -23,10 +23,11 @@ from services.retrieve.stores.base import (
     Vector,
     WriteResult,
 )
-from services.retrieve.stores.local.database import Database, Transaction
+from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
+from services.retrieve.stores.local.transaction import Transaction
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
@@ -63,7 +64,7 @@ class LocalStore:
 
     @property
     def info(self) -> CorpusInfo:
-        """The corpus' settings, stamp, counts and generation."""
+        """The corpus's settings, stamp, counts and generation."""
         return self._info
 
     def bm25(self, query: str, limit: int) -> list[tuple[int, float]]:

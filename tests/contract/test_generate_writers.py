@@ -1,0 +1,304 @@
+"""The writers over HTTP: the real small LLM, served models, streams, keys and the start."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from services.generate.answer.delivery import events
+from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
+from services.generate.answer.pipeline import Engine, Query
+from services.generate.answer.sources import Desk as DeskClient
+from services.generate.answer.sources import Librarian
+from services.generate.answer.stream import Envelope
+from services.generate.app import build
+from services.generate.routing.policy import Policy, Tier
+from services.generate.tiers.endpoint import Draft, DraftRequest
+from services.generate.tiers.extractive import ExtractiveEndpoint
+from services.generate.tiers.registry import Registry
+from shared.auth import hash_key
+from shared.client import ServiceClient
+from shared.errors import StartupError
+from shared.settings import Settings
+from tests.desk import Desk
+from tests.suite import serving
+from tests.writers import PORT, WHEN, ModelServer, Serve, ask, chat, nowhere
+
+# --- the small LLM, the real one ---------------------------------------------------------------
+
+
+async def test_readiness_proves_both_embedded_writers(serve: Serve) -> None:
+    async with serve(Desk(), llm=True) as client:
+        ready = await client.get("/ready")
+    assert ready.status_code == 200
+    assert ready.json()["tiers"] == {
+        "utility": {"endpoint": "extractive", "model": "extractive"},
+        "reasoning": {"endpoint": "smollm2-135m-instruct", "model": "smollm2-135m-instruct"},
+    }
+
+
+async def test_nothing_of_the_small_llm_is_shown_unless_it_is_verified(serve: Serve) -> None:
+    async with serve(Desk(), llm=True) as client:
+        answer = await ask(
+            client,
+            "Explain why the first program by Ada Lovelace leaked.",
+            model="reasoning",
+            max_tokens=48,
+        )
+    decision = answer["refdesk"]["decision"]
+    assert answer["usage"]["prompt_tokens"] > 100
+    assert 0 < answer["usage"]["completion_tokens"] <= 48
+    if decision["verification"]["passed"]:
+        assert decision["tier"] == "reasoning" or not decision["answered"]
+    else:
+        assert decision["escalated_from"] == "reasoning:smollm2-135m-instruct"
+        assert any(reason.startswith("verification_failed: ") for reason in decision["reasons"])
+    sources = " ".join(passage["text"] for passage in answer["refdesk"]["passages"])
+    content = answer["choices"][0]["message"]["content"]
+    if decision["endpoint"] == "extractive" and decision["answered"]:
+        assert content.rsplit(" [", 1)[0].split(". [")[0] in " ".join(sources.split())
+
+
+async def test_the_small_llm_that_is_out_of_time_is_replaced_before_the_deadline(
+    serve: Serve,
+) -> None:
+    async with serve(Desk(), llm=True) as client:
+        response = await client.post(
+            "/v1/chat/completions",
+            json=chat(WHEN, model="reasoning", max_tokens=1024),
+            headers={"x-deadline-ms": "1200"},
+        )
+        # The thread that owns the model is free again, or the next probe would not come back.
+        assert (await client.get("/ready")).status_code == 200
+    assert response.status_code == 200, response.text
+    trace = response.json()["refdesk"]
+    assert trace["decision"]["endpoint"] == "extractive"
+    assert "smollm2-135m-instruct" in trace["degraded"]
+    assert any(reason.startswith("out_of_time: ") for reason in trace["decision"]["reasons"])
+
+
+# --- a served model ----------------------------------------------------------------------------
+
+
+async def test_a_served_model_writes_for_its_tier_and_its_tokens_are_counted(serve: Serve) -> None:
+    model = ModelServer("Ada Lovelace wrote the first program in 1843 [3].")
+    async with (
+        serving(model) as url,
+        serve(
+            Desk(), reasoning_url=f"{url}/v1", reasoning_model="big", reasoning_key="k1"
+        ) as client,
+    ):
+        answer = await ask(client, WHEN, model="reasoning")
+    decision = answer["refdesk"]["decision"]
+    assert answer["choices"][0]["message"]["content"] == (
+        "Ada Lovelace wrote the first program in 1843. [3]"
+    )
+    assert (decision["tier"], decision["model"]) == ("reasoning", "big-1")
+    assert decision["verification"]["passed"] is True
+    assert answer["usage"] == {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    assert model.seen[0]["model"] == "big"
+    assert model.seen[0]["headers"]["authorization"] == "Bearer k1"
+
+
+async def test_passages_stand_in_the_users_turn_between_random_delimiters(serve: Serve) -> None:
+    model = ModelServer("NOT IN THE SOURCES")
+    async with (
+        serving(model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        await ask(client, WHEN, model="reasoning")
+        await ask(client, WHEN, model="reasoning")
+    users = []
+    for seen in model.seen:
+        system, user = seen["messages"]
+        assert (system["role"], user["role"]) == ("system", "user")
+        assert "Ada" not in system["content"]
+        assert "[3] History\nAda Lovelace" in user["content"]
+        users.append(user["content"])
+    assert users[0] != users[1]
+    assert users[0].splitlines()[1:-1] != []
+
+
+async def test_a_served_model_that_lies_is_replaced_and_the_checks_are_named(serve: Serve) -> None:
+    model = ModelServer("Ada Lovelace wrote the first program in 1844 [3].")
+    async with (
+        serving(model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        answer = await ask(client, WHEN, model="reasoning")
+    decision = answer["refdesk"]["decision"]
+    assert "1844" not in answer["choices"][0]["message"]["content"]
+    assert "1843" in answer["choices"][0]["message"]["content"]
+    assert decision["endpoint"] == "extractive"
+    assert decision["escalated_from"] == f"reasoning:{url}"
+    assert decision["verification"]["passed"] is False
+    assert {failure["check"] for failure in decision["verification"]["failures"]} >= {"number"}
+    assert any(reason.startswith("verification_failed: ") for reason in decision["reasons"])
+    assert answer["usage"]["completion_tokens"] == 7
+
+
+async def test_a_served_model_that_declines_is_believed(serve: Serve) -> None:
+    model = ModelServer("Not in the sources.")
+    async with (
+        serving(model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        answer = await ask(client, WHEN, model="reasoning")
+    assert answer["refdesk"]["decision"]["answered"] is False
+    assert answer["refdesk"]["decision"]["tier"] == "reasoning"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelServer(status=500, body={"oops": 1}),
+        ModelServer(status=401, body={"error": {"message": "bad key", "code": "x"}}),
+        ModelServer(body={"choices": None}),
+        ModelServer(body={"choices": []}),
+        ModelServer(body=["what"]),
+    ],
+)
+async def test_a_served_model_that_fails_degrades_to_the_extractive_answer(
+    serve: Serve, model: ModelServer
+) -> None:
+    async with (
+        serving(model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        answer = await ask(client, WHEN, model="reasoning")
+    trace = answer["refdesk"]
+    assert "1843" in answer["choices"][0]["message"]["content"]
+    assert trace["decision"]["endpoint"] == "extractive"
+    assert url in trace["degraded"]
+    assert any(reason.startswith("endpoint_failed: ") for reason in trace["decision"]["reasons"])
+
+
+# --- start -------------------------------------------------------------------------------------
+
+
+async def test_a_served_model_without_a_name_keeps_the_service_from_starting() -> None:
+    with pytest.raises(StartupError, match="REFDESK_REASONING_MODEL"):
+        await build(Settings(reasoning_url="http://127.0.0.1:1"))
+
+
+async def test_a_missing_model_keeps_the_service_from_starting(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="refdesk models pull"):
+        await build(Settings(models_dir=tmp_path))
+
+
+async def test_a_caller_who_hangs_up_stops_the_draft(serve: Serve) -> None:
+    started = asyncio.Event()
+    stopped = asyncio.Event()
+
+    async def slow_model(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        await Request(scope, receive).json()
+        started.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        stopped.set()
+
+    async with (
+        serving(slow_model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        for stream in (False, True):
+            started.clear()
+            stopped.clear()
+            body = chat(WHEN, model="reasoning", stream=stream)
+            call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
+            await started.wait()
+            call.cancel()
+            await asyncio.wait_for(stopped.wait(), 30)
+
+
+# --- streams and keys --------------------------------------------------------------------------
+
+
+async def test_a_stream_shows_life_while_a_writer_thinks(serve: Serve) -> None:
+    think = asyncio.Event()
+    writer = ModelServer("Ada Lovelace wrote the first program in 1843 [3].")
+
+    async def slow_model(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        if scope["type"] == "http":
+            await think.wait()
+            await writer(scope, receive, send)
+
+    async with (
+        serving(slow_model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        body = chat(WHEN, model="reasoning", stream=True)
+        async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            before: list[str] = []
+            after: list[str] = []
+            async for line in response.aiter_lines():
+                (after if think.is_set() else before).append(line)
+                if line.startswith(":"):
+                    think.set()
+    assert [
+        json.loads(line[6:])["choices"][0]["delta"] for line in before if line[:5] == "data:"
+    ] == [{"role": "assistant", "content": ""}]
+    assert after[-2:] == ["data: [DONE]", ""]
+
+
+class BrokenWriter:
+    """A defect: it raises what no endpoint may raise."""
+
+    name = "broken"
+    model = "broken"
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        raise ZeroDivisionError("secret detail")
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+async def test_a_defect_in_mid_stream_is_an_error_event_without_details() -> None:
+    policy = Policy(min_confidence=MIN_CONFIDENCE, min_relevance=MIN_RELEVANCE)
+    extractive = ExtractiveEndpoint(policy.min_confidence)
+    registry = Registry({Tier.REASONING: BrokenWriter()}, extractive, (extractive,))
+    app = FastAPI()
+    async with serving(Desk()) as desk_url:
+        engine = Engine(
+            DeskClient(ServiceClient("retrieve", desk_url, settings=Settings())),
+            Librarian(ServiceClient("embed", nowhere(), settings=Settings())),
+            registry,
+            policy,
+            (),
+        )
+
+        @app.post("/")
+        async def stream(request: Request) -> StreamingResponse:
+            prepared = await engine.prepare(Query(WHEN, (), 5, 1200, True, Tier.REASONING, None))
+            envelope = Envelope("id", 0, "reasoning")
+            return StreamingResponse(events(engine, request, envelope, prepared, 0.0, False))
+
+        async with serving(app) as url, httpx.AsyncClient() as client:
+            response = await client.post(url)
+        await engine.close()
+    *_, last = [line for line in response.text.splitlines() if line]
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "internal_error"
+    assert "secret detail" not in response.text
+    assert "[DONE]" not in response.text
+
+
+async def test_a_key_reads_only_its_own_corpora(serve: Serve, tmp_path: Path) -> None:
+    entry = {"name": "ann", "sha256": hash_key("k"), "role": "reader", "corpora": ["handbook"]}
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [entry]}))
+    async with serve(Desk(), keys_file=keys) as client:
+        nobody = await client.post("/v1/chat/completions", json=chat(PORT))
+        client.headers["authorization"] = "Bearer k"
+        own = await client.post(
+            "/v1/chat/completions", json=chat(PORT, refdesk={"corpora": ["handbook"]})
+        )
+        other = await client.post(
+            "/v1/chat/completions", json=chat(PORT, refdesk={"corpora": ["attic"]})
+        )
+    assert [nobody.status_code, own.status_code, other.status_code] == [401, 200, 403]

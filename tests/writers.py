@@ -1,0 +1,89 @@
+"""What the tests of generate share: a chat body, a model server, the service over a desk."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from services.generate.app import build
+from shared.settings import Settings
+from tests.suite import free_port, serving
+
+WHEN = "When did Ada Lovelace write the first program?"
+PORT = "Which port does the rerank service listen on?"
+
+Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+
+def chat(question: str, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], **more}
+
+
+def nowhere() -> str:
+    return f"http://127.0.0.1:{free_port()}"
+
+
+class ModelServer:
+    """An OpenAI-compatible server that writes what it is told, or fails as told."""
+
+    def __init__(self, text: str = "", status: int = 200, body: Any = None) -> None:
+        self.text = text
+        self.status = status
+        self.body = body
+        self.seen: list[dict[str, Any]] = []
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        request = Request(scope, receive)
+        self.seen.append({**(await request.json()), "headers": dict(request.headers)})
+        body = self.body or {
+            "id": "x",
+            "model": "big-1",
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": self.text},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107},
+        }
+        response: Response = JSONResponse(body, self.status)
+        await response(scope, receive, send)
+
+
+def writers_over(models_dir: Path) -> Serve:
+    """A function that serves the app over a desk and gives an HTTP client of it.
+
+    Tier reasoning is a server that is not there, unless a test wants the small LLM (`llm`), which
+    takes its time, or names a server.
+    """
+
+    @asynccontextmanager
+    async def start(
+        desk: Any, *, llm: bool = False, **settings: Any
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        served = {} if llm else {"reasoning_url": nowhere(), "reasoning_model": "m"}
+        async with serving(desk) as desk_url:
+            chosen = Settings(
+                models_dir=models_dir,
+                **{"retrieve_url": desk_url, "embed_url": nowhere(), **served, **settings},
+            )
+            app = await build(chosen)
+            async with (
+                serving(app) as url,
+                httpx.AsyncClient(base_url=url, timeout=300) as client,
+            ):
+                yield client
+
+    return start
+
+
+async def ask(client: httpx.AsyncClient, question: str, **more: Any) -> dict[str, Any]:
+    response = await client.post("/v1/chat/completions", json=chat(question, **more))
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
