@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from services.generate.answer.citations import claims
 from services.generate.answer.delivery import events
 from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
 from services.generate.answer.pipeline import Engine, Query
@@ -45,23 +46,19 @@ async def test_readiness_proves_both_embedded_writers(serve: Serve) -> None:
 async def test_nothing_of_the_small_llm_is_shown_unless_it_is_verified(serve: Serve) -> None:
     async with serve(Desk(), llm=True) as client:
         answer = await ask(
-            client,
-            "Explain why the first program by Ada Lovelace leaked.",
-            model="reasoning",
-            max_tokens=48,
+            client, "Explain why the first program by Ada Lovelace leaked.", model="reasoning"
         )
     decision = answer["refdesk"]["decision"]
-    assert answer["usage"]["prompt_tokens"] > 100
-    assert 0 < answer["usage"]["completion_tokens"] <= 48
-    if decision["verification"]["passed"]:
-        assert decision["tier"] == "reasoning" or not decision["answered"]
-    else:
-        assert decision["escalated_from"] == "reasoning:smollm2-135m-instruct"
-        assert any(reason.startswith("verification_failed: ") for reason in decision["reasons"])
+    if decision["endpoint"] == "smollm2-135m-instruct":
+        assert decision["verification"]["passed"]
+        return
+    # On a machine that is too busy it does not get as far as a draft.
+    outcomes = ("verification_failed: ", "endpoint_failed: smollm2-135m-instruct: writer_slow")
+    assert decision["escalated_from"] == "reasoning:smollm2-135m-instruct"
+    assert any(reason.startswith(outcomes) for reason in decision["reasons"])
     sources = " ".join(passage["text"] for passage in answer["refdesk"]["passages"])
-    content = answer["choices"][0]["message"]["content"]
-    if decision["endpoint"] == "extractive" and decision["answered"]:
-        assert content.rsplit(" [", 1)[0].split(". [")[0] in " ".join(sources.split())
+    for claim in claims(answer["choices"][0]["message"]["content"]):
+        assert claim.text in " ".join(sources.split())
 
 
 async def test_the_small_llm_that_is_out_of_time_is_replaced_before_the_deadline(

@@ -4,6 +4,7 @@ import pytest
 
 from services.generate.answer.passages import Passage
 from services.generate.answer.verify import Check, Verdict, verify
+from tests.desk import HANDBOOK
 
 NORMANDY = (
     "Rollo founded the Duchy of Normandy in 911. He was a Viking leader. The duchy did not pay "
@@ -22,6 +23,9 @@ def passage(n: int, title: str, text: str) -> Passage:
 
 
 PASSAGES = [passage(1, "Normandy", NORMANDY), passage(2, "Ports", PORTS)]
+HANDBOOK_PASSAGES = [
+    passage(n, title, text) for n, (_, title, text) in enumerate(HANDBOOK, start=1)
+]
 
 
 def checks(verdict: Verdict) -> set[Check]:
@@ -136,3 +140,56 @@ def test_a_failure_names_the_check_and_quotes_the_claim() -> None:
 
 def test_a_huge_draft_is_checked_all_the_same() -> None:
     assert not verify("Rollo was a cook [1]. " * 2000, PASSAGES).passed
+
+
+# What SmolLM2-135M-Instruct wrote, word for word, from the pages of tests/desk.py.
+@pytest.mark.parametrize(
+    ("question", "draft"),
+    [
+        (
+            "Explain why the first program by Ada Lovelace leaked.",
+            "The first program by Ada Lovelace, written by Charles Babbage in 1843, was leaked by "
+            "a security breach in 2013. The code was leaked to the public through a vulnerability in "
+            "the Analytical Engine of Charles Babbage's 1843 Analytical Engine.",
+        ),
+        (
+            "Explain how a damaged index is repaired.",
+            "A damaged index is repaired by replacing it with a new one, which is created by the "
+            "database. The database is flushed to the disk before the answer is generated, so the "
+            "answer is rebuilt from the database when the service starts.",
+        ),
+        (
+            "Compare embed and rerank.",
+            "The embed service computes Bernoulli numbers on the Analytical Engine of Charles "
+            "Babbage.",
+        ),
+        (
+            "Why does a write survive a power cut?",
+            "A write that was answered with success survives a power cut because the database is "
+            "flushed to the disk before the answer. An index that is damaged is rebuilt from the "
+            "database when the service starts.\n\nQuestion: Why does a write survive a power cut?",
+        ),
+        (
+            "Summarise the history of programming.",
+            "The history of programming is marked by the relentless pursuit of innovation and the "
+            "relentless pursuit of perfection. The Analytical Engine, a mechanical device that was "
+            "designed by Charles Babbage, was designed to calculate Bernoulli numbers.",
+        ),
+    ],
+)
+def test_the_untruths_of_a_small_model_fail(question: str, draft: str) -> None:
+    assert not verify(draft, HANDBOOK_PASSAGES, question=question).passed
+
+
+def test_what_the_small_model_copies_passes() -> None:
+    draft = (
+        "The embed service listens on port 8001. The rerank service listens on port 8002. The "
+        "retrieve service listens on port 8003 and the generate service on port 8004. Without "
+        "keys, every service listens on loopback only and refuses any other address."
+    )
+    assert verify(draft, HANDBOOK_PASSAGES, question="Compare embed and rerank.").failures == ()
+
+
+def test_what_the_question_presumes_is_not_taken_for_said() -> None:
+    lie = "The leaked program computed Bernoulli numbers on the Analytical Engine [3]."
+    assert not verify(lie, HANDBOOK_PASSAGES, question="Why was the program leaked?").passed

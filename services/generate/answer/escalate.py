@@ -90,7 +90,7 @@ async def respond(
         evidence,
         max_tokens,
         delimiter,
-        lambda text: verify(text, passages, secrets=(delimiter,)).passed,
+        lambda text: verify(text, passages, question=question, secrets=(delimiter,)).passed,
     )
     if route.tier is None:
         return _declined(Tier.UTILITY, registry.extractive, trace)
@@ -157,7 +157,9 @@ def _without_torn_end(draft: Draft) -> Draft:
 
 def _verify(draft: Draft, request: DraftRequest, trace: _Trace) -> Verdict:
     started = time.perf_counter()
-    verdict = verify(draft.text, request.passages, secrets=(request.delimiter,))
+    verdict = verify(
+        draft.text, request.passages, question=request.question, secrets=(request.delimiter,)
+    )
     trace.verify_ms += (time.perf_counter() - started) * 1000
     return verdict
 

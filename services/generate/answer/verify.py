@@ -10,6 +10,8 @@ a pronoun, the sentence before. Checked are:
 * ``citation``: every marker names a passage that exists, and every claim has one; a claim without
   a marker is given that of a passage that supports it.
 * ``support``: share of the claim's content words (stemmed, weighted by rarity) in the source.
+  Words that the cited passage lacks may be the writer's own, but not taken from the question or
+  another passage: so a writer makes one subject do what another did.
 * ``number``: every number is in the source sentence; ``name``: every capitalised word is in the
   passage; their order is the source's (``order``: who did what to whom).
 * ``polarity``: as many negations as the source, and no word turned into its opposite.
@@ -42,6 +44,8 @@ from services.generate.answer.words import (
 
 # Least share of a claim's content words that its source sentence must have.
 MIN_SUPPORT = 0.7
+# Most of a claim's words, by weight, that may come from the question or from another passage.
+_MAX_BORROWED = 0.1
 # A cited passage that has less than this of the claim's words has nothing to do with it.
 _MIN_RELATED = 0.3
 _LEANING = "it its he his she her they their this that these those such both here there"
@@ -106,6 +110,17 @@ class _Source:
 
 
 @dataclass(frozen=True)
+class _Known:
+    """What all claims of a draft are read against.
+
+    table: the weights of terms. terms: those of the question and of every passage.
+    """
+
+    table: Mapping[str, float]
+    terms: frozenset[str]
+
+
+@dataclass(frozen=True)
 class _Page:
     """A passage, taken apart once for all claims."""
 
@@ -117,13 +132,20 @@ class _Page:
     text: str
 
 
-def verify(draft: str, passages: Sequence[Passage], *, secrets: Sequence[str] = ()) -> Verdict:
-    """Check a draft against the passages. secrets: strings of the prompt that must not show."""
+def verify(
+    draft: str, passages: Sequence[Passage], *, question: str = "", secrets: Sequence[str] = ()
+) -> Verdict:
+    """Check a draft against the passages.
+
+    question: what was asked; its words count for nothing unless a passage has them, too.
+    secrets: strings of the prompt that must not show.
+    """
     pages = {passage.n: _page(passage) for passage in passages}
     table = weights(source.terms for page in pages.values() for source in page.sources)
+    known = _Known(table, frozenset(terms(question)).union(*(p.terms for p in pages.values())))
     leaked = [Failure(Check.LEAK, "the draft shows its prompt") for s in secrets if s in draft]
     found = [claim for claim in claims(draft) if claim.kind is not Kind.HEADING]
-    checked = [_check(claim, pages, table) for claim in found]
+    checked = [_check(claim, pages, known) for claim in found]
     completed = tuple(claim for claim, _ in checked)
     failures = leaked[:1] + [failure for _, several in checked for failure in several]
     if not any(claim.cited for claim in completed) and not failures:
@@ -131,9 +153,7 @@ def verify(draft: str, passages: Sequence[Passage], *, secrets: Sequence[str] = 
     return Verdict(completed, tuple(failures))
 
 
-def _check(
-    claim: Claim, pages: Mapping[int, _Page], table: Mapping[str, float]
-) -> tuple[Claim, list[Failure]]:
+def _check(claim: Claim, pages: Mapping[int, _Page], known: _Known) -> tuple[Claim, list[Failure]]:
     """A claim with its citations completed, and what is wrong with it."""
     if _is_hedge(claim):
         return replace(claim, cited=()), []
@@ -145,36 +165,36 @@ def _check(
         ]
     text = _PREFACE.sub("", claim.text)
     if claim.cited:
-        return claim, _cited(text, [pages[n] for n in claim.cited], table)
-    attempts = [(page, _supported(text, [page], table)) for page in pages.values()]
+        return claim, _cited(text, [pages[n] for n in claim.cited], known)
+    attempts = [(page, _supported(text, [page], known)) for page in pages.values()]
     for page, failures in attempts:
         if not failures:
             return replace(claim, cited=(page.n,)), []
     said = terms(text)
-    nearest = max(attempts, key=lambda one: share(said, one[0].terms, table), default=None)
+    nearest = max(attempts, key=lambda one: share(said, one[0].terms, known.table), default=None)
     return claim, [
         Failure(Check.CITATION, f"no passage says this: {_short(claim.text)}"),
         *(nearest[1] if nearest else ()),
     ]
 
 
-def _cited(text: str, pages: Sequence[_Page], table: Mapping[str, float]) -> list[Failure]:
-    failures = _supported(text, pages, table)
+def _cited(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
+    failures = _supported(text, pages, known)
     said = terms(text)
     for page in pages:
-        if share(said, page.terms, table) < _MIN_RELATED:
+        if share(said, page.terms, known.table) < _MIN_RELATED:
             failures.append(
                 Failure(Check.CITATION, f"[{page.n}] does not speak of: {_short(text)}")
             )
     return failures
 
 
-def _supported(text: str, pages: Sequence[_Page], table: Mapping[str, float]) -> list[Failure]:
+def _supported(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
     """What keeps any one source sentence of these pages from saying `text`; [] if one says it."""
-    said = terms(text)
+    said, table = terms(text), known.table
     sources = [source for page in pages for source in page.sources]
     ranked = sorted(sources, key=lambda source: share(said, source.terms, table), reverse=True)
-    failures = _quotes(text, pages) + _names(text, pages)
+    failures = _quotes(text, pages) + _names(text, pages) + _borrowed(text, pages, known)
     if not ranked:
         return [*failures, Failure(Check.SUPPORT, "the passage holds no sentence")]
     best: list[Failure] = []
@@ -196,6 +216,17 @@ def _supported(text: str, pages: Sequence[_Page], table: Mapping[str, float]) ->
         if place == 0:
             best = faults
     return failures + best
+
+
+def _borrowed(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
+    said = frozenset(terms(text))
+    here = frozenset().union(*(page.terms for page in pages))
+    borrowed = (said & known.terms) - here
+    if 1 - share(said, said - borrowed, known.table) <= _MAX_BORROWED:
+        return []
+    listed = ", ".join(f"'{term}'" for term in sorted(borrowed))
+    detail = f"{listed} of the question or another passage is not in this one: {_short(text)}"
+    return [Failure(Check.SUPPORT, detail)]
 
 
 def _numbers(text: str, known: frozenset[str]) -> list[Failure]:

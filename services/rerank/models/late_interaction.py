@@ -6,7 +6,7 @@ that it lies in 0..1 whatever the query's length.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,46 @@ from shared.encoder.encoder import Encoder
 from shared.encoder.tokenizer import Tokenized
 from shared.settings import Settings
 
+_BLOCK_TOKENS = 1024  # float32 of so many tokens stays in a core's caches
+
 
 def max_sim(query: NDArray[np.float32], documents: Sequence[TokenVectors]) -> NDArray[np.float32]:
     """Mean over the query's token vectors (float32 [q, d], units) of the best cosine, float32 [n].
 
     Every document has at least one token.
     """
-    codes = np.concatenate([document.codes for document in documents])
-    scales = np.concatenate([document.scales for document in documents])
-    cosines = (query @ codes.astype(np.float32).T) * scales
-    lengths = [len(document.scales) for document in documents]
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    best = np.maximum.reduceat(cosines, starts, axis=1)
+    longest = max(len(document.scales) for document in documents)
+    # One buffer for all: fresh memory for every document's float32 costs more than the products.
+    buffer = np.empty((max(_BLOCK_TOKENS, longest), query.shape[1]), np.float32)
+    means = [_block_max_sim(query, block, buffer) for block in _blocks(documents, len(buffer))]
+    return np.concatenate(means)
+
+
+def _block_max_sim(
+    query: NDArray[np.float32], block: Sequence[TokenVectors], buffer: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    ends = np.cumsum([len(document.scales) for document in block])
+    starts = [0, *ends[:-1]]
+    for document, start, end in zip(block, starts, ends, strict=True):
+        buffer[start:end] = document.codes
+    scales = np.concatenate([document.scales for document in block])
+    cosines = (query @ buffer[: ends[-1]].T) * scales
+    best: NDArray[np.float32] = np.maximum.reduceat(cosines, starts, axis=1)
     mean: NDArray[np.float32] = best.mean(axis=0, dtype=np.float32)
     return mean
+
+
+def _blocks(documents: Sequence[TokenVectors], room: int) -> Iterator[list[TokenVectors]]:
+    """The documents in order, in blocks of at most `room` tokens."""
+    block: list[TokenVectors] = []
+    used = 0
+    for document in documents:
+        if used + len(document.scales) > room:
+            yield block
+            block, used = [], 0
+        block.append(document)
+        used += len(document.scales)
+    yield block
 
 
 class LateInteraction:
