@@ -12,8 +12,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import StartupError
 
-SERVICES = ("embed", "rerank", "retrieve", "generate")
 ServiceName = Literal["embed", "rerank", "retrieve", "generate"]
+# In the order in which they need each other.
+SERVICES: tuple[ServiceName, ...] = ("embed", "rerank", "retrieve", "generate")
 Precision = Literal["int8", "fp32"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Threads = Annotated[int, Field(ge=1, le=256)]

@@ -13,11 +13,11 @@ from shared.cli.console import output
 from shared.cli.failures import CliError
 from shared.cli.http import Api
 from shared.cli.ingest import PATIENCE_S
-from shared.cli.launch import ALL, port_is_free, services, with_port_base
+from shared.cli.launch import port_is_free, services, with_port_base
 from shared.cli.models import pull
 from shared.cli.sources import find_files, read
 from shared.cli.upload import ensure_corpus, upload_with_bar
-from shared.settings import Settings, load_settings
+from shared.settings import SERVICES, Settings, load_settings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _CORPUS = "handbook"
@@ -50,7 +50,7 @@ def demo(
     )
     settings = _with_free_ports(settings, console)
     console.rule("services")
-    each = dict.fromkeys(ALL, settings)
+    each = dict.fromkeys(SERVICES, settings)
     logs = settings.data_dir / "logs"
     with services(each, logs, console, limit_s=_READY_LIMIT_S) as (group, took):
         for one in group.programs:
@@ -74,7 +74,7 @@ def _with_free_ports(settings: Settings, console: Console) -> Settings:
     """These settings with four ports that are free: 8001 to 8004, or the next ten higher."""
     for base in _PORT_BASES:
         moved = with_port_base(settings, base)
-        if all(port_is_free(moved.host, moved.port(name)) for name in ALL):
+        if all(port_is_free(moved.host, moved.port(name)) for name in SERVICES):
             if base != _PORT_BASES.start:
                 console.print(
                     f"ports from {_PORT_BASES.start + 1} are taken: using {base + 1} to {base + 4}"

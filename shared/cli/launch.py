@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
 import httpx
 import orjson
@@ -19,9 +18,8 @@ from shared.cli.failures import CliError
 from shared.cli.supervisor import Program, Supervisor
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
-from shared.settings import ServiceName, Settings
+from shared.settings import SERVICES, ServiceName, Settings
 
-ALL: tuple[ServiceName, ...] = get_args(ServiceName)
 _PROBE_SECONDS = 5.0
 _DEATHS = 3  # a service that never was ready and ended so often will not be
 _NOTE_EVERY_S = 30.0
@@ -66,10 +64,8 @@ def program(
     environment = {
         "REFDESK_HOST": settings.host,
         "REFDESK_DATA_DIR": str(settings.data_dir),
-        # ONNX Runtime would report its use to its maker; only this variable stops it.
-        "ORT_DISABLE_TELEMETRY": "1",
     }
-    for other in ALL:
+    for other in SERVICES:
         prefix = f"REFDESK_{other.upper()}"
         environment[f"{prefix}_PORT"] = str(settings.port(other))
         if other in beside:
@@ -210,5 +206,5 @@ def _unready(url: str) -> str | None:
 
 def with_port_base(settings: Settings, base: int) -> Settings:
     """These settings with the four services on this machine, at ports base + 1 to base + 4."""
-    ports = {f"{name}_port": base + place for place, name in enumerate(ALL, start=1)}
-    return settings.model_copy(update={**ports, **{f"{name}_url": "" for name in ALL}})
+    ports = {f"{name}_port": base + place for place, name in enumerate(SERVICES, start=1)}
+    return settings.model_copy(update={**ports, **{f"{name}_url": "" for name in SERVICES}})

@@ -14,8 +14,7 @@ from shared.cli.console import notes, one_line, output
 from shared.cli.corpora import corpora_table
 from shared.cli.failures import CliError, RefusedError
 from shared.cli.http import Api
-from shared.cli.launch import ALL
-from shared.settings import ServiceName, Settings, load_settings
+from shared.settings import SERVICES, ServiceName, Settings, load_settings
 
 _PATIENCE_S = 10.0
 _STYLES = {"ready": "green", "alive": "yellow", "down": "red"}
@@ -46,8 +45,8 @@ def status(
     The exit code is 1 if a service is not ready.
     """
     settings = load_settings()
-    with ThreadPoolExecutor(len(ALL)) as pool:
-        states = list(pool.map(lambda name: _look(name, settings), ALL))
+    with ThreadPoolExecutor(len(SERVICES)) as pool:
+        states = list(pool.map(lambda name: _look(name, settings), SERVICES))
     corpora, problem = _corpora(settings)
     if as_json:
         body = {

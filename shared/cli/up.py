@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 
 from shared.cli.console import notes
-from shared.cli.launch import ALL, services, with_port_base
-from shared.settings import Settings, load_settings
+from shared.cli.launch import services, with_port_base
+from shared.settings import SERVICES, Settings, load_settings
 
 _PURPOSE: dict[str, str] = {
     "embed": "text in, vectors out",
@@ -45,10 +45,10 @@ def up(
     settings = place(load_settings(), data, port_base)
     if host is not None:
         settings = settings.model_copy(update={"host": host})
-    unknown = set(only or ()).difference(ALL)
+    unknown = set(only or ()).difference(SERVICES)
     if unknown:
-        raise typer.BadParameter(f"--only {min(unknown)}: the services are {', '.join(ALL)}")
-    chosen = [name for name in ALL if not only or name in only]
+        raise typer.BadParameter(f"--only {min(unknown)}: the services are {', '.join(SERVICES)}")
+    chosen = [name for name in SERVICES if not only or name in only]
     console = notes()
     begun = time.monotonic()
     each = dict.fromkeys(chosen, settings)

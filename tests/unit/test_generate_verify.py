@@ -148,9 +148,9 @@ def test_a_huge_draft_is_checked_all_the_same() -> None:
     [
         (
             "Explain why the first program by Ada Lovelace leaked.",
-            "The first program by Ada Lovelace, written by Charles Babbage in 1843, was leaked by "
-            "a security breach in 2013. The code was leaked to the public through a vulnerability in "
-            "the Analytical Engine of Charles Babbage's 1843 Analytical Engine.",
+            "The first program by Ada Lovelace, written by Charles Babbage in 1843, was leaked "
+            "by a security breach in 2013. The code was leaked to the public through a "
+            "vulnerability in the Analytical Engine of Charles Babbage's 1843 Analytical Engine.",
         ),
         (
             "Explain how a damaged index is repaired.",
