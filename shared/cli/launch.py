@@ -154,7 +154,10 @@ def _wait_ready(
         TextColumn("{task.fields[state]}", markup=False),
         TimeElapsedColumn(),
     )
-    with progress(console, *columns) as display:
+    with (
+        progress(console, *columns) as display,
+        httpx.Client(timeout=_PROBE_SECONDS, trust_env=False) as client,
+    ):
         tasks: dict[str, TaskID] = {}
         for one in group.programs:
             state = "starting"
@@ -170,7 +173,7 @@ def _wait_ready(
                     raise CliError(
                         f"{one.name} ends each time it is started; the end of {one.log} says why"
                     )
-                reason = _unready(one.url)
+                reason = _unready(client, one.url)
                 if reason is None:
                     took[one.name] = time.monotonic() - started
                     display.update(tasks[one.name], completed=1, state="ready")
@@ -190,10 +193,10 @@ def _wait_ready(
     return took
 
 
-def _unready(url: str) -> str | None:
+def _unready(client: httpx.Client, url: str) -> str | None:
     """Why the service is not ready: None if it is, empty while it does not answer at all."""
     try:
-        response = httpx.get(f"{url}/ready", timeout=_PROBE_SECONDS, trust_env=False)
+        response = client.get(f"{url}/ready")
     except httpx.TransportError:
         return ""
     if response.status_code == 200:
