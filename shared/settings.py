@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         2048, ge=256, description="padded tokens in one batch, at most"
     )
     rerank_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
-    rerank_cache_mb: int = Field(192, ge=0, description="memory for cached token vectors, MiB")
+    rerank_cache_mb: int = Field(128, ge=0, description="memory for cached token vectors, MiB")
 
     chunk_tokens: int = Field(
         256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
