@@ -1,5 +1,6 @@
 """Fixtures: the model store, the datasets and the running suite. All of it is the real thing."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ import pytest
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
 from tests.suite import REPOSITORY, Suite, prepare_suite
+
+# A shell's background job ignores Ctrl-C, and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
