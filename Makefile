@@ -25,20 +25,23 @@ lint: .venv/tested
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo 'error: refdesk needs Python 3.11 or later; name one with PYTHON=…'; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
 	@echo 'installing refdesk into .venv (about a minute)…'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(PIP) --editable .
 	@touch $@
 
 # PyTorch is pinned here because an open range pulls gigabytes of CUDA libraries.
-.venv/tested: .venv/installed
-	@echo 'installing what the tests need, PyTorch among it (about two minutes)…'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  torch==2.13.0 --editable '.[test]'
-	@touch $@
+.venv/tested: pyproject.toml | .venv/bin/python
+	@echo 'installing refdesk and what its tests need, PyTorch among it (about three minutes)…'
+	@$(PIP) torch==2.13.0 --editable '.[test]'
+	@touch .venv/installed $@
 
 clean:
 	rm -rf .venv .demo build *.egg-info
