@@ -114,7 +114,7 @@ async def _answer_api_error(_: Request, error: Exception) -> Response:
 
 
 async def _answer_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)  # noqa: S101 - as above
     codes = {404: "unknown_path", 405: "wrong_method", 413: "body_too_large"}
     messages = {
         404: "there is nothing at this path; /openapi.json lists what there is",
@@ -129,7 +129,7 @@ async def _answer_http_error(_: Request, error: Exception) -> Response:
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     fault = error.errors()[0]
     where = [str(part) for part in fault["loc"][1:]]  # the first says body, query or path
     if fault["type"] == "json_invalid":
@@ -188,8 +188,8 @@ def run(name: ServiceName, build: Callable[[Settings], Awaitable[FastAPI]]) -> N
                 "REFDESK_KEYS_FILE, or listen on 127.0.0.1"
             )
         configure_logging(name, settings)
-        # The matrices here are small: a second BLAS thread spins on a core that another service
-        # needs, which made scoring a window nine times as slow on a busy machine.
+        # The matrices here are small: a second BLAS thread gains nothing on them and spins on a
+        # core that another service needs.
         threadpool_limits(1, "blas")
         bound = _bind(settings.host, settings.port(name), name)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

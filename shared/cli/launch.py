@@ -76,6 +76,7 @@ def program(
 
 
 def _url(settings: Settings, service: ServiceName) -> str:
+    # Nothing is listened on here: who listens everywhere is reached on loopback.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port(service)}"
 

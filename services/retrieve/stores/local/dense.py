@@ -55,6 +55,7 @@ class DenseIndex:
         if not keys:
             return {}
         wanted = np.asarray(keys, np.int64)
+        # FAISS' stubs don't know the keyword arguments that its Python layer adds.
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(wanted))  # type: ignore[call-arg]
         return dict(self._search(vector, len(wanted), parameters))
 

@@ -179,7 +179,8 @@ class LocalStore:
         try:
             index = LexicalIndex.build(folder, language, self._database.bodies())
         except (OSError, ValueError) as error:
-            # A full disk. Searching goes on from memory; a later open tries the disk again.
+            # A full disk. Searching goes on from memory; a later open tries the disk again. The
+            # reason says it all: a traceback would add nothing.
             log.error("word_index_in_memory", corpus=info.name, reason=str(error))  # noqa: TRY400
             return LexicalIndex.build(None, language, self._database.bodies())
         try:
