@@ -146,11 +146,11 @@ class Batcher(Generic[Item, Result]):
             self._items.observe(len(items))
             try:
                 with self._seconds.time():
-                    results = self._run(items)
+                    results = dict(zip(batch, self._run(items), strict=True))
             except Exception as error:  # told to everyone who waits for this batch
                 self._fail({job for job, _ in batch}, error)
                 continue
-            for (job, place), result in zip(batch, results, strict=True):
+            for (job, place), result in results.items():
                 job.results[place] = result
             for job in {job for job, _ in batch}:
                 if len(job.results) == len(job.items):
@@ -160,7 +160,7 @@ class Batcher(Generic[Item, Result]):
         """The next items to run; called with the lock held, while there are jobs."""
         first = self._jobs[0]
         longest = len(first.items[first.todo[-1]])
-        room = max(1, self._batch_tokens // longest)
+        room = max(1, self._batch_tokens // max(1, longest))
         batch = []
         for job in self._jobs:
             while room and job.todo and len(job.items[job.todo[-1]]) <= longest:

@@ -7,7 +7,7 @@ that is safe to repeat, after a connection failed or the other side asked for pa
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -62,20 +62,6 @@ class ServiceClient:
         """GET and return the body as it is. Raises like `post`."""
         return await self._call("GET", path, None, retry=True)
 
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
-        """POST JSON and yield the data of each server-sent event. Raises like `post`; no retry."""
-        try:
-            async with self._open("POST", path, body) as response:
-                if response.status >= 400:
-                    raise _error(self._service, response, await response.read())
-                async for line in response.content:
-                    if line.startswith(b"data:"):
-                        yield line[5:].strip()
-        except aiohttp.ClientError as error:
-            raise self._unreachable(error) from error
-        except TimeoutError:
-            raise deadline_exceeded() from None
-
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
@@ -89,16 +75,18 @@ class ServiceClient:
             try:
                 async with self._open(method, path, body) as response:
                     data = await response.read()
-                    if response.status < 400:
+                    if response.status < 300:
                         return data
                     failure = _error(self._service, response, data)
                     if response.status not in (429, 503):
                         raise failure
                     pause = max(pause, _retry_after(response))
+            # A connection that times out is both kinds of error, and the peer's fault.
+            except aiohttp.ClientError as error:
+                current().deadline.check()
+                failure = self._unreachable(error)
             except TimeoutError:
                 raise deadline_exceeded() from None
-            except aiohttp.ClientError as error:
-                failure = self._unreachable(error)
             if (
                 last
                 or pause > _MAX_PAUSE_SECONDS
@@ -162,8 +150,10 @@ def _parse(service: str, data: bytes) -> Any:
 
 
 def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:
-    """The peer's error as ours. Its 500 is our 502: the fault is not in this process."""
-    status = response.status if response.status != 500 else 502
+    """The peer's error as ours. Its 500 is our 502: the fault is not in this process; and so is a
+    redirect, which none of our peers has reason to send.
+    """
+    status = response.status if response.status >= 400 and response.status != 500 else 502
     try:
         told = orjson.loads(data)["error"]
         message, code, param = str(told["message"]), str(told.get("code")), told.get("param")

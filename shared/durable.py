@@ -14,9 +14,10 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never a part.
 
+    mode: the permission bits of the new file.
     Raises OSError (a full disk, a read-only folder) and then leaves the old file as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +26,7 @@ def atomic_write(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:

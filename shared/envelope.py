@@ -1,6 +1,7 @@
 """The envelope around every request, as plain ASGI: id, deadline, principal, limits, metrics."""
 
 import asyncio
+import ipaddress
 import time
 import uuid
 from collections.abc import Awaitable, Mapping
@@ -27,6 +28,16 @@ _MAX_DEADLINE_MS = 24 * 3600 * 1000
 def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
     return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address) can only be reached from this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Envelope:
@@ -123,11 +134,11 @@ class Envelope:
         if self._keys is None:
             host = (_text(headers.get(b"host")) or "").strip()
             name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-            if name not in ("127.0.0.1", "localhost", "[::1]", ""):
+            if name and not is_loopback(name):
                 raise ApiError(
                     403,
                     "forbidden_host",
-                    "without API keys this service answers only to 127.0.0.1 and localhost",
+                    "without API keys this service answers only to localhost and loopback",
                 )
             return LOCAL
         if path in OPEN_PATHS:

@@ -5,7 +5,7 @@ of shared/envelope.py; `run` binds the port, opens what the service needs and se
 """
 
 import asyncio
-import ipaddress
+import errno
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared import __version__
 from shared.auth import KeyFile
-from shared.envelope import Envelope, json_response
+from shared.envelope import Envelope, is_loopback, json_response
 from shared.errors import EXIT_CONFIG, ApiError, StartupError, error_body
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
@@ -71,6 +71,7 @@ def create_service(
         yield
         if close is not None:
             await close()
+        log.info("stopped")  # nothing after this is sure to run: uvicorn raises the signal again
 
     # The interactive pages load scripts from elsewhere; /openapi.json is served all the same.
     app = FastAPI(
@@ -148,16 +149,6 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
     return json_response(status, error_body(status, "invalid_request", text, param))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host` (a name or an address) can only be reached from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def _bind(host: str, port: int, service: str) -> socket.socket:
     """A bound, not yet listening socket: who connects before we are ready is refused."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -167,9 +158,14 @@ def _bind(host: str, port: int, service: str) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
+        remedy = (
+            f"stop what uses it, or set REFDESK_{service.upper()}_PORT "
+            "(`refdesk up --port-base N` moves all four)"
+            if error.errno in (errno.EADDRINUSE, errno.EACCES)
+            else "set REFDESK_HOST to an address of this machine"
+        )
         raise StartupError(
-            f"{service} can't listen on {host}:{port}: {error.strerror}; stop what uses it, or set "
-            f"REFDESK_{service.upper()}_PORT (`refdesk up --port-base N` moves all four)"
+            f"{service} can't listen on {host}:{port}: {error.strerror}; {remedy}"
         ) from None
     return bound
 
@@ -177,7 +173,8 @@ def _bind(host: str, port: int, service: str) -> socket.socket:
 def run(name: ServiceName, build: Callable[[Settings], Awaitable[FastAPI]]) -> None:
     """Run a service until SIGTERM or SIGINT, then let requests in flight end and exit.
 
-    A StartupError becomes one line on stderr and exit code 78.
+    After SIGTERM the process ends by that signal (a shell's 143). A StartupError becomes one line
+    on stderr and exit code 78.
     """
     try:
         settings = load_settings()
@@ -218,7 +215,7 @@ async def _serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.drain_s,
         lifespan="on",
+        ws="none",  # there are no such routes, and the envelope would not guard them
     )
     log.info("listening", host=settings.host, port=settings.port(name), version=__version__)
     await uvicorn.Server(config).serve(sockets=[bound])
-    log.info("stopped")

@@ -7,7 +7,7 @@ them all; a test holds the two together.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.errors import StartupError
@@ -20,10 +20,35 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 
 
+def absolute(path: Path) -> Path:
+    """`path` with a leading ``~`` expanded, from the root.
+
+    Raises StartupError where the machine knows no such home folder.
+    """
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise StartupError(f"{path}: there is no home folder that its ~ could stand for") from None
+
+
+def _sendable(key: SecretStr | None) -> SecretStr | None:
+    """A key as it was given; None for an empty one, which stands for none."""
+    secret = key.get_secret_value() if key else ""
+    # Anything else can't be sent as a header, and the HTTP library's error would show the key.
+    if not (secret.isascii() and secret.isprintable()) or " " in secret:
+        raise ValueError("a key is made of visible ASCII characters alone, without white space")
+    return key if secret else None
+
+
+Key = Annotated[SecretStr | None, AfterValidator(_sendable)]
+
+
 class Settings(BaseSettings):
     """What an operator can set. Frozen: a process reads it once, when it starts."""
 
-    model_config = SettingsConfigDict(env_prefix="REFDESK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="REFDESK_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
     embed_port: Port = Field(8001, description="port of embed")
@@ -38,11 +63,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("~/.refdesk/data"), description="corpora and built model graphs")
     models_dir: Path = Field(Path("~/.refdesk/models"), description="the model store")
     hub_url: str = Field("https://huggingface.co", description="the model hub for hub ids")
-    hub_token: SecretStr | None = Field(None, description="token for that hub")
+    hub_token: Key = Field(None, description="token for that hub")
 
     keys_file: Path | None = Field(None, description="JSON file of hashed API keys")
-    api_key: SecretStr | None = Field(None, description="key that the command line sends")
-    service_key: SecretStr | None = Field(
+    api_key: Key = Field(None, description="key that the command line sends")
+    service_key: Key = Field(
         None, description="key that services use for calls that no caller started"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -88,10 +113,10 @@ class Settings(BaseSettings):
     llm_context: int = Field(2048, ge=512, description="context window of the embedded LLM, tokens")
     utility_url: str = Field("", description="OpenAI-compatible base URL for tier utility")
     utility_model: str = Field("", description="model name there")
-    utility_key: SecretStr | None = Field(None, description="API key there")
+    utility_key: Key = Field(None, description="API key there")
     reasoning_url: str = Field("", description="OpenAI-compatible base URL for tier reasoning")
     reasoning_model: str = Field("", description="model name there")
-    reasoning_key: SecretStr | None = Field(None, description="API key there")
+    reasoning_key: Key = Field(None, description="API key there")
 
     @field_validator("default_corpora", mode="before")
     @classmethod
@@ -103,7 +128,7 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "models_dir", "keys_file")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser().absolute() if value is not None else None
+        return absolute(value) if value is not None else None
 
     @property
     def built_dir(self) -> Path:
@@ -142,7 +167,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"REFDESK_{'_'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            f"REFDESK_{'_'.join(str(part) for part in fault['loc']).upper()}: "
+            + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors()
         )
         raise StartupError(f"a setting is wrong: {faults}") from None

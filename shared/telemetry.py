@@ -46,7 +46,9 @@ def configure_logging(service: str, settings: Settings) -> None:
     if settings.log_format == "json":
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Its default shows the local variables of each frame: keys and the texts of documents.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(sys.stderr.isatty(), exception_formatter=plain)]
 
     def add_service(_: Any, __: str, event: structlog.typing.EventDict) -> Any:
         event["service"] = service

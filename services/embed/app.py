@@ -87,6 +87,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
                 for place, vector in enumerate(vectors)
             ],
             model=engine.info.model,
+            revision=engine.info.revision,
             usage=Usage(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens),
             truncated=cut or None,
         )

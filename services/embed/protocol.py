@@ -62,10 +62,15 @@ class Truncated(BaseModel):
 
 
 class EmbeddingResponse(BaseModel):
-    """The vectors in the order of the input. truncated: an extension, only where something was."""
+    """The vectors in the order of the input.
+
+    Extensions: revision, the state of the model that made the vectors, see ModelInfo; truncated,
+    only where something was.
+    """
 
     object: Literal["list"] = "list"
     data: list[Embedding]
     model: str
+    revision: str
     usage: Usage
     truncated: list[Truncated] | None = None

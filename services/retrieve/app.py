@@ -10,6 +10,7 @@ from fastapi import FastAPI, Path, Query, Response
 from prometheus_client import Counter, Histogram
 
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.embedding import Librarian, model_mismatch
 from services.retrieve.corpus.ingest import Ingest, SourceDocument
 from services.retrieve.protocol import (
     Corpus,
@@ -23,7 +24,7 @@ from services.retrieve.protocol import (
     RetrieveResponse,
 )
 from services.retrieve.search import pipeline
-from services.retrieve.search.upstream import Curator, Librarian
+from services.retrieve.search.curator import Curator
 from services.retrieve.stores.base import CorpusInfo, CorpusSpec, CorpusStore
 from shared.auth import Principal
 from shared.client import ServiceClient
@@ -56,21 +57,30 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     embed = ServiceClient("embed", settings.url("embed"), settings=settings)
     rerank = ServiceClient("rerank", settings.url("rerank"), settings=settings)
     librarian, curator = Librarian(embed), Curator(rerank)
-    ingest = Ingest(catalog, embed)
+    ingest = Ingest(catalog, librarian)
 
     async def probe() -> dict[str, Any]:
-        stores = [catalog.get(info.name) for info in catalog.list()]
+        stores = catalog.stores()
         await asyncio.to_thread(_prove, stores)
-        served = await librarian.ask()
+        served = (await librarian.served()).stamp
         try:
             await curator.ask()
             rerank_state = "answers"
         except ApiError as error:  # searches go on without it, and say so
             rerank_state = error.message
+        damaged = catalog.damaged
+        other = {
+            store.info.name: model_mismatch(store.info, served).message
+            for store in stores
+            if store.info.stamp != served
+        }
+        # With keys /ready still asks for none, so that it must not tell everyone what there is.
+        may_read = current().principal.may_read
         return {
             "corpora": len(stores),
-            "damaged": catalog.damaged,
-            "of_another_model": [store.info.name for store in stores if store.info.stamp != served],
+            "damaged": len(damaged),
+            "of_another_model": len(other),
+            "faults": {name: why for name, why in (damaged | other).items() if may_read(name)},
             "dependencies": {"embed": "answers", "rerank": rerank_state},
         }
 

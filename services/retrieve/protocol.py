@@ -1,5 +1,6 @@
 """What goes over the wire of the desk: every request and response body, with its limits."""
 
+import json
 import math
 import unicodedata
 from datetime import datetime
@@ -23,6 +24,7 @@ MAX_TEXT_CHARACTERS = 2_000_000
 _MAX_METADATA_KEYS = 64
 _MAX_METADATA_STRING = 4096
 _MAX_METADATA_LIST = 256
+_MAX_METADATA_CHARACTERS = 65_536
 _SCRIPT_SCHEMES = ("javascript:", "data:", "vbscript:")
 
 
@@ -74,10 +76,19 @@ def _metadata_value(value: object) -> object:
     return value
 
 
+def _not_too_large(metadata: dict[str, JsonScalar | list[str]]) -> object:
+    """All of a document's metadata goes with each of its passages that a search reads."""
+    if len(json.dumps(metadata, ensure_ascii=False)) > _MAX_METADATA_CHARACTERS:
+        raise ValueError(
+            f"is over {_MAX_METADATA_CHARACTERS} characters as JSON; put what is long into the text"
+        )
+    return metadata
+
+
 MetadataKey = Annotated[str, Field(min_length=1, max_length=128)]
 MetadataValue = Annotated[JsonScalar | list[str], BeforeValidator(_metadata_value)]
 Line = Annotated[str, AfterValidator(_no_controls)]
-Weight = Annotated[float, Field(gt=0, le=1000)]
+Weight = Annotated[float, Field(ge=1e-6, le=1000)]  # a smaller one makes every score 0
 
 
 class _Body(BaseModel):
@@ -138,7 +149,11 @@ class Document(_Body):
     title: Annotated[str, Field(max_length=1024)] | None = None
     url: Annotated[Line, Field(max_length=2048), AfterValidator(_no_script)] | None = None
     format: DocumentFormat = "text"
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=_MAX_METADATA_KEYS)] = {}
+    metadata: Annotated[
+        dict[MetadataKey, MetadataValue],
+        Field(max_length=_MAX_METADATA_KEYS),
+        AfterValidator(_not_too_large),
+    ] = {}
 
 
 class DocumentBatch(_Body):

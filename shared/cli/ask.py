@@ -14,6 +14,7 @@ from shared.cli.retrieve import show_degraded, show_timings
 from shared.settings import load_settings
 
 _MARKER = re.compile(r"\[(\d+)\]")
+ANSWER_FIELDS = ("choices", "refdesk")
 PATIENCE_S = 600.0  # a language model on a small machine takes its time
 
 
@@ -31,13 +32,15 @@ def ask(
     with Api("generate", load_settings(), url, patience_s=PATIENCE_S) as api:
         body = question_body(question, corpus, model)
         if as_json:
-            answer = api.post("/v1/chat/completions", body)
+            answer = api.post("/v1/chat/completions", body, *ANSWER_FIELDS)
             print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
             return
         if stream:
             content, trace = _stream(api, body)
         else:
-            content, trace = show_text(api.post("/v1/chat/completions", body), output())
+            content, trace = show_text(
+                api.post("/v1/chat/completions", body, *ANSWER_FIELDS), output()
+            )
     show_sources(content, trace, output())
     show_decision(trace, notes())
 
@@ -53,9 +56,9 @@ def _stream(api: Api, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     console = output()
     content = ""
     trace: dict[str, Any] | None = None
-    for event in api.stream("/v1/chat/completions", {**body, "stream": True}):
+    for event in api.stream("/v1/chat/completions", {**body, "stream": True}, "choices"):
         trace = event.get("refdesk", trace)
-        for choice in event["choices"]:
+        for choice in event["choices"] or ():
             part = choice["delta"].get("content") or ""
             content += part
             console.print(plain(part), end="", markup=False, soft_wrap=True)

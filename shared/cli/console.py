@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
@@ -12,12 +13,17 @@ _PIPE_WIDTH = 200
 
 def output() -> Console:
     """Where results go: stdout."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    return Console(highlight=False, width=_width(sys.stdout))
 
 
 def notes() -> Console:
     """Where progress, notes and errors go: stderr."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+    return Console(stderr=True, highlight=False, width=_width(sys.stderr))
+
+
+def _width(stream: TextIO | None) -> int | None:
+    # There is no stream where the shell has closed it: >&-
+    return None if stream is not None and stream.isatty() else _PIPE_WIDTH
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:
@@ -44,4 +50,5 @@ def one_line(text: str) -> str:
 
 def say_error(message: str) -> None:
     """Print ``error: message`` as one line on stderr."""
-    print(f"error: {one_line(message)}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print would take None for stdout
+        print(f"error: {one_line(message)}", file=sys.stderr, flush=True)

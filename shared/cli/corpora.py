@@ -1,7 +1,6 @@
 """``refdesk corpora``: what is stored."""
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import orjson
 import typer
@@ -9,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.cli.console import notes, one_line, output
-from shared.cli.http import Api
+from shared.cli.http import Api, corpus_path
 from shared.settings import load_settings
 
 app = typer.Typer(help="List and delete corpora.", no_args_is_help=True)
@@ -24,7 +23,7 @@ def list_corpora(
 ) -> None:
     """List the corpora with their counts and the model that they were embedded with."""
     with Api("retrieve", load_settings(), url) as api:
-        answer = api.get("/corpora")
+        answer = api.get("/corpora", "corpora")
     if as_json:
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     elif answer["corpora"]:
@@ -41,8 +40,8 @@ def delete(
 ) -> None:
     """Delete a corpus with all its documents. There is no way back."""
     with Api("retrieve", load_settings(), url) as api:
-        path = f"/corpora/{quote(name, safe='')}"
-        documents = api.get(path)["documents"]
+        path = corpus_path(name)
+        documents = api.get(path, "documents")["documents"]
         if not yes:
             typer.confirm(f"Delete corpus {name} with {documents} documents?", abort=True, err=True)
         api.delete(path)
@@ -54,7 +53,7 @@ def corpora_table(corpora: list[dict[str, Any]]) -> Table:
     table = Table("corpus", "documents", "chunks", "model", "description", box=None)
     for one in corpora:
         table.add_row(
-            one["name"],
+            escape(one["name"]),
             str(one["documents"]),
             str(one["chunks"]),
             escape(f"{one['model']} {one['revision']}"),

@@ -1,5 +1,7 @@
 """``refdesk demo``: the whole suite at work, on refdesk's own handbook."""
 
+import shutil
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from shared.cli.ask import ANSWER_FIELDS, question_body, show_decision, show_sources, show_text
 from shared.cli.ask import PATIENCE_S as ANSWER_PATIENCE_S
-from shared.cli.ask import question_body, show_decision, show_sources, show_text
 from shared.cli.console import output
 from shared.cli.failures import CliError
 from shared.cli.http import Api
@@ -17,7 +19,7 @@ from shared.cli.launch import port_is_free, services, with_port_base
 from shared.cli.models import pull
 from shared.cli.sources import find_files, read
 from shared.cli.upload import ensure_corpus, upload_with_bar
-from shared.settings import SERVICES, Settings, load_settings
+from shared.settings import SERVICES, Settings, absolute, load_settings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _CORPUS = "handbook"
@@ -46,7 +48,7 @@ def demo(
     console.rule("models")
     pull(["default"])
     settings = load_settings().model_copy(
-        update={"data_dir": (data or _CHECKOUT / ".demo").expanduser().absolute()}
+        update={"data_dir": absolute(data or _CHECKOUT / ".demo")}
     )
     settings = _with_free_ports(settings, console)
     console.rule("services")
@@ -54,7 +56,8 @@ def demo(
     logs = settings.data_dir / "logs"
     with services(each, logs, console, limit_s=_READY_LIMIT_S) as (group, took):
         for one in group.programs:
-            console.print(f"{one.name:<9} {one.url}  ready after {took[one.name]:.1f} s")
+            line = f"{one.name:<9} {one.url}  ready after {took[one.name]:.1f} s"
+            console.print(line, markup=False)
         console.rule("documents")
         _fill(settings, handbook, console)
         for question in _QUESTIONS:
@@ -103,7 +106,9 @@ def _answer(settings: Settings, question: str, console: Console) -> None:
         console.status("writing the answer"),
         Api("generate", settings, patience_s=ANSWER_PATIENCE_S) as api,
     ):
-        answer = api.post("/v1/chat/completions", question_body(question, [_CORPUS]))
+        answer = api.post(
+            "/v1/chat/completions", question_body(question, [_CORPUS]), *ANSWER_FIELDS
+        )
     content, trace = show_text(answer, console)
     show_sources(content, trace, console)
     console.print()
@@ -111,15 +116,17 @@ def _answer(settings: Settings, question: str, console: Console) -> None:
 
 
 def _next_steps(settings: Settings) -> str:
+    # `make demo` installs into an environment that the person's shell does not know.
+    refdesk = shutil.which("refdesk") or Path(sys.executable).with_name("refdesk")
     generate, retrieve = settings.url("generate"), settings.url("retrieve")
     question = '{"messages": [{"role": "user", "content": "What is an arm?"}]}'
     query = '{"query": "what is an arm", "corpora": ["handbook"]}'
     return f"""\
 The suite stays up until Ctrl-C. In another terminal:
 
-  refdesk ask "What is an arm?" --corpus {_CORPUS} --url {generate}
-  refdesk ingest FOLDER --corpus mine --url {retrieve}
-  refdesk retrieve "..." --corpus mine --explain --url {retrieve}
+  {refdesk} ask "What is an arm?" --corpus {_CORPUS} --url {generate}
+  {refdesk} ingest FOLDER --corpus mine --url {retrieve}
+  {refdesk} retrieve "..." --corpus mine --explain --url {retrieve}
 
   curl {retrieve}/retrieve -H 'content-type: application/json' -d '{query}'
   curl {generate}/v1/chat/completions -H 'content-type: application/json' -d '{question}'

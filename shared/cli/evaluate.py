@@ -213,10 +213,10 @@ def _rank(api: Api, corpus: str, query: str, arm: Arm) -> dict[str, float]:
         "curate": arm.curate,
     }
     # On a busy machine a stage may miss its time; an answer without it is not the arm's.
-    answer = api.post("/retrieve", body)
+    answer = api.post("/retrieve", body, "hits", "degraded")
     for _ in range(_TRIES - 1):
         if answer["degraded"]:
-            answer = api.post("/retrieve", body)
+            answer = api.post("/retrieve", body, "hits", "degraded")
     if answer["degraded"]:
         raise CliError(
             f"the desk answered {_TRIES} times without {', '.join(answer['degraded'])}, so that "

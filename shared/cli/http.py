@@ -1,8 +1,9 @@
 """The command line's one HTTP client: a service's address, the key, and errors as sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -10,7 +11,24 @@ import orjson
 from shared.cli.failures import CliError, RefusedError, UnreachableError
 from shared.settings import ServiceName, Settings
 
+# What the HTTP library raises for a URL that is none; the latter for a host name that can't be.
+NO_ADDRESS = (httpx.InvalidURL, UnicodeError)
 _CONNECT_SECONDS = 5.0
+
+
+def corpus_path(name: str) -> str:
+    """The path of corpus `name` at retrieve. Raises CliError for a name that is no text."""
+    try:
+        return f"/corpora/{quote(name, safe='')}"
+    except UnicodeEncodeError:
+        raise CliError("the name of a corpus must be UTF-8") from None
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # an argument that is not UTF-8
+        raise CliError(f"this can't be sent as JSON: {error}") from None
 
 
 class Api:
@@ -46,61 +64,74 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def get(self, path: str) -> Any:
-        """GET and return the parsed JSON. Raises RefusedError, or another CliError."""
-        return self._call("GET", path, None)
+    def get(self, path: str, *fields: str) -> Any:
+        """GET and return the parsed JSON, an object that has `fields`.
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """POST JSON and return the parsed JSON. Raises like `get`."""
-        return self._call("POST", path, body)
+        Raises RefusedError, or another CliError.
+        """
+        return self._call("GET", path, None, fields)
+
+    def post(self, path: str, body: Mapping[str, Any], *fields: str) -> Any:
+        """POST JSON and return the parsed JSON, an object that has `fields`. Raises like `get`."""
+        return self._call("POST", path, body, fields)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
         """PUT JSON and return the parsed JSON. Raises like `get`."""
-        return self._call("PUT", path, body)
+        return self._call("PUT", path, body, ())
 
     def delete(self, path: str) -> None:
         """DELETE. Raises like `get`."""
-        self._call("DELETE", path, None)
+        self._call("DELETE", path, None, ())
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Any]:
-        """POST JSON and yield the parsed data of each server-sent event until ``[DONE]``.
+    def stream(self, path: str, body: Mapping[str, Any], *fields: str) -> Iterator[Any]:
+        """POST JSON and yield the parsed data of each server-sent event until ``[DONE]``, objects
+        that have `fields`.
 
         Raises like `get`, also for an error event in the middle of the stream.
         """
         with (
             self._failures(),
-            self._client.stream("POST", self.url + path, content=orjson.dumps(body)) as response,
+            self._client.stream("POST", self.url + path, content=_json(body)) as response,
         ):
             if response.status_code >= 400:
-                self._parse(response.status_code, response.read())
+                self._parse(response.status_code, response.read(), ())
             for line in response.iter_lines():
                 if not line.startswith("data:"):
                     continue
                 data = line.removeprefix("data:").strip()
                 if data == "[DONE]":
                     return
-                event = self._parse(200, data.encode())
-                if isinstance(event, dict) and "error" in event:
+                event = self._parse(200, data.encode(), ())
+                if isinstance(event.get("error"), dict):
                     raise self._refusal(502, event)
-                yield event
+                yield self._with(fields, event, 200)
         raise CliError(f"{self.service} at {self.url} broke off its answer; try again")
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        content = None if body is None else orjson.dumps(body)
+    def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, fields: Sequence[str]
+    ) -> Any:
+        content = None if body is None else _json(body)
         with self._failures():
             response = self._client.request(method, self.url + path, content=content)
-        if response.status_code == 204:
+        if response.status_code == 204 and method == "DELETE":
             return None
-        return self._parse(response.status_code, response.content)
+        return self._parse(response.status_code, response.content, fields)
 
-    def _parse(self, status: int, content: bytes) -> Any:
+    def _parse(self, status: int, content: bytes, fields: Sequence[str]) -> Any:
         try:
             data = orjson.loads(content)
         except orjson.JSONDecodeError:
             data = None
         if status >= 400 and isinstance(data, dict) and isinstance(data.get("error"), dict):
-            raise self._refusal(status, data)
-        if data is None or status >= 300:
+            refusal = self._refusal(status, data)
+            if refusal.code != "unknown_path":  # another of our services answers that
+                raise refusal
+        return self._with(fields, data, status)
+
+    def _with(self, fields: Sequence[str], data: Any, status: int) -> Any:
+        """`data`, if it is an object that has `fields`: another server's answer is none of ours."""
+        fits = isinstance(data, dict) and all(field in data for field in fields)
+        if not fits or status >= 300:
             raise CliError(
                 f"what answers at {self.url} is not refdesk's {self.service} (status {status}): "
                 "check the address"
@@ -117,7 +148,7 @@ class Api:
     def _failures(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
+        except (*NO_ADDRESS, httpx.UnsupportedProtocol, httpx.LocalProtocolError) as error:
             raise CliError(f"{self.url} is not an address that can be called: {error}") from None
         except httpx.ConnectError:
             raise UnreachableError(
@@ -132,7 +163,7 @@ class Api:
                 f"{self.service} at {self.url} gave no answer within {self._patience_s:.0f} s; "
                 "its log says what it is doing"
             ) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise CliError(
                 f"{self.service} at {self.url} broke off the connection "
                 f"({type(error).__name__}); `refdesk status` says how it is"

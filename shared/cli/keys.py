@@ -3,16 +3,18 @@
 import fcntl
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from shared.auth import KeyEntry, KeyFile, Role, hash_key
 from shared.cli.console import notes
 from shared.cli.failures import CliError
 from shared.durable import atomic_write
-from shared.settings import SERVICES, load_settings
+from shared.settings import SERVICES, absolute, load_settings
 
 app = typer.Typer(help="Make API keys.", no_args_is_help=True)
 
@@ -43,14 +45,18 @@ def new(
     if not 1 <= len(name) <= 128:
         raise CliError("the name of a key has 1 to 128 characters")
     key = f"rd-{secrets.token_urlsafe(32)}"
-    entry = KeyEntry(
-        name=name,
-        sha256=hash_key(key),
-        role=role,
-        services=allowed,
-        corpora=_names(corpora, "--corpora"),
-    )
-    _append(path.expanduser().absolute(), entry)
+    try:
+        entry = KeyEntry(
+            name=name,
+            sha256=hash_key(key),
+            role=role,
+            services=allowed,
+            corpora=_names(corpora, "--corpora"),
+        )
+    except ValidationError:  # what the shell passed on is not text
+        raise CliError("the names of a key and of its corpora must be UTF-8") from None
+    # A link stays a link: what it leads to is replaced.
+    _append(Path(os.path.realpath(absolute(path))), entry)
     print(key)
     notes().print(
         f"added to {path}; the key is shown only now, and services read the file when they start",
@@ -67,16 +73,21 @@ def _names(value: str, option: str) -> list[str]:
 
 
 def _append(path: Path, entry: KeyEntry) -> None:
-    """Add `entry` to the file (mode 0600), which is there whole before and after."""
+    """Add `entry` to the file, which is there whole before and after.
+
+    A new file is for its owner alone; one that is there keeps its permissions.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The folder is locked, not the file: writing replaces the file.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
-        keys = KeyFile.read(path).keys if path.exists() else []
+        there = path.exists()
+        keys = KeyFile.read(path).keys if there else []
         if any(one.name == entry.name for one in keys):
             raise CliError(f"{path} has a key named '{entry.name}' already; choose another name")
         text = KeyFile(keys=[*keys, entry]).model_dump_json(indent=2)
-        atomic_write(path, f"{text}\n".encode())  # which makes it readable for its owner alone
+        mode = stat.S_IMODE(path.stat().st_mode) if there else 0o600
+        atomic_write(path, f"{text}\n".encode(), mode)
     finally:
         os.close(folder)

@@ -15,6 +15,7 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from shared.cli.console import one_line, progress
 from shared.cli.failures import CliError
+from shared.cli.http import NO_ADDRESS
 from shared.cli.supervisor import Program, Supervisor
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
@@ -24,6 +25,7 @@ _PROBE_SECONDS = 5.0
 _DEATHS = 3  # a service that never was ready and ended so often will not be
 _NOTE_EVERY_S = 30.0
 _BETWEEN_PROBES_S = 0.1
+_CLOSE_S = 1.2  # for what a service closes after its last request
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)
 _BUILDS: tuple[ServiceName, ...] = (
     "embed",
@@ -53,7 +55,13 @@ def services(
     building: set[str] = {
         name for name in _BUILDS if name in settings and _will_build(settings[name])
     }
-    with Supervisor(programs, lambda line: console.print(line, markup=False), echo=echo) as group:
+    drain_s = max(own.drain_s for own in settings.values())
+    with Supervisor(
+        programs,
+        lambda line: console.print(line, markup=False, soft_wrap=True),
+        echo=echo,
+        grace_s=drain_s + _CLOSE_S,
+    ) as group:
         yield group, _wait_ready(group, building, console, limit_s)
 
 
@@ -198,7 +206,7 @@ def _unready(client: httpx.Client, url: str) -> str | None:
     """Why the service is not ready: None if it is, empty while it does not answer at all."""
     try:
         response = client.get(f"{url}/ready")
-    except httpx.TransportError:
+    except (httpx.TransportError, *NO_ADDRESS):  # of a wrong host the service itself tells
         return ""
     if response.status_code == 200:
         return None

@@ -85,8 +85,8 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        say_error(f"{error.strerror or error}:{where}")
+        where = f": {error.filename}" if error.filename else ""
+        say_error(f"{error.strerror or error}{where}")
         return 1
     except Exception as error:  # a defect of ours: still one line, and a way to see more
         if _debugging():

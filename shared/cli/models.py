@@ -85,7 +85,7 @@ def list_models(
     if not revisions:
         print(f"no model is in {settings.models_dir}: run `refdesk models pull default`")
         return
-    table = Table("name", "revision", "size", "licence", "source", "state")
+    table = Table("name", "revision", "size", "licence", "source", "state", box=None)
     for found in revisions:
         entry = found.entry
         described = (_size(entry.bytes), entry.licence, entry.source) if entry else ("", "", "")

@@ -37,7 +37,7 @@ def retrieve(
         "curate": curate,
     }
     with Api("retrieve", load_settings(), url) as api:
-        answer = api.post("/retrieve", body)
+        answer = api.post("/retrieve", body, "hits", "dropped", "degraded", "timings_ms")
     if as_json:
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
         return

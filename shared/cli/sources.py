@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,14 +112,26 @@ def _walk(folder: Path, include: Sequence[str], found: Found) -> None:
             if name.startswith("."):
                 continue
             if not _wanted(relative, include):
-                reason = "does not match --include" if include else "not text, Markdown or HTML"
+                reason = (
+                    "does not match --include"
+                    if include
+                    else "not text, Markdown, HTML or JSON lines"
+                )
                 found.left_out.append(Failure(str(path), reason))
-            elif not path.resolve().is_relative_to(root):
-                found.left_out.append(Failure(str(path), "a link that leaves the folder"))
-            elif not path.is_file():
-                found.left_out.append(Failure(str(path), "not a regular file"))
+                continue
+            try:
+                where, status = path.resolve(strict=True), path.stat()
+            except (FileNotFoundError, RuntimeError):  # the latter for links that go in circles
+                found.left_out.append(Failure(str(path), "a link that leads nowhere"))
+            except OSError as error:
+                refuse(error)
             else:
-                found.files.append(SourceFile(path, relative, path.stat().st_size))
+                if not where.is_relative_to(root):
+                    found.left_out.append(Failure(str(path), "a link that leaves the folder"))
+                elif not stat.S_ISREG(status.st_mode):
+                    found.left_out.append(Failure(str(path), "not a regular file"))
+                else:
+                    found.files.append(SourceFile(path, relative, status.st_size))
 
 
 def _wanted(relative: str, include: Sequence[str]) -> bool:
@@ -216,6 +229,10 @@ def _read_line(line: bytes, source: str) -> Document | Failure:
     metadata = {} if data.get("metadata") is None else data["metadata"]
     if not isinstance(metadata, dict):
         return Failure(source, "the field metadata must be an object", size)
+    try:
+        orjson.dumps({"documents": [{"metadata": metadata}]})
+    except orjson.JSONEncodeError:  # JSON may be read that is too deep to be written
+        return Failure(source, "the field metadata is nested too deep", size)
     return _checked(
         Document(
             identifier,

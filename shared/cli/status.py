@@ -64,7 +64,7 @@ def status(
 def _look(name: ServiceName, settings: Settings) -> ServiceStatus:
     with Api(name, settings, patience_s=_PATIENCE_S) as api:
         try:
-            version = api.get("/health")["version"]
+            version = api.get("/health", "version")["version"]
         except CliError as error:
             return ServiceStatus(name, api.url, "down", problem=str(error))
         started = time.perf_counter()
@@ -80,7 +80,7 @@ def _look(name: ServiceName, settings: Settings) -> ServiceStatus:
 def _corpora(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
     with Api("retrieve", settings, patience_s=_PATIENCE_S) as api:
         try:
-            return list(api.get("/corpora")["corpora"]), None
+            return list(api.get("/corpora", "corpora")["corpora"]), None
         except RefusedError as error:  # a key is missing, most likely
             return [], str(error)
         except CliError:  # retrieve's own row says so
@@ -96,7 +96,7 @@ def _show(states: list[ServiceStatus], corpora: list[dict[str, Any]], problem: s
             escape(one.version or ""),
             escape(one.model or ""),
             "" if one.latency_ms is None else f"{one.latency_ms:.1f} ms",
-            one.url,
+            escape(one.url),
         )
     console = output()
     console.print(table)

@@ -23,7 +23,6 @@ from shared.errors import EXIT_CONFIG
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 STEADY_S = 60.0  # a child that ran this long has shown that it can
-_GRACE_S = 4.2  # from SIGTERM to SIGKILL, so that all are gone within 5 s
 _ROTATE_BYTES = 10 * 1024 * 1024
 _TICK_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -74,15 +73,22 @@ class Supervisor:
     """The programs of one command, as children of this process.
 
     tell: gets each line that a person should see (a restart, and the logs if `echo` is set).
+    grace_s: seconds from SIGTERM to SIGKILL when they are stopped.
     Entering starts them, and from then on SIGTERM and SIGHUP mean what Ctrl-C means.
     """
 
     def __init__(
-        self, programs: Sequence[Program], tell: Callable[[str], None], *, echo: bool = False
+        self,
+        programs: Sequence[Program],
+        tell: Callable[[str], None],
+        *,
+        echo: bool = False,
+        grace_s: float = 4.0,
     ) -> None:
         self._programs = list(programs)
         self._tell = tell
         self._echo = echo
+        self._grace_s = grace_s
         self._children: list[_Child] = []
         self._handlers: dict[signal.Signals, Any] = {}
 
@@ -150,7 +156,9 @@ class Supervisor:
         child.deaths += 1
         child.pause = next_pause(child.pause, now - child.started)
         child.due = now + child.pause
-        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        # Not every signal has a name: those for real time have numbers alone.
+        names = {one.value: one.name for one in signal.Signals}
+        how = f"exit code {code}" if code >= 0 else f"signal {names.get(-code, -code)}"
         self._tell(
             f"{name} ended unexpectedly ({how}); starting it again in {child.pause:g} s; "
             f"its log: {log}"
@@ -169,7 +177,7 @@ class Supervisor:
         children = [child for child in self._children if child.process.poll() is None]
         for child in children:
             child.process.terminate()
-        give_up = time.monotonic() + _GRACE_S
+        give_up = time.monotonic() + self._grace_s
         try:
             for child in children:
                 child.process.wait(max(0.0, give_up - time.monotonic()))

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from shared.cli.console import notes
 from shared.cli.launch import services, with_port_base
-from shared.settings import SERVICES, Settings, load_settings
+from shared.settings import SERVICES, Settings, absolute, load_settings
 
 _PURPOSE: dict[str, str] = {
     "embed": "text in, vectors out",
@@ -55,7 +56,7 @@ def up(
     with services(each, settings.data_dir / "logs", console, echo=logs) as (group, took):
         table = Table("service", "address", "what it is for", "ready after", box=None)
         for one in group.programs:
-            table.add_row(one.name, one.url, _PURPOSE[one.name], f"{took[one.name]:.1f} s")
+            table.add_row(one.name, escape(one.url), _PURPOSE[one.name], f"{took[one.name]:.1f} s")
         console.print(table)
         console.print(
             f"All ready in {time.monotonic() - begun:.1f} s. Data and logs: {settings.data_dir}. "
@@ -72,5 +73,5 @@ def up(
 def place(settings: Settings, data: Path | None, port_base: int | None) -> Settings:
     """`settings` with another data folder and other ports, where they are given."""
     if data is not None:
-        settings = settings.model_copy(update={"data_dir": data.expanduser().absolute()})
+        settings = settings.model_copy(update={"data_dir": absolute(data)})
     return settings if port_base is None else with_port_base(settings, port_base)

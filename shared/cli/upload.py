@@ -4,14 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shared.cli.console import progress
 from shared.cli.failures import CliError, RefusedError
-from shared.cli.http import Api
+from shared.cli.http import Api, corpus_path
 from shared.cli.sources import Document, Failure
 
 # A batch is embedded and made durable as a whole: a small one keeps the bar moving and little is
@@ -40,7 +39,7 @@ class Tally:
 
 def ensure_corpus(api: Api, corpus: str) -> bool:
     """Create `corpus` with the suite's own settings where it is missing; whether it was."""
-    path = f"/corpora/{quote(corpus, safe='')}"
+    path = corpus_path(corpus)
     try:
         api.get(path)
     except RefusedError as error:
@@ -113,8 +112,9 @@ def _send(api: Api, corpus: str, batch: list[Document], tally: Tally) -> None:
     while rest:
         try:
             answer = api.post(
-                f"/corpora/{quote(corpus, safe='')}/documents",
+                f"{corpus_path(corpus)}/documents",
                 {"documents": [document.body() for document in rest]},
+                "results",
             )
         except RefusedError as error:
             at_fault = _AT_FAULT.match(error.param or "")

@@ -1,6 +1,6 @@
 """Text to token ids, as the model itself would have it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from shared.encoder.weights import ModelError, read_config, read_json
 
 TOKENIZER_FILE = "tokenizer.json"
 _WINDOW_FILE = "sentence_bert_config.json"
+# The library takes some 50 bytes for each character until a group's encodings are let go of.
+_GROUP_CHARACTERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class TextTokenizer:
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
         """The tokens of each text, in order."""
-        return [self._fit(encoding) for encoding in self._tokenizer.encode_batch_fast(texts)]
+        tokenized: list[Tokenized] = []
+        for group in _groups(texts):
+            tokenized += map(self._fit, self._tokenizer.encode_batch_fast(group))
+        return tokenized
 
     def _fit(self, encoding: Encoding) -> Tokenized:
         ids = encoding.ids
@@ -72,6 +77,17 @@ class TextTokenizer:
             ending += 1
         kept = ids[: self.max_tokens - ending] + ids[len(ids) - ending :]
         return Tokenized(tuple(kept), excess)
+
+
+def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in order, in groups of at most `_GROUP_CHARACTERS`, or of one longer text."""
+    start = characters = 0
+    for place, text in enumerate(texts):
+        if place > start and characters + len(text) > _GROUP_CHARACTERS:
+            yield texts[start:place]
+            start, characters = place, 0
+        characters += len(text)
+    yield texts[start:]
 
 
 def _window(folder: Path) -> int:

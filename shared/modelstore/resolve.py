@@ -10,10 +10,9 @@ from shared.modelstore.entry import ModelEntry, ModelStoreError, valid_name
 from shared.modelstore.folder import FolderSource
 from shared.modelstore.packages import PackageSource
 from shared.modelstore.sources import Source
+from shared.settings import absolute
 
 _HUB_ID = re.compile(r"(?P<model>[\w.-]+/(?P<name>[\w.-]+))(?:@(?P<revision>\S+))?", re.ASCII)
-
-
 _STORED_HUB_ID = re.compile(rf"hub (?P<url>https?://\S+)/{_HUB_ID.pattern}", re.ASCII)
 
 
@@ -42,7 +41,7 @@ def resolve(
             return [_origin(stored[wanted], hub)]
         known = DEFAULT if wanted == "default" else (wanted,)
         return [PackageSource(CATALOGUE[one]) for one in known]
-    folder = Path(wanted).expanduser()
+    folder = absolute(Path(wanted))
     if folder.is_dir():
         return [FolderSource(folder, valid_name(name or folder.resolve().name))]
     hub_id = _HUB_ID.fullmatch(wanted)

@@ -1,6 +1,8 @@
 """The client between services, against a real server that misbehaves."""
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -91,6 +93,30 @@ async def test_an_answer_that_is_not_json_is_a_502(connect: Callable[..., Servic
         with pytest.raises(ApiError) as caught:
             await connect(url).post("/x", {})
     assert caught.value.status == 502
+
+
+async def test_a_redirect_is_a_502(connect: Callable[..., ServiceClient]) -> None:
+    async with serving(Peer(Response(b"moved", 302, {"Location": "/y"}))) as url:
+        for call in (connect(url).get, connect(url).get_bytes):
+            with pytest.raises(ApiError) as caught:
+                await call("/x")
+            assert (caught.value.status, caught.value.code) == (502, "bad_upstream")
+
+
+async def test_a_host_that_takes_no_connection_is_unreachable_while_there_is_time(
+    connect: Callable[..., ServiceClient],
+) -> None:
+    enter(RequestContext("id", Deadline.after_ms(60_000), LOCAL))
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # a full backlog: the kernel drops the next one's packets
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with pytest.raises(ApiError) as caught:
+            await connect(f"http://127.0.0.1:{full.getsockname()[1]}").post("/x", {}, retry=False)
+    assert (caught.value.status, caught.value.code) == (503, "unreachable")
 
 
 async def test_nobody_there_is_a_503_that_says_what_to_start(

@@ -41,6 +41,12 @@ def test_usage_counts_tokens_not_characters(client: httpx.Client) -> None:
     assert usage == {"prompt_tokens": 8, "total_tokens": 8}  # [CLS] hello world [SEP], twice
 
 
+def test_the_answer_tells_which_state_of_the_model_made_the_vectors(client: httpx.Client) -> None:
+    info = client.get("/info").json()
+    answer = embed(client, input="a cat", encoding_format="base64").json()
+    assert (answer["model"], answer["revision"]) == (info["model"], info["revision"])
+
+
 def test_fewer_dimensions_have_length_one_again(client: httpx.Client) -> None:
     full = np.array(embed(client, input="a cat").json()["data"][0]["embedding"])
     short = np.array(embed(client, input="a cat", dimensions=64).json()["data"][0]["embedding"])

@@ -158,6 +158,9 @@ async def test_a_served_model_that_declines_is_believed(serve: Serve) -> None:
         ModelServer(body={"choices": None}),
         ModelServer(body={"choices": []}),
         ModelServer(body=["what"]),
+        ModelServer(text=" "),
+        ModelServer(body={"choices": [{"message": {"content": None}, "finish_reason": "length"}]}),
+        ModelServer(body={"choices": [{"message": {"role": "assistant"}}]}),
     ],
 )
 async def test_a_served_model_that_fails_degrades_to_the_extractive_answer(
@@ -173,6 +176,18 @@ async def test_a_served_model_that_fails_degrades_to_the_extractive_answer(
     assert trace["decision"]["endpoint"] == "extractive"
     assert url in trace["degraded"]
     assert any(reason.startswith("endpoint_failed: ") for reason in trace["decision"]["reasons"])
+
+
+async def test_a_draft_that_is_cut_in_its_first_sentence_is_replaced(serve: Serve) -> None:
+    cut = {"message": {"content": "Ada Lovelace wrote the"}, "finish_reason": "length"}
+    model = ModelServer(body={"choices": [cut]})
+    async with (
+        serving(model) as url,
+        serve(Desk(), reasoning_url=url, reasoning_model="big") as client,
+    ):
+        answer = await ask(client, WHEN, model="reasoning")
+    assert "1843" in answer["choices"][0]["message"]["content"]
+    assert "verification_failed: empty" in answer["refdesk"]["decision"]["reasons"]
 
 
 # --- start -------------------------------------------------------------------------------------

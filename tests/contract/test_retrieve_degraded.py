@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,11 @@ from fastapi import FastAPI, Request, Response
 
 from services.retrieve.app import build
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.chunk import TokenCounter, title_line
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse
 from services.retrieve.search import pipeline
-from services.retrieve.search.upstream import Curator, Librarian
+from services.retrieve.search.curator import Curator
 from services.retrieve.stores.base import ChunkRecord, CorpusStore
 from shared.auth import hash_key
 from shared.client import ServiceClient
@@ -34,6 +37,7 @@ TEXTS = {
     "bees": "Worker bees dance to tell the hive where flowers are.",
     "chess": "In castling the king moves two squares towards a rook.",
 }
+MODEL = "all-MiniLM-L6-v2"
 QUERY = "How far away is the Moon?"
 
 
@@ -240,7 +244,69 @@ def test_an_embed_with_another_model_is_refused_and_words_can_still_be_searched(
     assert refused.json()["error"]["code"] == "model_mismatch"
     assert ids(words)[0] == "moon"
     assert words.json()["degraded"] == []
-    assert ready.json()["of_another_model"] == ["secret", "shelf"]
+    assert ready.json()["of_another_model"] == 2
+    assert set(ready.json()["faults"]) == {"secret", "shelf"}
+    assert "start embed with the corpus's model" in ready.json()["faults"]["shelf"]
+
+
+def test_only_those_who_may_read_a_corpus_are_told_what_is_wrong_with_it(
+    shelf: Path, suite: Suite, tmp_path: Path
+) -> None:
+    """/ready needs no key: with keys it counts, and names neither a corpus nor a file."""
+    folder = tmp_path / "data"
+    shutil.copytree(shelf, folder)
+    file = folder / "corpora" / "secret" / "corpus.db"
+    file.write_bytes(b"rubbish" * 1000)
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [{"name": "all", "sha256": hash_key("k")}]}))
+    info = {**httpx.get(f"{suite.url('embed')}/info").json(), "revision": "another"}
+
+    async def ready(embed: str, **more: Any) -> dict[str, Any]:
+        async with desk(folder, embed=embed, **more) as client:
+            answer = await client.get("/ready")
+            assert answer.status_code == 200, answer.text
+            found: dict[str, Any] = answer.json()
+            return found
+
+    app = peer(info, fixed(b"{}"))
+    told = with_peer(app, lambda embed: ready(embed))
+    assert set(told["faults"]) == {"secret", "shelf"}
+    assert str(file) in told["faults"]["secret"]
+    locked = with_peer(app, lambda embed: ready(embed, keys_file=keys))
+    assert (locked["corpora"], locked["damaged"], locked["of_another_model"]) == (1, 1, 1)
+    assert locked["faults"] == {}
+    for word in ("secret", "shelf", str(folder)):
+        assert word not in json.dumps(locked)
+
+
+def test_the_curator_reads_what_was_embedded(suite: Suite, tmp_path: Path) -> None:
+    """A title is cut for the embedder; behind a long one the curator must not see another text."""
+    title = "On the distances of celestial bodies from one another and from their moons " * 4
+    read: list[str] = []
+
+    async def note(request: Request) -> Response:
+        read.extend((await request.json())["documents"])
+        return Response('{"results": [{"index": 0, "relevance_score": 0.5}]}')
+
+    async def search(url: str) -> list[httpx.Response]:
+        async with desk(tmp_path, embed=suite.url("embed"), rerank=url) as client:
+            (await client.put("/corpora/titled")).raise_for_status()
+            document = {"id": "moon", "title": title, "text": TEXTS["moon"]}
+            body: dict[str, Any] = {"documents": [document]}
+            (await client.post("/corpora/titled/documents", json=body)).raise_for_status()
+            body = {"query": QUERY, "corpora": ["titled"]}
+            return [
+                await client.post("/retrieve", json=body),
+                await client.post("/retrieve", json={**body, "arms": ["bm25"]}),
+            ]
+
+    answers = with_peer(peer({}, note), search)
+    assert [answer.json()["degraded"] for answer in answers] == [[], []]
+    stored = answers[0].json()["hits"][0]["title"]
+    counter = TokenCounter(httpx.get(f"{suite.url('embed')}/v1/models/{MODEL}/tokenizer").content)
+    embedded = title_line(stored, counter, 256) + TEXTS["moon"]
+    assert len(embedded) < len(stored)
+    assert read == [embedded, f"{stored}\n{TEXTS['moon']}"]
 
 
 def test_the_desk_is_not_ready_without_embed_but_without_rerank(shelf: Path, suite: Suite) -> None:

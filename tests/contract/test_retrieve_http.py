@@ -211,8 +211,7 @@ def test_the_desk_is_ready_and_tells_what_it_depends_on(desk: httpx.Client) -> N
     body = desk.get("/ready").json()
     assert body["dependencies"] == {"embed": "answers", "rerank": "answers"}
     assert body["corpora"] >= 2
-    assert body["damaged"] == {}
-    assert body["of_another_model"] == []
+    assert (body["damaged"], body["of_another_model"], body["faults"]) == (0, 0, {})
 
 
 def test_an_unknown_corpus_is_refused_naming_those_there_are(desk: httpx.Client) -> None:

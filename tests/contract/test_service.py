@@ -165,6 +165,22 @@ async def test_without_keys_a_foreign_host_name_is_refused(client: httpx.AsyncCl
     assert (response.status_code, error_of(response)["code"]) == (403, "forbidden_host")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2:80", "localhost:80", "[::1]", "[::1]:80"])
+async def test_without_keys_every_loopback_address_is_answered(
+    client: httpx.AsyncClient, host: str
+) -> None:
+    response = await client.post("/ask", json={"text": "x"}, headers={"host": host})
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": "text/plain"}])
+async def test_a_body_that_a_foreign_web_page_could_send_unasked_is_refused(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
+    response = await client.post("/ask", content=b'{"text": "x"}', headers=headers)
+    assert (response.status_code, error_of(response)["code"]) == (422, "invalid_request")
+
+
 async def test_keys_are_required_once_there_are_some(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     entries = [
@@ -201,6 +217,8 @@ def test_a_wrong_keys_file_keeps_the_service_from_starting(tmp_path: Path) -> No
     [
         ({"REFDESK_HOST": "0.0.0.0"}, "without API keys"),
         ({"REFDESK_EMBED_PORT": "0x"}, "REFDESK_EMBED_PORT"),
+        ({"REFDESK_MODELS_DIR": "~nobody-of-that-name/m"}, "~nobody-of-that-name/m"),
+        ({"REFDESK_HOST": "127.0.0.1.1", "REFDESK_KEYS_FILE": os.devnull}, "REFDESK_HOST"),
     ],
 )
 def test_a_service_that_must_not_start_says_why_on_one_line(
@@ -234,3 +252,26 @@ async def test_a_port_in_use_is_named() -> None:
     assert process.returncode == 78
     assert f"127.0.0.1:{port}" in stderr.decode()
     assert "Traceback" not in stderr.decode()
+
+
+@pytest.mark.parametrize("shape", ["console", "json"])
+def test_a_defect_is_logged_without_the_values_that_the_code_had_at_hand(shape: str) -> None:
+    code = """
+import sys
+from shared.settings import Settings
+from shared.telemetry import configure_logging, get_logger
+
+def handle(authorization):
+    try:
+        raise ValueError("a defect")
+    except ValueError:
+        get_logger("test").exception("unexpected_error")
+
+configure_logging("embed", Settings(log_format=sys.argv[1]))
+handle("Bearer " + "-".join(["rd", "secret"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, shape], capture_output=True, text=True, check=True
+    )
+    assert "a defect" in done.stderr
+    assert "rd-secret" not in done.stderr

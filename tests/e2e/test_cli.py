@@ -227,6 +227,16 @@ def test_a_service_that_is_down_is_told_with_the_way_out(tmp_path: Path) -> None
         assert told.endswith(f"at {url} does not answer: start the suite with `refdesk up`")
 
 
+def test_status_shows_each_address_as_it_is() -> None:
+    # Square brackets are markup to the library that draws the table.
+    addresses = [f"http://[fd00::{number}]:9" for number in range(4)]
+    names = ("EMBED", "RERANK", "RETRIEVE", "GENERATE")
+    env = {f"REFDESK_{name}_URL": one for name, one in zip(names, addresses, strict=True)}
+    result = refdesk("status", env=env)
+    assert result.returncode == 1
+    assert all(address in result.stdout for address in addresses)
+
+
 def test_status_tells_what_is_ready_and_what_is_down(desk: Suite, filled: str) -> None:
     up = refdesk("status", env=desk.env)
     assert up.returncode == 0, up.stderr
@@ -256,3 +266,18 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(desk: Suite, filled: s
         os.close(writing)
     assert result.returncode == 1
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_the_shell_closed_changes_nothing_else(closed: str, tmp_path: Path) -> None:
+    env = {**os.environ, "REFDESK_MODELS_DIR": str(tmp_path)}
+    for arguments, code in (("models list", 0), ("models pull /nowhere", 1)):
+        result = subprocess.run(
+            ["sh", "-c", f'"$@" {arguments} {closed}', "sh", *COMMAND],
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == code, result.stderr
+        assert "unexpectedly" not in result.stderr
+        assert "error:" not in result.stdout

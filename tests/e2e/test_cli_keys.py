@@ -57,6 +57,17 @@ def test_a_broken_keys_file_is_named_and_not_overwritten(tmp_path: Path) -> None
     assert json.loads(path.read_text()) == {"keys": [{"name": "a"}]}
 
 
+def test_a_file_that_is_there_keeps_its_permissions_and_a_link_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "keys.json", tmp_path / "link.json"
+    link.symlink_to(path)
+    refdesk("keys", "new", "a", "--file", str(link))
+    path.chmod(0o644)
+    refdesk("keys", "new", "b", "--file", str(link))
+    assert link.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert [key.name for key in KeyFile.read(path).keys] == ["a", "b"]
+
+
 def test_what_can_not_be_meant_is_refused(tmp_path: Path) -> None:
     file = ["--file", str(tmp_path / "keys.json")]
     assert "no service 'mail'" in one_error(
@@ -65,5 +76,8 @@ def test_what_can_not_be_meant_is_refused(tmp_path: Path) -> None:
     assert "--corpora" in one_error(refdesk("keys", "new", "a", *file, "--corpora", " , "))
     assert "1 to 128" in one_error(refdesk("keys", "new", "", *file))
     assert "--file" in one_error(refdesk("keys", "new", "a"))
+    assert "must be UTF-8" in one_error(refdesk("keys", "new", "\udcff", *file))
+    home = "~nobody-of-that-name/keys.json"
+    assert home in one_error(refdesk("keys", "new", "a", "--file", home))
     assert one_error(refdesk("keys", "new", "a", *file, "--role", "king"), code=2)
     assert not (tmp_path / "keys.json").exists()

@@ -1,16 +1,20 @@
 """The folder of corpora: its lock, its format, and corpora that come and go whole or not at all."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, ModelStamp
+from services.retrieve.stores.base import CorpusSpec, CorpusStore, ModelStamp
+from services.retrieve.stores.local.store import LocalStore
 from shared.errors import ApiError, StartupError
 from tests.corpora import STAMP, document
 from tests.suite import REPOSITORY
@@ -113,6 +117,85 @@ def test_a_deleted_corpus_is_gone_for_good(catalog: Catalog, folder: Path) -> No
         assert (failure.value.status, failure.value.code) == (404, "corpus_not_found")
     catalog.create(CorpusSpec("a"), STAMP)
     assert catalog.get("a").info.documents == 0
+
+
+def test_a_corpus_is_deleted_after_the_write_that_is_under_way(catalog: Catalog) -> None:
+    """And what is left of it never touches the corpus that takes its place."""
+    many = [document(f"d{n}", [f"old words {n} {part}" for part in range(40)]) for n in range(100)]
+    for _ in range(3):
+        catalog.create(CorpusSpec("a"), STAMP)
+        store = catalog.get("a")
+        with ThreadPoolExecutor() as pool:
+            writing = pool.submit(store.write, many)
+            while store.info.generation == 0 and not store_is_writing(store):
+                pass
+            catalog.delete("a")
+            catalog.create(CorpusSpec("a"), STAMP)
+            catalog.get("a").write([document("fresh", ["fresh words"])])
+            assert writing.result().documents == 100
+        new = catalog.get("a")
+        assert new.info.documents == 1
+        assert len(new.bm25("words", 10)) == 1
+        with pytest.raises(ApiError) as failure:
+            store.write(many)
+        assert failure.value.status == 404
+        catalog.delete("a")
+
+
+def store_is_writing(store: CorpusStore) -> bool:
+    assert isinstance(store, LocalStore)
+    return store._writing.locked()
+
+
+def test_a_corpus_whose_folder_can_not_be_moved_stays(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.create(CorpusSpec("a"), STAMP)
+    catalog.get("a").write([document("d", ["words"])])
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(ApiError) as failure:
+            catalog.delete("a")
+    assert failure.value.status == 507
+    assert len(catalog.get("a").bm25("words", 10)) == 1
+    catalog.get("a").write([document("e", ["words"])])
+    catalog.delete("a")
+    assert catalog.list() == []
+
+
+def test_corpora_are_listed_while_others_come_and_go(catalog: Catalog) -> None:
+    for n in range(50):
+        catalog.create(CorpusSpec(f"kept-{n}"), STAMP)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = pool.submit(come_and_go, catalog)
+            while not done.done():
+                assert len(catalog.list()) >= 50
+            done.result()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def come_and_go(catalog: Catalog) -> None:
+    for _ in range(40):
+        catalog.create(CorpusSpec("a"), STAMP)
+        catalog.delete("a")
+
+
+def test_a_copy_under_another_name_is_a_corpus_of_that_name(catalog: Catalog, folder: Path) -> None:
+    catalog.create(CorpusSpec("secret"), STAMP)
+    catalog.close()
+    shutil.copytree(folder / "secret", folder / "copy")
+    again = Catalog.open(folder)
+    assert [info.name for info in again.list()] == ["copy", "secret"]
+    assert again.get("copy").info.name == "copy"
+    again.close()
 
 
 def test_corpora_are_there_again_after_a_restart(catalog: Catalog, folder: Path) -> None:

@@ -14,10 +14,13 @@ from fastapi import FastAPI, Request, Response
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import TokenCounter
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.ingest import Ingest, SourceDocument
 from services.retrieve.stores.base import CorpusSpec, ModelStamp
 from services.retrieve.stores.local.database import Database
+from shared.auth import LOCAL
 from shared.client import ServiceClient
+from shared.context import Deadline, RequestContext, enter
 from shared.errors import ApiError
 from shared.settings import Settings
 from tests.corpora import DIMENSION, STAMP, vector_of
@@ -93,7 +96,7 @@ async def open_desk(folder: Path, embed: Embed) -> AsyncIterator[Desk]:
     catalog = Catalog.open(folder / "corpora")
     async with serving(embed.app()) as url:
         client = ServiceClient("embed", url, settings=Settings())
-        ingest = Ingest(catalog, client)
+        ingest = Ingest(catalog, Librarian(client))
         await ingest.create(CorpusSpec("c"))
         yield Desk(ingest, catalog, embed)
         await client.close()
@@ -311,6 +314,26 @@ async def test_another_model_is_refused_with_the_way_out(desk: Desk) -> None:
     assert desk.catalog.get("c").info.generation == 1
 
 
+async def test_vectors_of_another_revision_are_not_stored(desk: Desk) -> None:
+    """embed was started anew with other weights after it had told which ones it has."""
+    await desk.write(SourceDocument("d", "text"))
+    desk.embed.spoil = lambda answer: answer | {"revision": "ffff-int8"}
+    with pytest.raises(ApiError, match="ffff-int8") as failure:
+        await desk.write(SourceDocument("d", "changed"))
+    assert (failure.value.status, failure.value.code) == (409, "model_mismatch")
+    assert desk.catalog.get("c").info.generation == 1
+    desk.embed.spoil = lambda answer: answer | {"revision": STAMP.revision}
+    assert await desk.write(SourceDocument("d", "changed")) == [("d", "replaced")]
+
+
+async def test_nothing_more_is_parsed_once_nobody_waits(desk: Desk) -> None:
+    await desk.write(SourceDocument("d", "text"))
+    enter(RequestContext("id", Deadline.after_ms(0), LOCAL))
+    with pytest.raises(ApiError) as failure:
+        await desk.write(SourceDocument("e", "%PDF-1.7 would be refused if it were looked at"))
+    assert (failure.value.status, failure.value.code) == (504, "deadline_exceeded")
+
+
 async def test_a_corpus_cut_by_another_chunker_takes_no_more_documents(
     desk: Desk, tmp_path: Path
 ) -> None:
@@ -322,7 +345,7 @@ async def test_a_corpus_cut_by_another_chunker_takes_no_more_documents(
     async with serving(desk.embed.app()) as url:
         client = ServiceClient("embed", url, settings=Settings())
         with pytest.raises(ApiError, match="chunker-of-yore") as failure:
-            await Ingest(catalog, client).write("old", [SourceDocument("d", "text")])
+            await Ingest(catalog, Librarian(client)).write("old", [SourceDocument("d", "text")])
         await client.close()
     assert (failure.value.status, failure.value.code) == (409, "chunker_mismatch")
     catalog.close()
@@ -339,14 +362,14 @@ async def test_a_tokenizer_that_is_none_is_refused(tmp_path: Path) -> None:
     async with open_desk(tmp_path, Embed(b"<html>")) as desk:
         with pytest.raises(ApiError, match="tokenizer") as failure:
             await desk.write(SourceDocument("d", "text"))
-        assert (failure.value.status, failure.value.code) == (502, "bad_embedding")
+        assert (failure.value.status, failure.value.code) == (502, "bad_upstream")
 
 
 async def test_without_embed_nothing_is_stored_and_the_way_out_is_told(tmp_path: Path) -> None:
     catalog = Catalog.open(tmp_path / "corpora")
     catalog.create(CorpusSpec("c"), STAMP)
     client = ServiceClient("embed", f"http://127.0.0.1:{free_port()}", settings=Settings())
-    ingest = Ingest(catalog, client)
+    ingest = Ingest(catalog, Librarian(client))
     for attempt in (
         ingest.write("c", [SourceDocument("d", "text")]),
         ingest.create(CorpusSpec("new")),

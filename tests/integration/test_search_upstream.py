@@ -11,7 +11,8 @@ import orjson
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from services.retrieve.search.upstream import Curator, Librarian
+from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.search.curator import Curator
 from services.retrieve.stores.base import CorpusInfo
 from shared.client import ServiceClient
 from shared.errors import ApiError
@@ -59,8 +60,13 @@ def peer(answers: dict[str, Any], seen: list[tuple[str, Any]] | None = None) -> 
 def embed_peer(embedding: Any, model: str = "mini", revision: str = "r1") -> dict[str, Any]:
     return {
         "info": {"model": model, "revision": revision, "dimension": 4, "max_tokens": 256},
-        "v1/embeddings": {"data": [{"embedding": embedding}]},
+        "v1/embeddings": {"data": [{"index": 0, "embedding": embedding}]},
     }
+
+
+def telling(revision: Any, answers: dict[str, Any]) -> dict[str, Any]:
+    """The answers of an embed that tells the revision with its vectors."""
+    return {**answers, "v1/embeddings": {**answers["v1/embeddings"], "revision": revision}}
 
 
 def with_peer(app: FastAPI, work: Callable[[ServiceClient], Awaitable[Result]]) -> Result:
@@ -101,20 +107,49 @@ def test_the_query_is_sent_as_a_query_for_the_corpus_own_model() -> None:
     seen: list[tuple[str, Any]] = []
     app = peer(embed_peer(base64_vector(1, 0, 0, 0)), seen)
     with_peer(app, lambda client: Librarian(client).query_vector("what?", CORPUS))
-    body = {"input": "what?", "model": "mini", "encoding_format": "base64", "input_type": "query"}
-    assert seen == [("info", None), ("v1/embeddings", body)]
+    body = {"input": ["what?"], "model": "mini", "encoding_format": "base64", "input_type": "query"}
+    assert seen[0] == ("v1/embeddings", body)
 
 
-def test_embeds_model_is_not_asked_for_before_every_query() -> None:
+def test_a_revision_told_with_the_vector_is_believed_and_nothing_else_asked() -> None:
     seen: list[tuple[str, Any]] = []
+    answers = telling("r1", embed_peer(base64_vector(1, 0, 0, 0)))
+    with_peer(peer(answers, seen), lambda client: Librarian(client).query_vector("q", CORPUS))
+    assert [path for path, _ in seen] == ["v1/embeddings"]
 
-    async def twice(client: ServiceClient) -> None:
+
+def test_a_model_that_is_exchanged_between_two_queries_is_noticed_at_once() -> None:
+    answers = telling("r1", embed_peer(base64_vector(1, 0, 0, 0)))
+
+    async def exchanged(client: ServiceClient) -> None:
         librarian = Librarian(client)
         await librarian.query_vector("a", CORPUS)
-        await librarian.query_vector("b", CORPUS)
+        answers.update(telling("r2", embed_peer(base64_vector(1, 0, 0, 0), revision="r2")))
+        with pytest.raises(ApiError, match="embed serves mini r2") as caught:
+            await librarian.query_vector("b", CORPUS)
+        assert (caught.value.status, caught.value.code) == (409, "model_mismatch")
 
-    with_peer(peer(embed_peer(base64_vector(1, 0, 0, 0)), seen), twice)
-    assert [path for path, _ in seen] == ["info", "v1/embeddings", "v1/embeddings"]
+    with_peer(peer(answers), exchanged)
+
+
+def test_the_revision_that_made_the_vector_counts_not_that_of_a_moment_later() -> None:
+    with pytest.raises(ApiError, match="embed serves mini r2"):
+        query_vector(telling("r2", embed_peer(base64_vector(1, 0, 0, 0))))
+
+
+def test_a_server_that_tells_no_revision_is_asked_for_it_with_every_query() -> None:
+    seen: list[tuple[str, Any]] = []
+    answers = embed_peer(base64_vector(1, 0, 0, 0))
+
+    async def exchanged(client: ServiceClient) -> None:
+        librarian = Librarian(client)
+        await librarian.query_vector("a", CORPUS)
+        answers["info"]["revision"] = "r2"
+        with pytest.raises(ApiError, match="embed serves mini r2"):
+            await librarian.query_vector("b", CORPUS)
+
+    with_peer(peer(answers, seen), exchanged)
+    assert [path for path, _ in seen] == ["v1/embeddings", "info"] * 2
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,21 @@ async def test_a_model_that_fails_fails_only_those_who_were_in_the_batch() -> No
     under_test.close()
 
 
+async def test_a_model_that_gives_too_few_results_fails_its_batch_and_no_other() -> None:
+    under_test = batcher(lambda batch: [item for item in batch if item != "lost"])
+    with pytest.raises(ValueError, match="shorter"):
+        await under_test.submit(["lost"])
+    assert await under_test.submit(["good"]) == ["good"]
+    under_test.close()
+
+
+async def test_texts_without_any_token_are_run_like_others() -> None:
+    under_test = batcher(list)
+    assert await under_test.submit([""] * 3) == [""] * 3
+    assert await under_test.submit(["a", ""]) == ["a", ""]
+    under_test.close()
+
+
 async def test_a_request_whose_time_is_up_never_reaches_the_model() -> None:
     recorder = Recorder()
     under_test = batcher(recorder)

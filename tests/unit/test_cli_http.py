@@ -3,16 +3,16 @@
 import http.server
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
 from shared.cli.failures import CliError, RefusedError, UnreachableError
-from shared.cli.http import Api
+from shared.cli.http import Api, corpus_path
 from shared.settings import Settings
 from tests.suite import free_port
 
-Serve = Callable[[int, bytes], str]
+Serve = Callable[..., str]
 
 
 @pytest.fixture
@@ -20,11 +20,13 @@ def serve() -> Iterator[Serve]:
     """Starts a server that gives one answer to everything; gives its base URL."""
     servers: list[http.server.HTTPServer] = []
 
-    def start(status: int, body: bytes) -> str:
+    def start(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> str:
         class Answer(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -63,7 +65,14 @@ def test_nobody_at_the_address_is_told_with_the_way_out() -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(200, b"<html>hello</html>"), (404, b"<html>nothing here</html>"), (301, b"{}"), (500, b"")],
+    [
+        (200, b"<html>hello</html>"),
+        (404, b"<html>nothing here</html>"),
+        (301, b"{}"),
+        (500, b""),
+        # Another service of the suite.
+        (404, b'{"error": {"message": "nothing at this path", "code": "unknown_path"}}'),
+    ],
 )
 def test_something_else_at_the_address_is_called_by_its_name(
     serve: Serve, status: int, body: bytes
@@ -75,10 +84,36 @@ def test_something_else_at_the_address_is_called_by_its_name(
         api.post("/v1/chat/completions", {})
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://host", "http://", "http://a:b:c", "http://\0"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://host", "http://", "http://a:b:c", "http://\0", "http://a..b"]
+)
 def test_an_address_that_is_none_is_an_expected_failure(url: str) -> None:
     with Api("retrieve", Settings(), url) as api, pytest.raises(CliError):
         api.get("/corpora")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"7", b'{"status": "ok"}'])
+def test_an_answer_without_what_the_command_needs_is_of_something_else(
+    serve: Serve, body: bytes
+) -> None:
+    with (
+        Api("retrieve", Settings(), serve(200, body)) as api,
+        pytest.raises(CliError, match="is not refdesk's retrieve"),
+    ):
+        api.get("/corpora", "corpora")
+
+
+def test_an_answer_that_can_not_be_unpacked_is_an_expected_failure(serve: Serve) -> None:
+    url = serve(200, b"not gzip", {"Content-Encoding": "gzip"})
+    with Api("retrieve", Settings(), url) as api, pytest.raises(CliError, match="DecodingError"):
+        api.get("/corpora")
+
+
+def test_arguments_that_are_no_text_are_an_expected_failure() -> None:
+    with Api("retrieve", Settings()) as api, pytest.raises(CliError, match="UTF-8"):
+        api.post("/retrieve", {"query": "\udcff"})
+    with pytest.raises(CliError, match="UTF-8"):
+        corpus_path("\udcff")
 
 
 def test_a_connection_that_breaks_off_is_an_expected_failure() -> None:
@@ -101,7 +136,7 @@ def test_a_connection_that_breaks_off_is_an_expected_failure() -> None:
 def test_a_stream_gives_its_events_until_done(serve: Serve) -> None:
     url = serve(200, b'data: {"a": 1}\n\n: comment\n\ndata: {"a": 2}\n\ndata: [DONE]\n\n')
     with Api("generate", Settings(), url) as api:
-        assert list(api.stream("/v1/chat/completions", {})) == [{"a": 1}, {"a": 2}]
+        assert list(api.stream("/v1/chat/completions", {}, "a")) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +146,10 @@ def test_a_stream_gives_its_events_until_done(serve: Serve) -> None:
         (200, b'data: {"error": {"message": "it went wrong"}}\n\n', "it went wrong"),
         (503, b'{"error": {"message": "no desk"}}', "no desk"),
         (200, b"data: rubbish\n\n", "is not refdesk's"),
+        (200, b"data: []\n\n", "is not refdesk's"),
+        (200, b'data: {"b": 1}\n\n', "is not refdesk's"),
     ],
-    ids=["cut short", "error event", "refused", "rubbish"],
+    ids=["cut short", "error event", "refused", "rubbish", "no object", "no field"],
 )
 def test_a_stream_that_goes_wrong_is_an_expected_failure(
     serve: Serve, status: int, body: bytes, told: str
@@ -121,4 +158,4 @@ def test_a_stream_that_goes_wrong_is_an_expected_failure(
         Api("generate", Settings(), serve(status, body)) as api,
         pytest.raises(CliError, match=told),
     ):
-        list(api.stream("/v1/chat/completions", {}))
+        list(api.stream("/v1/chat/completions", {}, "a"))

@@ -17,6 +17,13 @@ def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+def test_a_file_is_for_its_owner_alone_unless_said_otherwise(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "file", b"x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+    atomic_write(tmp_path / "file", b"x", 0o644)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic_write(path, b"old")

@@ -48,6 +48,15 @@ def test_texts_keep_their_order_whatever_their_lengths(tokenizer: TextTokenizer)
     assert len(together[2]) == tokenizer.special_tokens
 
 
+def test_texts_of_more_characters_than_are_read_at_once_keep_their_order(
+    tokenizer: TextTokenizer,
+) -> None:
+    texts = ["a", "word " * 150_000, "b", "other " * 180_000, "c", "word " * 150_000]
+    together = tokenizer.tokenize(texts)
+    assert together == [tokenizer.tokenize([text])[0] for text in texts]
+    assert tokenizer.tokenize([]) == []
+
+
 def test_many_threads_may_tokenize_at_once(tokenizer: TextTokenizer) -> None:
     words = random.Random(7)
     texts = [" ".join(words.choices(["alpha", "beta", "gamma"], k=n)) for n in range(400)]

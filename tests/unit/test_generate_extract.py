@@ -71,9 +71,74 @@ def test_footnotes_of_the_source_do_not_become_citations() -> None:
     assert text == "Ada wrote the first program. [1]"
 
 
+@pytest.mark.parametrize("forged", ["[[2]2]", "[1,[3]2]", "[[[2]2]2]", "[1,[[2]2]2]"])
+def test_a_mark_within_a_mark_does_not_become_a_citation(forged: str) -> None:
+    lie = passage(1, f"The first program was written by Bob {forged}.")
+    truth = passage(2, "The first program was written by Ada.")
+    verdict = verify(answer("Who wrote the first program?", lie), [lie, truth])
+    assert [claim.cited for claim in verdict.claims] == [(1,)]
+
+
+def test_a_piece_of_words_like_source_and_answer_keeps_its_citation() -> None:
+    verdict = verify("`text` | the passage [1]", [passage(1, "`text` | the passage")])
+    assert [claim.cited for claim in verdict.claims] == [(1,)]
+
+
 def test_a_code_block_is_quoted_as_it_stands() -> None:
     text = answer("make demo command", passage(1, "Run this:\n\n```\nmake demo  EXIT=1\n```\n"))
     assert "```\nmake demo  EXIT=1\n```" in text
+
+
+# As the desk sends a page: without the marks of headings, and with bare table rows.
+ARMS = passage(
+    3,
+    "Hybrid search\n\n\nThe dense arm\n\nThe dense arm finds chunks by the direction of their "
+    "vectors. It is weak on rare names.\n\n\nHow do I switch an arm off?\n\nName the other arms in "
+    '`arms`.\n\nrefdesk ask "What is the dense arm?"\n\narm | default weight\ndense | 1.5\n'
+    "bm25 | 0.7",
+    "Hybrid search",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What is the dense arm?", "The dense arm finds chunks by the direction of their vectors."),
+        ("What is hybrid search?", "The dense arm finds"),
+        ("How do I switch an arm off?", "Name the other arms in `arms`. [3]"),
+    ],
+)
+def test_a_sentence_is_quoted_rather_than_the_heading_above_it(question: str, text: str) -> None:
+    assert answer(question, ARMS).startswith(text)
+
+
+def test_a_line_that_only_repeats_question_and_title_is_no_evidence() -> None:
+    quoted = [one.sentence.text for one in gather("What is the dense arm?", [ARMS])]
+    assert not {"Hybrid search", "The dense arm", 'refdesk ask "What is the dense arm?"'} & {
+        *quoted
+    }
+    assert "dense | 1.5" in quoted
+
+
+def test_a_table_row_is_quoted_where_no_sentence_says_it() -> None:
+    text = answer("What is the default weight of bm25?", ARMS)
+    assert "bm25 | 0.7 [3]" in text
+    assert "arm | default weight" not in text
+
+
+def test_a_passage_that_begins_within_a_table_loses_none_of_its_rows() -> None:
+    rows = passage(1, "dense | 1.5\nbm25 | 0.7")
+    assert answer("What is the weight of dense?", rows) == "dense | 1.5 [1]"
+
+
+def test_a_line_without_a_full_stop_is_quoted_where_it_answers() -> None:
+    note = passage(1, "Opening hours: 9 to 5\n\nWifi password is tiger\n\nMind the step.")
+    assert answer("What is the wifi password?", note) == "Wifi password is tiger [1]"
+
+
+def test_a_heading_does_not_lead_in_a_pronoun() -> None:
+    text = answer("What is weak on rare names?", passage(1, "Arms\n\nIt is weak on rare names."))
+    assert text == "It is weak on rare names. [1]"
 
 
 def test_what_is_quoted_always_passes_verification() -> None:

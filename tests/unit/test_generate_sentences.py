@@ -81,6 +81,36 @@ def test_markdown_comes_apart_by_its_layout() -> None:
     assert {sentence.heading for sentence in split(page)[1:]} == {"Ports"}
 
 
+def test_a_table_without_a_frame_comes_apart_by_its_rows() -> None:
+    page = "Ports:\nservice | port\nembed | 8001. Fast.\n\nRun `cat log | sort` once. Then wait."
+    found = [(sentence.kind, sentence.text) for sentence in split(page)]
+    assert found == [
+        (Kind.PROSE, "Ports:"),
+        (Kind.ROW, "service | port"),
+        (Kind.ROW, "embed | 8001. Fast."),
+        (Kind.PROSE, "Run `cat log | sort` once."),
+        (Kind.PROSE, "Then wait."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("It rains.", True),
+        ('She said "stop!"', True),
+        ("- an item that says something.", True),
+        ("\u4ed6\u6765\u4e86\u3002", True),
+        ("The dense arm", False),
+        ("Which port?", False),
+        ("Run this:", False),
+        ("| a row. | 1. |", False),
+        ("```\ncode.\n```", False),
+    ],
+)
+def test_a_whole_sentence_is_told_from_a_fragment(text: str, whole: bool) -> None:
+    assert [sentence.whole for sentence in split(text)] == [whole]
+
+
 @pytest.mark.parametrize("text", ["", "   \n\n", "---\n***\n", "```", "\n# \n", "?! ... [] ()"])
 def test_text_without_words_has_no_sentences(text: str) -> None:
     assert split(text) == []
@@ -95,4 +125,5 @@ def test_every_sentence_is_the_slice_it_claims_to_be() -> None:
 
 def test_a_long_text_of_one_repeated_mark_is_split_in_no_time() -> None:
     assert split("." * 200_000) == []
+    assert split("# " + "#" * 50_000 + "x") != []
     assert len(split("a. " * 50_000)) > 0

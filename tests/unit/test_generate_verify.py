@@ -85,6 +85,60 @@ def test_what_no_passage_says_fails(draft: str, check: Check) -> None:
     assert check in checks(verdict), verdict.failures
 
 
+RULES = (
+    "Everyone has 30 days of annual leave in the first year of work. The desk does not store keys "
+    "but logs names of callers. The company earned 1.2 million euros in the last quarter. Every "
+    "caller must send a key with each request. The freezer is kept at -5 degrees during the night. "
+    "All services of the suite listen on loopback. The plan costs $12 for each user. Sales grew by "
+    "12% in the north of the country. They did."
+)
+
+
+@pytest.mark.parametrize(
+    ("draft", "check"),
+    [
+        ("Everyone has 30 weeks of annual leave in the first year of work [1].", Check.NUMBER),
+        ("Everyone has forty days of annual leave in the first year of work [1].", Check.NUMBER),
+        ("Everyone has thirty-one days of annual leave in the first year [1].", Check.NUMBER),
+        ("The company earned 1.2 billion euros in the last quarter [1].", Check.NUMBER),
+        ("The company earned 1.2 million dollars in the last quarter [1].", Check.NUMBER),
+        ("The freezer is kept at 5 degrees during the night [1].", Check.NUMBER),
+        ("The plan costs \u20ac12 for each user [1].", Check.NUMBER),
+        ("Sales grew by $12 in the north of the country [1].", Check.NUMBER),
+        ("The desk stores keys but does not log names of callers [1].", Check.POLARITY),
+        ("Every caller may send a key with each request [1].", Check.POLARITY),
+        ("Some services of the suite listen on loopback [1].", Check.POLARITY),
+        ("You can do that. All services of the suite listen on loopback [1].", Check.SUPPORT),
+        ("He did [1].", Check.SUPPORT),
+    ],
+)
+def test_a_word_that_changes_what_is_said_fails_in_a_long_sentence_too(
+    draft: str, check: Check
+) -> None:
+    assert check in checks(verify(draft, [passage(1, "Rules", RULES)]))
+
+
+def test_a_negation_is_not_lost_where_a_pronoun_begins_the_next_sentence() -> None:
+    pages = [passage(1, "Desk", "The desk does not store keys of callers. It is fast.")]
+    assert not verify("The desk stores keys of callers [1].", pages).passed
+    assert verify("The desk is fast [1].", pages).passed
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Everyone has thirty days of annual leave in the first year of work [1].",
+        "Sales grew by 12 percent in the north of the country [1].",
+        "The plan costs 12 dollars for each user [1].",
+        "The freezer is kept at \u22125 degrees during the night [1].",
+        "The desk doesn't store keys but logs names of callers [1].",
+        "They did. [1]",
+    ],
+)
+def test_the_same_said_otherwise_passes(draft: str) -> None:
+    assert verify(draft, [passage(1, "Rules", RULES)]).failures == ()
+
+
 def test_one_lie_among_truths_fails_the_draft_and_is_named() -> None:
     verdict = verify(
         "Rollo was a Viking leader [1]. He was executed in Rouen in 933 [1].", PASSAGES

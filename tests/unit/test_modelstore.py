@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_a_second_pull_does_nothing(store: ModelStore, model: Path) -> None:
     assert not again.fetched
     assert again.entry == entry
     assert (entry.path / "model.safetensors").stat() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")
+def test_a_folder_with_a_part_that_can_not_be_read_is_refused(
+    store: ModelStore, model: Path
+) -> None:
+    (model / "1_Pooling").chmod(0)
+    with pytest.raises(ModelStoreError, match="1_Pooling"):
+        store.pull(FolderSource(model, "tiny"))
 
 
 def test_a_changed_folder_becomes_a_revision_beside_the_old_one(

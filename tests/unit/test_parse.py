@@ -47,6 +47,14 @@ def test_line_ends_and_white_space_become_of_one_kind() -> None:
     assert read("a" + "\n" * 9 + "b" + " " * 90 + "c") == "a\n\n\nb" + " " * 40 + "c"
 
 
+@pytest.mark.parametrize("format_", FORMATS)
+def test_marks_heaped_on_a_letter_are_cut_and_take_one_pass(format_: DocumentFormat) -> None:
+    # Putting half a million marks in order would take an hour, with everything else waiting.
+    heap = "\u0301" * 500_000 + "\u0316" * 500_000
+    assert read(f"a{heap}b", format_) == "\u00e1" + "\u0301" * 29 + "b"
+    assert read("a" + "\u0301\u0316" * 15, format_) == "\u00e1" + "\u0316" * 15 + "\u0301" * 14
+
+
 def test_accents_are_composed() -> None:
     assert read("cafe\u0301") == "café"
 
@@ -132,6 +140,21 @@ def test_lists_and_tables_keep_their_marks() -> None:
     )
 
 
+def test_a_title_followed_by_a_wide_space_takes_one_pass() -> None:
+    source = "---\ntitle: a" + " " * 1_000_000 + "b\n---\ntext"
+    assert (read(source, "markdown"), title_of(source, "markdown")) == ("text", "a b")
+
+
+def test_tables_of_almost_nothing_do_not_grow_into_a_flood() -> None:
+    # A wide head and rows of one cell: filled up, each of these is 65,000 cells.
+    table = "|a" * 256 + "|\n" + "|-" * 256 + "|\n" + "x\n" * 256 + "\n"
+    source = "| one | two |\n|---|---|\n| short |\n\n" + table * 300 + "the end"
+    text = read(source, "markdown")
+    assert text.startswith("one | two\nshort |\n")
+    assert text.endswith("the end")
+    assert len(text) < 2_000_000
+
+
 def test_a_heading_has_the_widest_gap_before_it() -> None:
     text = read("# A\n\none\n\ntwo\n\n## B\n\nthree\n\nTitle\n=====\n\nx", "markdown")
     assert text == "A\n\none\n\ntwo\n\n\nB\n\nthree\n\n\nTitle\n\nx"
@@ -142,6 +165,9 @@ def test_a_heading_has_the_widest_gap_before_it() -> None:
     [
         ('---\ntitle: "Front: matter"\nx: 1\n---\n# Heading\n\ntext', "Front: matter"),
         ("---\r\ntitle: Windows lines\r\n---\r\ntext", "Windows lines"),
+        ("---\ntitle:\t'It''s'  \n---\ntext", "It''s"),
+        ('---\ntitle: "no end\n---\ntext', '"no end'),
+        ('---\ntitle: ""\n---\n# Heading', "Heading"),
         ("intro\n\n## Second\n\n# The *first*\n\n# Third", "The first"),
         ("## Only second level\n\ntext", None),
         ("---\n\nA rule, no front matter\n\n---\n", None),
@@ -226,6 +252,11 @@ def test_a_hostile_page_takes_one_pass(part: str) -> None:
     # A quadratic reader would need minutes for any of these.
     page = "seen " + part * 200_000
     assert read(page[:2_000_000], "html").startswith("seen")
+
+
+def test_a_heading_that_is_closed_again_and_again_takes_one_pass() -> None:
+    page = "<h1><pre>" + " </h1>" * 300_000 + "seen"
+    assert read(page, "html") == "seen"
 
 
 # --- all -----------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def test_a_question_needs_only_a_query_and_a_corpus() -> None:
         (question(fusion={"k": 0}), "fusion.k"),
         (question(fusion={"k": float("nan")}), "fusion.k"),
         (question(fusion={"weights": {"bm25": 0}}), "fusion.weights.bm25"),
+        (question(fusion={"weights": {"bm25": 5e-324}}), "fusion.weights.bm25"),
         (question(fusion={"weights": {"bm25": float("inf")}}), "fusion.weights.bm25"),
         (question(fusion={"weights": {"sparse": 1}}), "fusion.weights.sparse"),
         (question(min_score=1.01), "min_score"),
@@ -101,6 +102,7 @@ def test_a_blank_query_is_told_so() -> None:
         ({"metadata": {"a": "x" * 4097}}, "documents.0.metadata.a"),
         ({"metadata": {"a": float("nan")}}, "documents.0.metadata.a"),
         ({"metadata": {"a": 2**63}}, "documents.0.metadata.a"),
+        ({"metadata": {f"k{n}": "x" * 4096 for n in range(17)}}, "documents.0.metadata"),
     ],
 )
 def test_a_wrong_field_of_a_document_is_refused_by_name(

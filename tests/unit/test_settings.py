@@ -34,6 +34,27 @@ def test_a_home_in_a_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().data_dir == Path.home() / "somewhere"
 
 
+def test_a_home_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFDESK_DATA_DIR", "~nobody-of-that-name/data")
+    with pytest.raises(StartupError, match="~nobody-of-that-name/data"):
+        load_settings()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "secret\r", "two secrets", "secreté", "secret\x07"])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("REFDESK_SERVICE_KEY", key)
+    with pytest.raises(StartupError, match="REFDESK_SERVICE_KEY: a key is") as told:
+        load_settings()
+    assert "secret" not in str(told.value)
+
+
+def test_an_empty_key_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFDESK_API_KEY", "")
+    assert load_settings().api_key is None
+
+
 def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFDESK_API_KEY", "very-secret")
     assert "very-secret" not in repr(Settings())

@@ -125,6 +125,16 @@ def test_what_is_not_text_is_refused_with_its_reason(
     assert reason(tmp_path / "a.txt") == told
 
 
+def test_links_that_lead_nowhere_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, {"a.md": "a"})
+    (tmp_path / "dangling.md").symlink_to(tmp_path / "gone.md")
+    (tmp_path / "loop.md").symlink_to(tmp_path / "loop.md")
+    found = find_files([tmp_path], [])
+    assert ids(found) == ["a.md"]
+    told = [Path(one.source).name for one in (*found.left_out, *found.unreadable)]
+    assert sorted(told) == ["dangling.md", "loop.md"]
+
+
 def test_a_file_that_vanished_is_reported(tmp_path: Path) -> None:
     write(tmp_path, {"a.txt": "x"})
     found = find_files([tmp_path], [])
@@ -162,6 +172,7 @@ def test_json_lines_are_documents_each(tmp_path: Path) -> None:
         ('{"id": "a", "text": "x", "year": 1}', "unknown field 'year'"),
         ('{"id": "a", "text": "x", "title": 1}', "field title"),
         ('{"id": "a", "text": "x", "metadata": [1]}', "field metadata"),
+        ('{"id": "a", "text": "x", "metadata": {"m": %s}}' % ("[" * 300 + "]" * 300), "too deep"),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, line: str | bytes, told: str) -> None:

@@ -71,6 +71,19 @@ def test_the_exit_code_of_a_dead_child_is_told(program: Callable[..., Program]) 
     assert "exit code 7" in told[0]
 
 
+def test_a_signal_without_a_name_is_told_by_its_number(program: Callable[..., Program]) -> None:
+    told: list[str] = []
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGRTMIN + 1)"
+    with Supervisor([program(kill)], told.append) as supervisor:
+
+        def died() -> bool:
+            supervisor.check()
+            return bool(told)
+
+        wait_until(died)
+    assert f"signal {signal.SIGRTMIN + 1}" in told[0]
+
+
 def test_a_configuration_error_is_final_and_in_the_childs_own_words(
     program: Callable[..., Program],
 ) -> None:
@@ -103,6 +116,22 @@ def test_leaving_ends_all_children_also_one_that_ignores_sigterm(
         wait_until(lambda: all("here" in one.log.read_text() for one in programs))
         assert all(alive(pid) for pid in pids)
     assert not any(alive(pid) for pid in pids)
+
+
+def test_a_child_gets_the_time_it_was_promised_to_end(program: Callable[..., Program]) -> None:
+    code = f"""
+import signal, sys, time
+def end(*_):
+    time.sleep(1)
+    print("done", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+{SLEEP}"""
+    for grace_s, ends in ((0.1, False), (60, True)):
+        child = program(code, f"grace-{grace_s}")
+        with Supervisor([child], print, grace_s=grace_s):
+            wait_until(lambda log=child.log: "here" in log.read_text())  # type: ignore[misc]
+        assert ("done" in child.log.read_text()) == ends
 
 
 def test_the_logs_are_passed_on_line_by_line_when_asked_for(

@@ -101,6 +101,8 @@ async def respond(
         if draft.declined:
             trace.reasons.append(f"declined: {endpoint.name} finds no answer in the passages")
             return _declined(route.tier, endpoint, trace)
+        if draft.finish_reason == "length":  # where nothing is left of it, verification says so
+            draft = _without_torn_end(draft)
         verdict = _verify(draft, request, trace)
         trace.failures = verdict.failures
         if verdict.passed:
@@ -143,7 +145,7 @@ async def _draft(endpoint: Endpoint, request: DraftRequest, trace: _Trace) -> Dr
         trace.draft_ms += (time.perf_counter() - started) * 1000
     trace.prompt_tokens += draft.prompt_tokens
     trace.completion_tokens += draft.completion_tokens
-    return _without_torn_end(draft) if draft.finish_reason == "length" else draft
+    return draft
 
 
 def _without_torn_end(draft: Draft) -> Draft:

@@ -52,6 +52,9 @@ _WEIGHT_COVERAGE = 0.8
 _WEIGHT_CONTEXT = 0.6
 _WEIGHT_FITS = 0.2
 _WEIGHT_RANK = 0.3
+# Not fitted: those articles are prose. Beside a title, row or command that matches a little better,
+# the sentence is what a reader understands.
+_WEIGHT_WHOLE = 0.4
 _BIAS, _BIAS_WITHOUT_SIMILARITY = -1.8, -0.7
 _FOR_SIMILARITY = 2.2
 _FOR_COVERAGE, _FOR_COVERAGE_WITHOUT_SIMILARITY = 1.2, 1.45
@@ -74,7 +77,8 @@ _TASK_TERMS = frozenset(stem(word) for word in _TASK.split())
 class Evidence:
     """One sentence of a passage and what speaks for it.
 
-    n: the passage's number. before: the sentence before it in the passage, "" if there is none.
+    n: the passage's number. before: the whole sentence before it in the same paragraph or list, ""
+    if there is none.
     coverage: weighted share of the question's terms in the sentence; context: the same with title,
     heading and the sentence before. Both 0..1.
     similarity: cosine of the sentence's and the question's vectors, or None without an embedder.
@@ -102,6 +106,7 @@ class Evidence:
             + _WEIGHT_CONTEXT * self.context
             + _WEIGHT_FITS * self.fits
             + _WEIGHT_RANK / self.n
+            + _WEIGHT_WHOLE * self.sentence.whole
         )
 
 
@@ -135,6 +140,10 @@ def gather(question: str, passages: Sequence[Passage]) -> list[Evidence]:
         for place, sentence in enumerate(sentences):
             if sentence.kind is Kind.HEADING or len(sentence.text) > _MAX_CHARACTERS:
                 continue
+            if _heads_a_table(sentences, place):
+                continue
+            if not sentence.whole and _echoes(asked, passage, sentence):
+                continue
             before = sentences[place - 1] if place else None
             found.append(_weigh(asked, passage, sentence, before, table))
     return sorted(found, key=lambda one: one.score, reverse=True)[:SHORTLIST]
@@ -163,6 +172,30 @@ def confidence(evidence: Sequence[Evidence]) -> float:
     return 1 / (1 + math.exp(-odds))
 
 
+def _heads_a_table(sentences: Sequence[Sentence], place: int) -> bool:
+    """Whether it is a table's first row. A passage may begin in the midst of a table."""
+    around = sentences[place - 1 : place + 2]
+    return place > 0 and [one.kind is Kind.ROW for one in around] == [False, True, True]
+
+
+def _echoes(asked: _Question, passage: Passage, sentence: Sentence) -> bool:
+    """Whether a piece says nothing beyond the question and the document's title, as headings do,
+    or repeats the question, as the example of a command may.
+
+    The desk's texts have no marks of headings, and a heading is more like a question than any
+    sentence that answers it.
+    """
+    said = frozenset(terms(sentence.text)) - _TASK_TERMS
+    if said <= asked.terms | frozenset(terms(passage.title or "")):
+        return True
+    question = _one_line(asked.text).rstrip("? ") + "?"
+    return question in _one_line(sentence.text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
 def _weigh(
     asked: _Question,
     passage: Passage,
@@ -177,7 +210,7 @@ def _weigh(
     return Evidence(
         n=passage.n,
         sentence=sentence,
-        before=before.text if before and before.kind is sentence.kind else "",
+        before=before.text if before and before.kind is sentence.kind and before.whole else "",
         # A question without content words ("What is it?") is covered by nothing, not by anything.
         coverage=share(asked.terms, own, table) if asked.terms else 0.0,
         context=share(asked.terms, in_context, table) if asked.terms else 0.0,

@@ -6,7 +6,7 @@ it can be quoted verbatim.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -35,6 +35,11 @@ class Sentence:
     kind: Kind
     heading: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it ends as a statement does; titles, questions, table rows and code do not."""
+        return self.kind in (Kind.PROSE, Kind.ITEM) and _CLOSED.search(self.text) is not None
+
 
 # A full stop after these ends no sentence. Those in _BEFORE_NAMES never do, even before a capital.
 _SHORT = """al approx art bros ca cf ch chap co corp dept ed eds eg equiv esp est etc ext fig figs
@@ -47,14 +52,16 @@ _TITLES = (
 )
 _BEFORE_NAMES = frozenset(_TITLES.split())
 _FENCE = re.compile(r"^\s{0,3}(```|~~~)")
-_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(?P<title>.*?)\s*#*\s*$")
+_HEADING = re.compile(r"^\s{0,3}#{1,6}\s")
 _ITEM = re.compile(r"^\s*(?:[-*+\u2022]|\d{1,3}[.)])\s+(?=\S)")
 _ROW = re.compile(r"^\s*\|.*\|\s*$")
+_CELLS = re.compile(r"\S \| ")
 _RULE = re.compile(r"^[\s|:*_=-]*$")
 # A sentence's end: its mark, closing quotes or brackets, the citations that follow it, then space.
 _END = re.compile(
     r"(?P<mark>[.!?\u2026]+)[\"'\u201d\u2019)\]]*(?:\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\])*(?=\s|$)"
 )
+_CLOSED = re.compile(r"[.!\u2026\u3002\uff01][\"'\u201d\u2019)\]]*$")
 _LAST_WORD = re.compile(r"[^\s(\[\"'\u201c]+$")
 _LONGEST_WORD = 40  # characters before a mark that are looked at
 _OPENS = re.compile(r"\s+[\"'\u201c\u2018(\[]*(?P<first>\S)")
@@ -66,8 +73,7 @@ def split(text: str) -> list[Sentence]:
     found: list[Sentence] = []
     for kind, start, end in _blocks(text):
         if kind is Kind.HEADING:
-            match = _HEADING.match(text[start:end])
-            heading = match["title"] if match else text[start:end].strip()
+            heading = text[start:end].strip().strip("#").strip()
         pieces = _prose(text, start, end) if kind in (Kind.PROSE, Kind.ITEM) else [(start, end)]
         for first, last in pieces:
             piece = _trimmed(text, first, last)
@@ -96,18 +102,34 @@ def _blocks(text: str) -> Iterator[tuple[Kind, int, int]]:
             continue
         elif _HEADING.match(line):
             yield Kind.HEADING, start, end
-        elif _ROW.match(line):
+        elif _is_row(lines, place - 1):
             yield Kind.ROW, start, end
         else:
             kind = Kind.ITEM if _ITEM.match(line) else Kind.PROSE
-            while place < len(lines) and not _starts_block(lines[place].group()):
+            while place < len(lines) and not _starts_block(lines, place):
                 end = lines[place].end()
                 place += 1
             yield kind, start, end
 
 
-def _starts_block(line: str) -> bool:
-    return any(pattern.match(line) for pattern in (_FENCE, _RULE, _HEADING, _ROW, _ITEM))
+def _starts_block(lines: Sequence[re.Match[str]], place: int) -> bool:
+    line = lines[place].group()
+    if any(pattern.match(line) for pattern in (_FENCE, _RULE, _HEADING, _ITEM)):
+        return True
+    return _is_row(lines, place)
+
+
+def _is_row(lines: Sequence[re.Match[str]], place: int) -> bool:
+    """Whether a line is a table's: framed by bars, or parted by them as a line beside it is.
+
+    The desk's texts have no frames; a lone bar may be anything, such as a pipe in a command.
+    """
+    if _ROW.match(lines[place].group()):
+        return True
+    beside = lines[max(0, place - 1) : place + 2]
+    return _CELLS.search(lines[place].group()) is not None and (
+        sum(_CELLS.search(line.group()) is not None for line in beside) > 1
+    )
 
 
 def _prose(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

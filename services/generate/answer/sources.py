@@ -1,19 +1,18 @@
 """Where passages come from (the desk) and how alike sentences and question are (the librarian)."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.generate.answer.passages import Passage, Signals
 from shared.client import ServiceClient
 from shared.context import current
 from shared.errors import ApiError
 from shared.telemetry import get_logger
+from shared.vectors import read_vectors
 
 log = get_logger(__name__)
 
@@ -65,15 +64,6 @@ class _Found(_Body):
     hits: list[_Hit]
     signals: _Signals
     degraded: list[str] = []
-
-
-class _Vector(_Body):
-    index: int = Field(ge=0)
-    embedding: str
-
-
-class _Vectors(_Body):
-    data: list[_Vector]
 
 
 class Desk:
@@ -136,15 +126,7 @@ class Librarian:
                 )
         except TimeoutError:
             raise ApiError(504, "slow_upstream", "embed takes too long") from None
-        try:
-            rows = sorted(_Vectors.model_validate(answer).data, key=lambda row: row.index)
-            vectors = np.stack(
-                [np.frombuffer(base64.b64decode(row.embedding), "<f4") for row in rows]
-            )
-        except (ValidationError, ValueError, binascii.Error):
-            raise _rubbish("embed", "a list of vectors") from None
-        if len(vectors) != len(sentences) + 1 or not np.isfinite(vectors).all():
-            raise _rubbish("embed", "one vector for each text")
+        vectors = read_vectors(answer, len(sentences) + 1)
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         return [float(value) for value in vectors[1:] @ vectors[0]]
 

@@ -12,9 +12,11 @@ a pronoun, the sentence before. Checked are:
 * ``support``: share of the claim's content words (stemmed, weighted by rarity) in the source.
   Words that the cited passage lacks may be the writer's own, but not taken from the question or
   another passage: so a writer makes one subject do what another did.
-* ``number``: every number is in the source sentence; ``name``: every capitalised word is in the
-  passage; their order is the source's (``order``: who did what to whom).
-* ``polarity``: as many negations as the source, and no word turned into its opposite.
+* ``number``: every number is in the source sentence, and counts the same thing there; ``name``:
+  every capitalised word is in the passage; their order is the source's (``order``: who did what to
+  whom).
+* ``polarity``: as many negations as the source, of the same words, and no word turned into its
+  opposite or into one of another force (must, may).
 * ``quote``: what stands in quotation marks is in the passage, word for word.
 * ``leak``: nothing of the prompt's own scaffolding.
 """
@@ -28,9 +30,11 @@ from services.generate.answer.citations import Claim, claims
 from services.generate.answer.passages import Passage
 from services.generate.answer.sentences import Kind, Sentence, split
 from services.generate.answer.words import (
+    FORCES,
     STOP_WORDS,
+    amounts,
     names,
-    negations,
+    negated,
     numbers,
     opposites,
     quotes,
@@ -46,6 +50,13 @@ from services.generate.answer.words import (
 MIN_SUPPORT = 0.7
 # Most of a claim's words, by weight, that may come from the question or from another passage.
 _MAX_BORROWED = 0.1
+# Words behind a number or a negation in which the source must have what the claim has next: a word
+# or two may stand between.
+_REACH_OF_NUMBER = 3
+_REACH_OF_NEGATION = 2
+# Least share that must be in that sentence itself, not in what it is read with: or else "It is
+# fast.", read with the sentence before, would say that one without its "not".
+_MIN_OWN = 0.5
 # A cited passage that has less than this of the claim's words has nothing to do with it.
 _MIN_RELATED = 0.3
 _LEANING = "it its he his she her they their this that these those such both here there"
@@ -102,9 +113,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Source:
-    """A source sentence (or a clause of one) and the words it may be read with."""
+    """A source sentence (or a clause of one) and the words it may be read with.
+
+    own: the terms of the text. terms, numbers: those of what it is read with, too.
+    """
 
     text: str
+    own: frozenset[str]
     terms: frozenset[str]
     numbers: frozenset[str]
 
@@ -155,8 +170,8 @@ def verify(
 
 def _check(claim: Claim, pages: Mapping[int, _Page], known: _Known) -> tuple[Claim, list[Failure]]:
     """A claim with its citations completed, and what is wrong with it."""
-    if _is_hedge(claim):
-        return replace(claim, cited=()), []
+    if not claim.cited and _is_hedge(claim):
+        return claim, []
     invented = [n for n in claim.cited if n not in pages]
     if invented:
         return claim, [
@@ -192,6 +207,10 @@ def _cited(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
 def _supported(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
     """What keeps any one source sentence of these pages from saying `text`; [] if one says it."""
     said, table = terms(text), known.table
+    if not said:  # "They did.": the words around it say what it means
+        if any(_plain(text) in _plain(page.text) for page in pages):
+            return []
+        return [Failure(Check.SUPPORT, f"it has no words that could be checked: {_short(text)}")]
     sources = [source for page in pages for source in page.sources]
     ranked = sorted(sources, key=lambda source: share(said, source.terms, table), reverse=True)
     failures = _quotes(text, pages) + _names(text, pages) + _borrowed(text, pages, known)
@@ -210,12 +229,24 @@ def _supported(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure
                     *_numbers(text, frozenset().union(*(page.numbers for page in pages))),
                 ]
             break
-        faults = _numbers(text, source.numbers) + _order(text, source) + _polarity(text, source)
+        faults = (
+            _own(text, source, table)
+            + _numbers(text, source.numbers)
+            + _amounts(text, source)
+            + _order(text, source)
+            + _polarity(text, source)
+        )
         if not faults:
             return failures
         if place == 0:
             best = faults
     return failures + best
+
+
+def _own(text: str, source: _Source, table: Mapping[str, float]) -> list[Failure]:
+    if share(terms(text), source.own, table) >= _MIN_OWN:
+        return []
+    return [Failure(Check.SUPPORT, f"no one source sentence says this itself: {_short(text)}")]
 
 
 def _borrowed(text: str, pages: Sequence[_Page], known: _Known) -> list[Failure]:
@@ -235,6 +266,18 @@ def _numbers(text: str, known: frozenset[str]) -> list[Failure]:
         for number in dict.fromkeys(numbers(text))
         if number not in known
     ]
+
+
+def _amounts(text: str, source: _Source) -> list[Failure]:
+    """What a number of the claim counts must follow it in the source, where anything does."""
+    there = [one for one in amounts(source.text, _REACH_OF_NUMBER) if one[1]]
+    failures = []
+    for number, following in amounts(text, 1):
+        counted = [words for value, words in there if value == number]
+        if following and counted and not any(following[0] in words for words in counted):
+            detail = f"{number} counts something else in the source: {_short(text)}"
+            failures.append(Failure(Check.NUMBER, detail))
+    return failures
 
 
 def _names(text: str, pages: Sequence[_Page]) -> list[Failure]:
@@ -270,11 +313,16 @@ def _landmarks(text: str) -> list[str]:
 
 def _polarity(text: str, source: _Source) -> list[Failure]:
     # Equal counts, not parity: who drops "without keys" and turns "refuses" round lies twice.
-    if negations(text) != negations(source.text):
+    said, read = negated(text, 1), negated(source.text, _REACH_OF_NEGATION)
+    if len(said) != len(read):
         return [Failure(Check.POLARITY, f"its negation differs from the source: {_short(text)}")]
+    moved = [one for one in said if one and not any(one[0] in other for other in read)]
+    if moved:
+        return [Failure(Check.POLARITY, f"it negates something else: {_short(text)}")]
+    turned = opposites(text, source.text) + opposites(text, source.text, FORCES)
     return [
         Failure(Check.POLARITY, f"'{word}' where the source has '{other}': {_short(text)}")
-        for word, other in opposites(text, source.text)
+        for word, other in turned
     ]
 
 
@@ -295,7 +343,8 @@ def _plain(text: str) -> str:
 
 def _is_hedge(claim: Claim) -> bool:
     """``According to the sources:`` and the like, which says nothing of its own."""
-    return set(terms(claim.text)) <= _HEDGES and not numbers(claim.text)
+    said = set(terms(claim.text))
+    return bool(said) and said <= _HEDGES and not numbers(claim.text)
 
 
 def _page(passage: Passage) -> _Page:
@@ -323,6 +372,7 @@ def _sources(title: str, sentences: Sequence[Sentence]) -> Iterator[_Source]:
         for text in [sentence.text, *(clauses if len(clauses) > 1 else ())]:
             yield _Source(
                 text,
+                frozenset(terms(text)),
                 frozenset(terms(context + text)),
                 frozenset(numbers(context + text)),
             )

@@ -30,8 +30,20 @@ _STOP = """
     whom whose why will with would you your
 """
 STOP_WORDS = frozenset(_STOP.split())
-_TO_TWELVE = "zero one two three four five six seven eight nine ten eleven twelve"
-_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_TO_TWELVE.split())}
+_TO_NINETEEN = """zero one two three four five six seven eight nine ten eleven twelve thirteen
+    fourteen fifteen sixteen seventeen eighteen nineteen"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ONES = _TO_NINETEEN.split()[1:10]
+_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_TO_NINETEEN.split())}
+_NUMBER_WORDS |= {word: f"{value}0" for value, word in enumerate(_TENS.split(), start=2)}
+_NUMBER_WORDS |= {
+    f"{ten}-{one}": str(10 * tens + ones)
+    for tens, ten in enumerate(_TENS.split(), start=2)
+    for ones, one in enumerate(_ONES, start=1)
+}
+_NUMBER_WORDS |= {"hundred": "100", "thousand": "1000", "million": "1000000"}
+_NUMBER_WORDS |= {"billion": "1000000000", "trillion": "1000000000000"}
+_SYMBOLS = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
 # Words that turn a statement round. Verbs that do ("refuses") are content words: support checks
 # those, and _OPPOSITES.
 _NEGATING = """not no never none nobody nothing nowhere neither nor without cannot cant dont doesnt
@@ -57,14 +69,29 @@ _OPPOSITES = (
     "longest/shortest gain/loss male/female legal/illegal support/oppose supports/opposes "
     "supported/opposed able/unable possible/impossible"
 )
-_OPPOSITE: dict[str, frozenset[str]] = {}
-for _pair in _OPPOSITES.split():
-    _one, _other = _pair.split("/")
-    _OPPOSITE[_one] = _OPPOSITE.get(_one, frozenset()) | {_other}
-    _OPPOSITE[_other] = _OPPOSITE.get(_other, frozenset()) | {_one}
+# Of another force, no opposites: a question may well ask for "some" of what a source has all of.
+_FORCES = """must/may must/can must/should all/some every/some each/some always/sometimes
+    always/often"""
+Pairs = Mapping[str, frozenset[str]]
+
+
+def _both_ways(pairs: str) -> Pairs:
+    found: dict[str, frozenset[str]] = {}
+    for pair in pairs.split():
+        one, other = pair.split("/")
+        found[one] = found.get(one, frozenset()) | {other}
+        found[other] = found.get(other, frozenset()) | {one}
+    return found
+
+
+OPPOSITES = _both_ways(_OPPOSITES)
+FORCES = _both_ways(_FORCES)
 
 _WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[^\W_]+(?:['\u2019][^\W_]+)*")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,:/-]\d+)*")
+_NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d+(?:[.,:/-]\d+)*")
+_SPELT = re.compile(rf"[^\W\d_]+(?:-(?:{'|'.join(_ONES)})\b)?", re.IGNORECASE)
+_CURRENCY = re.compile(r"([$\u20ac\u00a3\u00a5])\s?(\d+(?:[.,]\d+)*)")
+_FOLLOWING = re.compile(r"[\s-]?([^\W\d_]+(?:['\u2019][^\W_]+)*)")
 _QUOTE = re.compile(r'"([^"\n]{3,400})"|\u201c([^\u201d\n]{3,400})\u201d')
 _MARKER = re.compile(r"\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\]")
 
@@ -123,18 +150,43 @@ def share(wanted: Iterable[str], found: Iterable[str], table: Mapping[str, float
 def numbers(text: str) -> list[str]:
     """The numbers of a text in order, written one way: ``1,200.50`` -> ``1200.5``, two -> ``2``.
 
-    A date or a time written in digits comes apart into its numbers. "One" is not counted: it is
-    an article as often as a number.
+    A date or a time written in digits comes apart into its numbers, and so does "two million".
+    "One" alone is not counted: it is an article as often as a number.
     """
-    found: list[tuple[int, str]] = []
+    return [value for _, value in _numbers(text)]
+
+
+def _numbers(text: str) -> list[tuple[int, str]]:
+    """Each number with the place where it ends."""
+    found: list[tuple[int, int, str]] = []
     for match in _NUMBER.finditer(text):
-        plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", match.group()).strip("+-")
-        found += [(match.start(), _plain_number(part)) for part in re.split(r"[,:/-]", plain)]
-    for word in _WORD.finditer(text):
-        value = _NUMBER_WORDS.get(word.group().lower())
+        plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", match.group())
+        sign = "-" if plain[0] in "-\u2212" else ""
+        first, *rest = re.split(r"[,:/-]", plain.lstrip("+-\u2212"))
+        parts = [sign + _plain_number(first), *map(_plain_number, rest)]
+        found += [(match.start(), match.end(), part) for part in parts]
+    for word in _SPELT.finditer(text):
+        spelt = word.group().lower()
+        value = _NUMBER_WORDS.get(spelt) or _NUMBER_WORDS.get(spelt.rpartition("-")[2])
         if value is not None and value != "1":
-            found.append((word.start(), value))
-    return [value for _, value in sorted(found, key=lambda pair: pair[0])]
+            found.append((word.start(), word.end(), value))
+    return [(end, value) for _, end, value in sorted(found, key=lambda one: one[0])]
+
+
+def amounts(text: str, reach: int) -> list[tuple[str, list[str]]]:
+    """Each number with the stems of the content words that follow: what it counts.
+
+    At most `reach` words; none where the next word carries no content or does not follow directly.
+    A symbol is read as its word: ``$5`` as 5 dollar, ``5%`` as 5 percent.
+    """
+    spoken = _CURRENCY.sub(lambda match: f"{match[2]} {_SYMBOLS[match[1]]} ", text)
+    spoken = re.sub(r"(?<=\d)\s?%", " percent ", spoken)
+    found = []
+    for end, value in _numbers(spoken):
+        next_word = _FOLLOWING.match(spoken, end)
+        counts = next_word is not None and next_word[1].lower() not in STOP_WORDS
+        found.append((value, terms(spoken[end:])[:reach] if counts else []))
+    return found
 
 
 def _plain_number(digits: str) -> str:
@@ -164,24 +216,39 @@ def quotes(text: str) -> list[str]:
     return [straight or curly for straight, curly in _QUOTE.findall(text)]
 
 
+def _negates(word: str) -> bool:
+    plain = word.lower().replace("\u2019", "'")
+    return plain.endswith("n't") or plain.replace("'", "") in _NEGATIONS
+
+
 def negations(text: str) -> int:
     """How many words negate: not, n't, never, without, …"""
-    found = [word.lower().replace("\u2019", "'") for word in words(text)]
-    return sum(word.endswith("n't") or word.replace("'", "") in _NEGATIONS for word in found)
+    return sum(map(_negates, words(text)))
 
 
-def opposites(claim: str, source: str) -> list[tuple[str, str]]:
+def negated(text: str, reach: int) -> list[list[str]]:
+    """For each word that negates, the stems of up to `reach` content words behind it."""
+    found = words(text)
+    return [
+        terms(" ".join(word for word in found[place + 1 :] if not _negates(word)))[:reach]
+        for place, one in enumerate(found)
+        if _negates(one)
+    ]
+
+
+def opposites(claim: str, source: str, pairs: Pairs = OPPOSITES) -> list[tuple[str, str]]:
     """Pairs (word of the claim, its opposite in the source) where the source lacks the former."""
     said = {word.lower() for word in words(claim)}
     read = {word.lower() for word in words(source)}
     return [
         (word, other)
-        for word in sorted(said & _OPPOSITE.keys())
+        for word in sorted(said & pairs.keys())
         if word not in read
-        for other in sorted(_OPPOSITE[word] & read - said)
+        for other in sorted(pairs[word] & read - said)
     ]
 
 
 def without_markers(text: str) -> str:
     """The text without ``[1]``-like marks: a source's own footnotes must not pass for citations."""
-    return _MARKER.sub("", text)
+    # Taken out of "[[2]1]", a mark leaves another behind, which would be a forged citation.
+    return _MARKER.sub(lambda left: f" ({left.group().strip(' []')})", _MARKER.sub("", text))

@@ -64,7 +64,7 @@ class Endpoint(Protocol):
         """Write a draft, within the current request's deadline; cancellable.
 
         Raises ApiError: 503 where the writer can't be reached or has too much to do, 502 where it
-        answers rubbish, 504 when the deadline passes.
+        answers rubbish or nothing, 504 when the deadline passes.
         """
         ...
 

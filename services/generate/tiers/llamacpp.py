@@ -149,8 +149,11 @@ class LlamaCppEndpoint:
         if time.monotonic() > give_up:
             message = f"{self.model} did not finish its draft within {_LONGEST_S:.0f} s"
             raise ApiError(503, "writer_slow", message)
+        text = "".join(pieces).strip()
+        if not text and not nobody_waits():  # no refusal either: that would be in words
+            raise ApiError(502, "writer_failed", f"{self.model} wrote nothing")
         return Draft(
-            "".join(pieces).strip(),
+            text,
             usage.get("prompt_tokens", read),
             usage.get("completion_tokens", written),
             "length" if finish == "length" else "stop",

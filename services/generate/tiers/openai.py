@@ -65,6 +65,10 @@ class OpenAIEndpoint:
             ) from None
         usage = answer.usage or _Usage()
         text = (choice.message.content or "").strip()
+        if (
+            not text
+        ):  # as after a content filter, or where all tokens went into thinking: no refusal
+            raise ApiError(502, "bad_upstream", f"{self.name} answered without any text")
         if declines(text):
             text = ""
         finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"

@@ -74,11 +74,16 @@ class Catalog:
     @property
     def damaged(self) -> dict[str, str]:
         """Corpora that can't be used: name to what is wrong with them and what to do."""
-        return {name: error.message for name, error in self._damaged.items()}
+        return {name: error.message for name, error in self._damaged.copy().items()}
+
+    def stores(self) -> list[CorpusStore]:
+        """The usable corpora, by name."""
+        stores = self._stores.copy()  # atomic: others come and go in other threads
+        return [stores[name] for name in sorted(stores)]
 
     def list(self) -> list[CorpusInfo]:
-        """The usable corpora, by name."""
-        return [self._stores[name].info for name in sorted(self._stores)]
+        """The usable corpora as they are now, by name."""
+        return [store.info for store in self.stores()]
 
     def get(self, name: str) -> CorpusStore:
         """An open corpus.
@@ -88,8 +93,10 @@ class Catalog:
         store = self._stores.get(name)
         if store is not None:
             return store
-        if name in self._damaged:
-            raise self._damaged[name]
+        error = self._damaged.get(name)
+        if error is not None:
+            # A new one each time: an exception that is raised again keeps the frames of each time.
+            raise ApiError(error.status, error.code, error.message)
         raise ApiError(
             404,
             "corpus_not_found",
@@ -147,16 +154,20 @@ class Catalog:
         with self._changes:
             if name not in self._damaged:
                 self.get(name)
-            trash = self._folder / f"{_TRASH}{uuid.uuid4().hex}"
+            path, trash = self._folder / name, self._folder / f"{_TRASH}{uuid.uuid4().hex}"
+            store = self._stores.pop(name, None)
+            if store is not None:
+                # Before its folder moves: a write that is under way ends well, and nothing of this
+                # corpus is left that could get at the files of another one made in its place.
+                store.close()
             try:
-                (self._folder / name).rename(trash)
+                path.rename(trash)
                 fsync_folder(self._folder)
             except OSError as error:
+                if store is not None and path.is_dir():
+                    self._open(path)
                 raise write_failed(error, self._folder) from error
             self._damaged.pop(name, None)
-            store = self._stores.pop(name, None)
-        if store is not None:
-            store.close()
         shutil.rmtree(trash, ignore_errors=True)  # what is left of it goes on the next open
         log.info("corpus_deleted", corpus=name)
 
@@ -173,11 +184,15 @@ class Catalog:
             if path.name.startswith((_NEW, _TRASH)):
                 shutil.rmtree(path, ignore_errors=True)
             elif path.is_dir() and _NAME.fullmatch(path.name):
-                try:
-                    self._stores[path.name] = LocalStore.open(path)
-                except ApiError as error:
-                    self._damaged[path.name] = error
-                    log.error("corpus_damaged", corpus=path.name, reason=error.message)  # noqa: TRY400 - the reason says it all
+                self._open(path)
+
+    def _open(self, path: Path) -> None:
+        """Open the corpus in a folder; one that can't be read is damaged from then on."""
+        try:
+            self._stores[path.name] = LocalStore.open(path)
+        except ApiError as error:
+            self._damaged[path.name] = error
+            log.error("corpus_damaged", corpus=path.name, reason=error.message)  # noqa: TRY400 - the reason says it all
 
 
 def _hold(folder: Path) -> BinaryIO:

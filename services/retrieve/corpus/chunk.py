@@ -28,6 +28,7 @@ _CHARACTERS_PER_TOKEN = 16
 
 _CACHED_WORDS = 50_000
 _CACHED_WORD_LENGTH = 40
+_CACHED_TITLES = 10_000
 
 _SENTENCE_START = re.compile(
     "(?:[.!?\u2026]['\"\u201d\u2019)\\]]*\\s+|[\u3002\uff01\uff1f]|\\n\\s*)(?=\\S)"
@@ -71,6 +72,7 @@ class TokenCounter:
         )
 
 
+@lru_cache(_CACHED_TITLES)  # a search asks again for each passage that the curator reads
 def title_line(title: str | None, counter: TokenCounter, limit: int) -> str:
     """The line that stands before a chunk's text for the embedder: the beginning of the document's
     title, at most 32 tokens (of a `limit` for the whole input: a quarter), and a line feed."""

@@ -1,21 +1,22 @@
-"""embed, as an ingest needs it: which model it serves, how that model counts, and vectors.
+"""embed, as the desk needs it: which model it serves, how that model counts, and vectors.
 
-A vector that is not what it should be is never stored: it would be searched for ever.
+A vector that is not what it should be is neither stored, where it would be searched for ever, nor
+searched with.
 """
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.stores.base import CorpusInfo, ModelStamp, Vector
 from shared.client import ServiceClient
 from shared.errors import ApiError
+from shared.vectors import bad_embed, read_vectors
 
 _BATCH = 32  # texts in one request: about two batches of embed's own
 _IN_FLIGHT = 2  # one is computed while the next one waits there already
@@ -30,57 +31,53 @@ class ServedModel:
     max_tokens: int
 
 
-class DocumentEmbedder:
-    """Vectors of chunks, by the service embed. Every method raises what `ServiceClient` does."""
+class Librarian:
+    """The service embed. Every method raises what `ServiceClient` does, and ApiError 502
+    `bad_upstream` for an answer that makes no sense; those that are given a corpus 409
+    `model_mismatch` where embed serves another model than the one that made it."""
 
     def __init__(self, client: ServiceClient) -> None:
         self._client = client
         self._counters: dict[ModelStamp, TokenCounter] = {}
 
     async def served(self) -> ServedModel:
-        """Ask embed for its model. Raises ApiError 502 where the answer makes no sense."""
+        """Ask embed for its model."""
         info = await self._client.get("/info")
         try:
             stamp = ModelStamp(str(info["model"]), str(info["revision"]), int(info["dimension"]))
             return ServedModel(stamp, int(info["max_tokens"]))
         except (KeyError, TypeError, ValueError):
-            raise _bad("no model, revision, dimension and max_tokens at /info") from None
+            raise bad_embed("no model, revision, dimension and max_tokens at /info") from None
 
     async def counter(self, corpus: CorpusInfo) -> TokenCounter:
-        """The token counter of the corpus's own model.
-
-        Raises ApiError 409 `model_mismatch` where embed serves another one, 502 for an answer that
-        is no tokenizer.
-        """
-        served = (await self.served()).stamp
-        if served != corpus.stamp:
-            raise model_mismatch(corpus, served)
-        if served not in self._counters:
-            data = await self._client.get_bytes(f"/v1/models/{served.model}/tokenizer")
+        """The token counter of the corpus's own model; embed is asked for it once."""
+        if corpus.stamp not in self._counters:
+            await self._require_model(corpus)
+            data = await self._client.get_bytes(f"/v1/models/{corpus.model}/tokenizer")
             try:
-                self._counters[served] = await asyncio.to_thread(TokenCounter, data)
+                self._counters[corpus.stamp] = await asyncio.to_thread(TokenCounter, data)
             except ValueError:
-                raise _bad("something that is not a tokenizer.json") from None
-        return self._counters[served]
+                raise bad_embed("something that is not a tokenizer.json") from None
+        return self._counters[corpus.stamp]
 
     async def vectors(self, inputs: Sequence[str], corpus: CorpusInfo) -> Vector:
-        """The unit vectors of chunks, float32 [len(inputs), dimension], in their order.
+        """The vectors of chunks, float32 [len(inputs), dimension], of length 1, in their order.
 
-        Raises ApiError 502 `bad_embedding` unless there is one finite unit vector of the corpus's
-        dimension for each input, made from the whole of it.
+        Each is made from the whole of its input.
         """
         slots = asyncio.Semaphore(_IN_FLIGHT)
 
         async def batch(texts: Sequence[str]) -> Vector:
             async with slots:
-                body = {
-                    "input": texts,
-                    "model": corpus.model,
-                    "input_type": "document",
-                    "encoding_format": "base64",
-                }
-                answer = await self._client.post("/v1/embeddings", body)
-            return _read(answer, len(texts), corpus)
+                answer = await self._embed(texts, "document", corpus)
+            vectors = read_vectors(answer, len(texts), corpus.dimension)
+            if answer.get("truncated"):
+                raise bad_embed(
+                    "vectors of chunks that it cut; it counts tokens otherwise than its tokenizer"
+                )
+            if np.any(np.abs(_norms(vectors) - 1.0) > _NORM_TOLERANCE):
+                raise bad_embed("a vector that is not of length 1")
+            return vectors
 
         starts = range(0, len(inputs), _BATCH)
         try:
@@ -91,6 +88,47 @@ class DocumentEmbedder:
             raise failures.exceptions[0] from None
         parts = [task.result() for task in tasks]
         return np.concatenate(parts) if parts else np.empty((0, corpus.dimension), np.float32)
+
+    async def query_vector(self, query: str, corpus: CorpusInfo) -> Vector:
+        """The unit vector of `query` (float32 [d]) in the space of the corpus's own vectors."""
+        answer = await self._embed([query], "query", corpus)
+        vectors = read_vectors(answer, 1, corpus.dimension)
+        norms = _norms(vectors)
+        if norms[0] == 0.0:
+            raise bad_embed("a vector of zeros, which has no direction")
+        unit: Vector = (vectors / norms[:, np.newaxis]).astype(np.float32)[0]
+        return unit
+
+    async def _embed(
+        self, texts: Sequence[str], kind: Literal["query", "document"], corpus: CorpusInfo
+    ) -> Any:
+        """embed's answer about `texts`, once it is known that the corpus's own model made it."""
+        body = {
+            "input": texts,
+            "model": corpus.model,
+            "input_type": kind,
+            "encoding_format": "base64",
+        }
+        try:
+            answer = await self._client.post("/v1/embeddings", body)
+        except ApiError as error:
+            if error.status == 404:  # no model of that name: say which there is
+                await self._require_model(corpus)
+            raise
+        revision = answer.get("revision") if isinstance(answer, dict) else None
+        if revision != corpus.revision:
+            # Servers other than our own don't tell the revision with the vectors.
+            await self._require_model(corpus, revision)
+        return answer
+
+    async def _require_model(self, corpus: CorpusInfo, revision: str | None = None) -> None:
+        """Ask embed for its model; raise `model_mismatch` unless that, or else the `revision` that
+        it told with its vectors, is the one that made the corpus."""
+        served = (await self.served()).stamp
+        if revision is not None:
+            served = replace(served, revision=revision)
+        if served != corpus.stamp:
+            raise model_mismatch(corpus, served)
 
 
 def model_mismatch(corpus: CorpusInfo, served: ModelStamp) -> ApiError:
@@ -105,31 +143,7 @@ def model_mismatch(corpus: CorpusInfo, served: ModelStamp) -> ApiError:
     )
 
 
-def _read(answer: Any, count: int, corpus: CorpusInfo) -> Vector:
-    """The rows of one answer of /v1/embeddings, checked."""
-    rows: list[Vector | None] = [None] * count
-    try:
-        for item in answer["data"]:
-            data = base64.b64decode(item["embedding"], validate=True)
-            rows[item["index"]] = np.frombuffer(data, dtype="<f4")
-        cut = answer.get("truncated")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, binascii.Error):
-        raise _bad("something that is not a list of embeddings") from None
-    if cut:
-        raise _bad("vectors of chunks that it cut; it counts tokens otherwise than its tokenizer")
-    vectors = [row for row in rows if row is not None]
-    if len(vectors) != count or len(answer["data"]) != count:
-        raise _bad(f"{len(answer['data'])} vectors where {count} were expected")
-    for vector in vectors:
-        if vector.size != corpus.dimension:
-            raise _bad(f"{vector.size} numbers where {corpus.dimension} were expected")
-    matrix = np.stack(vectors).astype(np.float32)
-    norms = np.linalg.norm(matrix, axis=1)
-    # Written so that NaN fails it, too.
-    if not bool(np.all(np.abs(norms - 1.0) <= _NORM_TOLERANCE)):
-        raise _bad("a vector that is not of length 1 (or holds NaN or infinity)")
-    return matrix
-
-
-def _bad(what: str) -> ApiError:
-    return ApiError(502, "bad_embedding", f"embed answered {what}; nothing was stored")
+def _norms(vectors: Vector) -> NDArray[np.float64]:
+    """The lengths of the rows, float64 [n]: in float32 they could overflow."""
+    norms: NDArray[np.float64] = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    return norms

@@ -125,3 +125,4 @@ class _Reader:
             self._heading_from = self.layout.position()
         elif self._heading_from is not None:
             self.heading = self.layout.since(self._heading_from) or None
+            self._heading_from = None  # a second closing tag has nothing of its own to look at

@@ -10,7 +10,7 @@ import numpy as np
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import CHUNKER, TokenCounter, chunk, title_line
-from services.retrieve.corpus.embedding import DocumentEmbedder
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.parse import ParsedDocument, parse
 from services.retrieve.stores.base import (
     CorpusInfo,
@@ -24,7 +24,7 @@ from services.retrieve.stores.base import (
     Vector,
     WriteResult,
 )
-from shared.client import ServiceClient
+from shared.context import current
 from shared.errors import ApiError
 
 
@@ -54,9 +54,9 @@ class _Prepared:
 class Ingest:
     """Writes to the corpora of a catalog. Requests may overlap; the last to write wins."""
 
-    def __init__(self, catalog: Catalog, embed: ServiceClient) -> None:
+    def __init__(self, catalog: Catalog, librarian: Librarian) -> None:
         self._catalog = catalog
-        self._embedder = DocumentEmbedder(embed)
+        self._librarian = librarian
         # Ingests wait here rather than in threads, of which there are few and searches need some:
         # parsing is one at a time (it holds the interpreter anyway), as are a corpus's writes.
         self._preparing = asyncio.Lock()
@@ -68,7 +68,7 @@ class Ingest:
         Raises ApiError: 422 where chunks would be longer than the model reads or the language is
         unknown, what `Catalog.create` raises, 503 where embed does not answer.
         """
-        served = await self._embedder.served()
+        served = await self._librarian.served()
         if spec.chunk_tokens > served.max_tokens:
             raise ApiError(
                 422,
@@ -85,15 +85,15 @@ class Ingest:
         A document that is stored as it is already is left alone ("unchanged"). Raises ApiError: 404
         for an unknown corpus, 415 or 422 naming the document that can't be taken, 409
         `model_mismatch` or `chunker_mismatch` where the corpus was made with another model or
-        chunker, 502 `bad_embedding`, 503, 504, 507. Nothing is written then.
+        chunker, 502 `bad_upstream`, 503, 504, 507. Nothing is written then.
         """
         store = self._catalog.get(corpus)
         _require_chunker(store.info)
-        counter = await self._embedder.counter(store.info)
+        counter = await self._librarian.counter(store.info)
         async with self._preparing:
             unchanged, prepared = await asyncio.to_thread(_prepare, store, documents, counter)
         inputs = [text for document in prepared for text in document.inputs]
-        vectors = await self._embedder.vectors(inputs, store.info)
+        vectors = await self._librarian.vectors(inputs, store.info)
         async with self._writing.setdefault(corpus, asyncio.Lock()):
             return await asyncio.to_thread(_write, store, documents, unchanged, prepared, vectors)
 
@@ -118,12 +118,16 @@ def _require_chunker(info: CorpusInfo) -> None:
 def _prepare(
     store: CorpusStore, documents: Sequence[SourceDocument], counter: TokenCounter
 ) -> tuple[dict[str, DocumentResult], list[_Prepared]]:
-    """The verdicts on documents that did not change, and all others parsed and chunked."""
+    """The verdicts on documents that did not change, and all others parsed and chunked.
+
+    Raises ApiError 504 once the request's deadline has passed.
+    """
     info = store.info
     known = store.known([document.id for document in documents])
     unchanged: dict[str, DocumentResult] = {}
     prepared: list[_Prepared] = []
     for place, source in enumerate(documents):
+        current().deadline.check()  # a thread can't be cancelled: it must see for itself
         content_hash = _content_hash(source, info)
         stored = known.get(source.id)
         if stored is not None and stored.content_hash == content_hash:

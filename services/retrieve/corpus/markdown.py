@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock, table
 from markdown_it.token import Token
 
 from services.retrieve.corpus.html import read_html
@@ -13,7 +14,8 @@ from services.retrieve.corpus.layout import Layout
 _FRONT_MATTER = re.compile(
     r"\A---[ \t]*\n(?=[\w-]+[ \t]*:)(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE
 )
-_FRONT_TITLE = re.compile(r"""^title:[ \t]*(["']?)(.+?)\1[ \t]*$""", re.MULTILINE)
+_FRONT_TITLE = re.compile(r"^title:(.*)$", re.MULTILINE)
+_QUOTED = re.compile(r"""(["'])(.*)\1""")
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 # Line feeds before a block's text.
@@ -31,7 +33,27 @@ _GAPS = {
     "code_block": 2,
 }
 
+# Empty cells that the short rows of all tables of a document are filled up with, at most.
+_MOST_FILLED = 65_536
+_FILLED = "filled"
+
+
+def _table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """The parser's rule for tables, while the document has not filled up too many cells.
+
+    The parser bounds them for each table, but a few hundred bytes make another table.
+    """
+    if state.env.get(_FILLED, 0) > _MOST_FILLED:
+        return False
+    before = len(state.tokens)
+    found = table(state, start, end, silent)
+    empty = sum(one.type == "inline" and not one.content for one in state.tokens[before:])
+    state.env[_FILLED] = state.env.get(_FILLED, 0) + empty
+    return found
+
+
 _parser = MarkdownIt("commonmark").enable("table")
+_parser.block.ruler.at("table", _table, {"alt": ["paragraph", "reference"]})
 
 
 def read_markdown(source: str) -> tuple[str, str | None]:
@@ -45,7 +67,9 @@ def read_markdown(source: str) -> tuple[str, str | None]:
     if front := _FRONT_MATTER.match(source):
         source = source[front.end() :]
         if found := _FRONT_TITLE.search(front[1]):
-            title = found[2]
+            told = found[1].strip()
+            quoted = _QUOTED.fullmatch(told)
+            title = (quoted[2] if quoted else told) or None
     layout = Layout()
     lists = 0
     tokens = _parser.parse(source)

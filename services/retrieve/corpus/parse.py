@@ -24,6 +24,10 @@ _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1a\x7f\ufffd]")
 _LINE_TAIL = re.compile(r"(?<! ) +$", re.MULTILINE)  # from a run's first space on: linear
 _WIDE_SPACE = re.compile(r" {41,}")
 _WIDE_GAP = re.compile(r"\n{4,}")
+# Putting a run of marks into its canonical order takes quadratic time. No letter of any language
+# has 30 of them (Unicode Standard Annex 15, stream-safe text).
+_MARKS = "".join(filter(unicodedata.combining, map(chr, range(0x300, 0x20000))))
+_TOO_MANY_MARKS = re.compile(f"([{_MARKS}]{{30}})[{_MARKS}]+")
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,9 @@ def _no_text(param: str, what: str) -> ApiError:
 
 
 def _tidy(text: str) -> str:
-    """One kind of line end, two kinds of white space, no control characters, no wide gaps."""
-    text = unicodedata.normalize("NFC", text)
+    """One kind of line end, two kinds of white space, no control characters, no wide gaps, at most
+    30 marks on a letter."""
+    text = unicodedata.normalize("NFC", _TOO_MANY_MARKS.sub(r"\1", text))
     text = _LINE_ENDS.sub("\n", text).replace("\t", "    ")
     text = _CONTROLS.sub("", _SPACES.sub(" ", text))
     text = _LINE_TAIL.sub("", text)

@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.retrieve.corpus.chunk import TokenCounter, title_line
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.protocol import (
     DroppedBody,
     Hit,
@@ -26,11 +28,11 @@ from services.retrieve.protocol import (
 from services.retrieve.search import candidates, fusion, pack
 from services.retrieve.search.candidates import Arm, ChunkKey, Run
 from services.retrieve.search.curate import curated, uncurated
+from services.retrieve.search.curator import Curator
 from services.retrieve.search.explain import explain, ranks
 from services.retrieve.search.pack import Drop, Passage, Reason
 from services.retrieve.search.signals import signals
-from services.retrieve.search.upstream import Curator, Librarian
-from services.retrieve.stores.base import ChunkRecord, CorpusStore, Vector
+from services.retrieve.stores.base import ChunkRecord, CorpusInfo, CorpusStore, Vector
 from shared.context import Deadline
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -143,7 +145,9 @@ async def retrieve(
             'start embed, or search with arms ["bm25", "dense"]',
         )
     found = await asyncio.to_thread(_find, request, stores, words, vectors, watch)
-    relevance = await _relevance(request, found, curator, deadline, degraded, watch)
+    relevance = await _relevance(
+        request, found, stores, librarian, curator, deadline, degraded, watch
+    )
     with watch.stage("pack"):
         ranking = [
             Passage(ranked, found.records[ranked.key])
@@ -250,6 +254,8 @@ def _find(
 async def _relevance(
     request: RetrieveRequest,
     found: Found,
+    stores: Mapping[str, CorpusStore],
+    librarian: Librarian,
     curator: Curator,
     deadline: Deadline,
     degraded: Degraded,
@@ -262,18 +268,32 @@ async def _relevance(
     if _allowance_ms(deadline) < _LEAST_CURATION_MS:
         degraded.note("curate", "no_time", "too little of the request's time was left")
         return {}
-    texts = [_as_embedded(found.records[key]) for key in window]
     with watch.stage("curate"):
         async with degraded.unless("curate", deadline):
+            infos = {run.corpus: stores[run.corpus].info for run in found.runs}
+            counters = {
+                run.corpus: await librarian.counter(infos[run.corpus])
+                for run in found.runs
+                if run.arm is Arm.DENSE
+            }
+            texts = [
+                _as_embedded(found.records[key], infos[key.corpus], counters.get(key.corpus))
+                for key in window
+            ]
             scores = await curator.relevance(request.query, texts)
             return dict(zip(window, scores, strict=True))
     return {}
 
 
-def _as_embedded(record: ChunkRecord) -> str:
-    """A chunk as the embedder saw it: its document's title on a line of its own, then its text."""
-    title = " ".join((record.title or "").split())
-    return f"{title}\n{record.text}" if title else record.text
+def _as_embedded(record: ChunkRecord, corpus: CorpusInfo, counter: TokenCounter | None) -> str:
+    """A chunk as the embedder saw it: the title line of its document, then its text.
+
+    Without the counter of the corpus's model, as where words alone are searched, the title is
+    whole: there is no vector then that the curator should agree with.
+    """
+    if counter is not None:
+        return title_line(record.title, counter, corpus.chunk_tokens) + record.text
+    return f"{record.title}\n{record.text}" if record.title else record.text
 
 
 def _allowance_ms(deadline: Deadline) -> float:

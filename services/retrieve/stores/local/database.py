@@ -134,7 +134,8 @@ class Database:
             (chunks,) = db.execute("SELECT count(*) FROM chunks").fetchone()
         try:
             return CorpusInfo(
-                name=meta["name"],
+                # A copy of the folder under another name is another corpus, with its own rights.
+                name=self.path.parent.name,
                 description=meta["description"],
                 language=meta["language"],
                 model=meta["model"],

@@ -62,7 +62,7 @@ class LexicalIndex:
             if index.schema != _schema():
                 raise LexicalDamagedError("it has other fields")
             return cls(index, _schema(), language, folder)
-        except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise LexicalDamagedError(str(error)) from error
 
     @classmethod
