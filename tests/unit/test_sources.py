@@ -53,8 +53,8 @@ def test_files_of_other_kinds_are_left_out_with_a_reason(tmp_path: Path) -> None
     assert ids(found) == ["a.md"]
     left_out = {(Path(one.source).name, one.reason) for one in found.left_out}
     assert left_out == {
-        ("logo.png", "not text, Markdown or HTML"),
-        ("paper.pdf", "not text, Markdown or HTML"),
+        ("logo.png", "not text, Markdown, HTML or JSON lines"),
+        ("paper.pdf", "not text, Markdown, HTML or JSON lines"),
     }
 
 
