@@ -10,7 +10,7 @@ demo: install
 
 test: .venv/tested lint
 	@$(BIN)/refdesk models pull default
-	@$(BIN)/python -m pytest -m "not long"
+	@$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 # The long forms of the fault, fuzz and quality runs: about an hour.
 test-long: .venv/tested
