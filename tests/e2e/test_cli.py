@@ -103,7 +103,8 @@ def test_rubbish_is_reported_with_reasons_and_the_rest_is_stored(
         "lines.jsonl:3": "not JSON",
     }.items():
         assert any(name in line and reason in line for line in told), (name, told)
-    assert "left out (not text, Markdown, HTML or JSON lines): 1, such as photo.png" in result.stderr
+    left_out = "left out (not text, Markdown, HTML or JSON lines): 1, such as photo.png"
+    assert left_out in result.stderr
     assert "Traceback" not in result.stderr
 
 
