@@ -137,8 +137,9 @@ def _desk(settings: Settings, url: str) -> Iterator[str]:
         each = dict.fromkeys(_MINE, standing)
         each["retrieve"] = standing.model_copy(update={"data_dir": Path(name)})
         logs = settings.data_dir / "logs" / "eval"
-        with services(each, logs, notes(), limit_s=_READY_LIMIT_S):
+        with services(each, logs, notes(), limit_s=_READY_LIMIT_S) as (group, _):
             yield f"http://127.0.0.1:{retrieve}"
+            group.check()  # or else a Ctrl-C that was lost would look like success
 
 
 def _fill(api: Api, corpus: str, collection: Collection) -> None:

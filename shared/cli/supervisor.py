@@ -91,12 +91,13 @@ class Supervisor:
         self._grace_s = grace_s
         self._children: list[_Child] = []
         self._handlers: dict[signal.Signals, Any] = {}
+        self._interrupted = False
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # nohup sets SIGHUP to be ignored, and means it.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, signal.default_int_handler)
+                self._handlers[number] = signal.signal(number, self._interrupt)
         try:
             for program in self._programs:
                 _rotate(program.log)
@@ -111,6 +112,12 @@ class Supervisor:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+
+    def _interrupt(self, *_: object) -> None:
+        # Kept as well as raised: Python drops what is raised within a callback of its own, of
+        # which an import or the garbage collector has many.
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     @property
     def programs(self) -> list[Program]:
@@ -128,8 +135,11 @@ class Supervisor:
     def check(self) -> None:
         """Look after the children once: pass on logs, restart what died and waited its pause.
 
-        Raises CliError if one ended with exit code 78; the message is the child's own.
+        Raises CliError if one ended with exit code 78; the message is the child's own. Raises
+        KeyboardInterrupt if the one that a signal raised was lost.
         """
+        if self._interrupted:
+            raise KeyboardInterrupt
         now = time.monotonic()
         for child in self._children:
             if self._echo:

@@ -70,7 +70,7 @@ class Running:
         return [int(pid) for pid in path.read_text().split()]
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Send a signal and give the exit code; kills it if it does not go."""
+        """Send a signal and give the exit code as a shell counts it; kills it if it does not go."""
         self.process.send_signal(number)
         try:
             code = self.process.wait(30)
@@ -78,7 +78,7 @@ class Running:
             self.process.kill()
             pytest.fail("it did not stop")
         self._reader.join(10)
-        return code
+        return code if code >= 0 else 128 - code
 
 
 def alive(pid: int) -> bool:

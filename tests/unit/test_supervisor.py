@@ -39,6 +39,19 @@ def test_the_pause_begins_anew_after_a_minute_of_good_service() -> None:
     assert next_pause(10, 60) == 0.5
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_that_python_drops_is_not_lost(program: Callable[..., Program]) -> None:
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with Supervisor([program(SLEEP)], print) as supervisor:
+        supervisor.check()
+        Dropped()  # what is raised in there is told as ignored, and gone
+        with pytest.raises(KeyboardInterrupt):
+            supervisor.check()
+
+
 def test_a_killed_child_is_started_again_and_its_end_is_told(
     program: Callable[..., Program],
 ) -> None:
