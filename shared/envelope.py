@@ -4,7 +4,7 @@ import asyncio
 import ipaddress
 import time
 import uuid
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import LOCAL, NOBODY, KeyFile, Principal
 from shared.context import Deadline, RequestContext, deadline_exceeded, enter
-from shared.errors import ApiError, error_body
+from shared.errors import ApiError
 from shared.settings import Settings
 from shared.telemetry import HTTP_REQUESTS, HTTP_SECONDS, get_logger
 
@@ -24,10 +24,14 @@ log = get_logger(__name__)
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
 _MAX_DEADLINE_MS = 24 * 3600 * 1000
 
+# Makes the body of an error's answer.
+ErrorShape = Callable[[ApiError], dict[str, Any]]
+
 
 def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
-    return Response(orjson.dumps(body), status, headers, "application/json")
+    """A JSON answer; arrays of numbers (C-contiguous) may be anywhere in the body."""
+    content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(content, status, headers, "application/json")
 
 
 def is_loopback(host: str) -> bool:
@@ -46,16 +50,24 @@ class Envelope:
     It makes the RequestContext; refuses a body over the limit (413), a missing or wrong key (401),
     a service outside the key's scope (403) and, while no keys are set, a Host that is not this
     machine (a web page that rebinds its name to loopback); answers 504 once the deadline has
-    passed; turns an unexpected exception into a bare 500; counts, times and logs.
+    passed; answers an ApiError, in the shape that `error_shapes` has for the path, else in the
+    one of shared/errors.py; turns an unexpected exception into a bare 500; counts, times and logs.
     """
 
     def __init__(
-        self, app: ASGIApp, *, service: str, settings: Settings, keys: KeyFile | None
+        self,
+        app: ASGIApp,
+        *,
+        service: str,
+        settings: Settings,
+        keys: KeyFile | None,
+        error_shapes: Mapping[str, ErrorShape],
     ) -> None:
         self._app = app
         self._service = service
         self._settings = settings
         self._keys = keys
+        self._error_shapes = error_shapes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope; anything but HTTP is passed through."""
@@ -78,7 +90,10 @@ class Envelope:
                 ]
             await send(message)
 
-        async def answer(response: Response) -> None:
+        async def answer(error: ApiError) -> None:
+            shape = self._error_shapes.get(scope["path"])
+            body = shape(error) if shape else error.body()
+            response = json_response(error.status, body, error.headers)
             await response(scope, receive, send_with_id)
 
         principal = NOBODY
@@ -91,17 +106,13 @@ class Envelope:
             await self._within(deadline, self._app(scope, limited, send_with_id))
         except ApiError as error:
             if status == 0:
-                await answer(json_response(error.status, error.body(), error.headers))
+                await answer(error)
         except Exception as error:
             log.exception("unexpected_error", error=type(error).__name__)
             if status:  # too late for an answer of ours: the server closes the connection
                 raise
-            body = error_body(
-                500,
-                "internal_error",
-                f"refdesk failed on this request; its log has the cause under id {request_id}",
-            )
-            await answer(json_response(500, body))
+            message = f"refdesk failed on this request; its log has the cause under id {request_id}"
+            await answer(ApiError(500, "internal_error", message))
         finally:
             self._record(scope, status, principal, time.perf_counter() - started)
 

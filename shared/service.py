@@ -8,7 +8,7 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared import __version__
 from shared.auth import KeyFile
-from shared.envelope import Envelope, is_loopback, json_response
-from shared.errors import EXIT_CONFIG, ApiError, StartupError, error_body
+from shared.envelope import Envelope, ErrorShape, is_loopback
+from shared.errors import EXIT_CONFIG, ApiError, StartupError
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
 
@@ -57,11 +57,13 @@ def create_service(
     *,
     probe: Probe,
     close: Callable[[], Awaitable[None]] | None = None,
+    error_shapes: Mapping[str, ErrorShape] | None = None,
 ) -> FastAPI:
     """An app with everything that all services share.
 
     probe: proves that the service can do its work (an inference, a query) and returns details for
     /ready; it raises ApiError where it can't. close: called once, after the last request.
+    error_shapes: by path, for paths whose clients expect another shape of errors than ours.
     Raises StartupError if the keys file is wrong.
     """
     keys = KeyFile.read(settings.keys_file) if settings.keys_file else None
@@ -82,10 +84,11 @@ def create_service(
         redoc_url=None,
     )
     app.router.route_class = _StrictRoute
-    app.add_middleware(Envelope, service=name, settings=settings, keys=keys)
-    app.add_exception_handler(ApiError, _answer_api_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_middleware(
+        Envelope, service=name, settings=settings, keys=keys, error_shapes=error_shapes or {}
+    )
+    app.add_exception_handler(RequestValidationError, _raise_for_validation_error)
+    app.add_exception_handler(HTTPException, _raise_for_http_error)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -109,44 +112,42 @@ def create_service(
     return app
 
 
-async def _answer_api_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)  # noqa: S101 - what the handler is registered for
-    return json_response(error.status, error.body(), error.headers)
+# What the framework finds is raised as ours, and the envelope around it answers all of them.
 
 
-async def _answer_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+async def _raise_for_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
     codes = {404: "unknown_path", 405: "wrong_method", 413: "body_too_large"}
     messages = {
         404: "there is nothing at this path; /openapi.json lists what there is",
         405: "this path does not take that method; /openapi.json lists what it takes",
     }
-    body = error_body(
+    raise ApiError(
         error.status_code,
         codes.get(error.status_code, "bad_request"),
         messages.get(error.status_code, str(error.detail)),
-    )
-    return json_response(error.status_code, body, error.headers)
+        headers=error.headers,
+    ) from None
 
 
-async def _answer_validation_error(request: Request, error: Exception) -> Response:
+async def _raise_for_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     fault = error.errors()[0]
     where = [str(part) for part in fault["loc"][1:]]  # the first says body, query or path
     if fault["type"] == "json_invalid":
         # The context holds the parser's words; never the body, which may be anything.
         reason = str(fault.get("ctx", {}).get("error", "can't be parsed"))
-        body = error_body(400, "invalid_json", f"the body is not JSON in UTF-8: {reason}")
-        return json_response(400, body)
+        message = f"the body is not JSON in UTF-8: {reason}"
+        raise ApiError(400, "invalid_json", message) from None
     param = ".".join(where) or None
     # pydantic wraps what a validator raised; its own words are the clear ones.
     message = fault["msg"].removeprefix("Value error, ")
-    if param is None:
+    if param is None and fault["type"] != "value_error":  # of a validator that sees all fields
         message = "send a JSON object as the body, with `Content-Type: application/json`"
     # OpenAI's clients expect 400 for what is wrong with a body; our own API says 422.
     status = 400 if request.url.path.startswith("/v1/") else 422
     text = f"{param}: {message}" if param else message
-    return json_response(status, error_body(status, "invalid_request", text, param))
+    raise ApiError(status, "invalid_request", text, param=param) from None
 
 
 def _bind(host: str, port: int, service: str) -> socket.socket:

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     embed_threads: Threads = Field(2, description="inferences of embed that run side by side")
     embed_batch_tokens: int = Field(4096, ge=256, description="padded tokens in one batch, at most")
     embed_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
+    embed_cache_mb: int = Field(32, ge=0, description="memory for cached vectors, MiB; 0 = none")
+    embed_cache_dir: Path | None = Field(None, description="folder for cached vectors on disk")
+    embed_cache_disk_mb: int = Field(1024, ge=16, description="disk for cached vectors, MiB")
 
     rerank_model: str = Field("all-MiniLM-L6-v2", description="model that rerank serves")
     rerank_precision: Precision = Field("int8", description="weights of the ONNX graph")
@@ -98,7 +101,7 @@ class Settings(BaseSettings):
         2048, ge=256, description="padded tokens in one batch, at most"
     )
     rerank_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
-    rerank_cache_mb: int = Field(128, ge=0, description="memory for cached token vectors, MiB")
+    rerank_cache_mb: int = Field(64, ge=0, description="memory for cached token vectors, MiB")
 
     chunk_tokens: int = Field(
         256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
@@ -125,7 +128,12 @@ class Settings(BaseSettings):
             return [name.strip() for name in value.split(",") if name.strip()]
         return value
 
-    @field_validator("data_dir", "models_dir", "keys_file")
+    @field_validator("embed_cache_dir", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("data_dir", "models_dir", "keys_file", "embed_cache_dir")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return absolute(value) if value is not None else None

@@ -4,20 +4,21 @@ import base64
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Response
 
 from services.embed.engine import Engine
+from services.embed.inputs import (
+    prompt_of,
+    require_dimensions,
+    require_readable,
+    require_whole,
+    shorten,
+)
 from services.embed.models.base import EmbeddingModel, Vectors
 from services.embed.models.onnx import OnnxModel
-from services.embed.protocol import (
-    MAX_CHARACTERS,
-    Embedding,
-    EmbeddingRequest,
-    EmbeddingResponse,
-    Truncated,
-    Usage,
-)
+from services.embed.protocol import EmbeddingRequest, EmbeddingResponse
+from services.embed.tei import ERROR_SHAPES, add_tei_routes, tei_info
+from shared.envelope import json_response
 from shared.errors import ApiError, StartupError
 from shared.model_list import Model, ModelList
 from shared.modelstore.store import ModelStore
@@ -56,46 +57,53 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     """The app over an engine."""
 
     async def probe() -> dict[str, Any]:
-        embedded = await engine.embed(["is anyone there?"])
-        if not np.isfinite(embedded.vectors).all():
-            raise ApiError(503, "bad_model", "the model answers numbers that are not finite")
+        await engine.prove()
         return asdict(engine.info)
 
-    app = create_service("embed", settings, probe=probe, close=engine.close)
+    app = create_service(
+        "embed", settings, probe=probe, close=engine.close, error_shapes=ERROR_SHAPES
+    )
+    add_tei_routes(app, engine)
 
-    @app.post("/v1/embeddings", response_model_exclude_none=True)
-    async def embeddings(request: EmbeddingRequest) -> EmbeddingResponse:
+    # The answer is written without the model's check of every number, which takes longer than
+    # the rest of the route.
+    @app.post("/v1/embeddings", response_model=EmbeddingResponse)
+    async def embeddings(request: EmbeddingRequest) -> Response:
         """OpenAI's embeddings: a text or a list of texts in, unit vectors out."""
         _require_model(request.model)
-        for place, text in enumerate(request.input):
-            if len(text) > MAX_CHARACTERS:
-                message = f"input.{place}: a text may have {MAX_CHARACTERS:,} characters at most"
-                raise ApiError(413, "text_too_long", message, param=f"input.{place}")
-        if request.dimensions is not None and request.dimensions > engine.info.dimension:
-            message = f"dimensions: {engine.info.model} has {engine.info.dimension} of them"
-            raise ApiError(400, "too_many_dimensions", message, param="dimensions")
-        embedded = await engine.embed(request.input)
-        vectors = _shorten(embedded.vectors, request.dimensions)
-        cut = [
-            Truncated(index=place, tokens_cut=tokens)
-            for place, tokens in enumerate(embedded.cut)
-            if tokens
-        ]
-        return EmbeddingResponse(
-            data=[
-                Embedding(index=place, embedding=_encode(vector, request.encoding_format))
+        require_readable(request.input, "input")
+        require_dimensions(request.dimensions, engine.info, 400)
+        prompt = prompt_of(engine.info, request.prompt_name, request.input_type, 400)
+        embedded = await engine.embed(request.input, prompt=prompt)
+        if not request.truncate:
+            require_whole(embedded.cut, engine.info, "input")
+        vectors = shorten(embedded.vectors, request.dimensions)
+        answer = {
+            "object": "list",
+            "data": [
+                {
+                    "object": "embedding",
+                    "index": place,
+                    "embedding": _encode(vector, request.encoding_format),
+                }
                 for place, vector in enumerate(vectors)
             ],
-            model=engine.info.model,
-            revision=engine.info.revision,
-            usage=Usage(prompt_tokens=embedded.tokens, total_tokens=embedded.tokens),
-            truncated=cut or None,
-        )
+            "model": engine.info.model,
+            "revision": engine.info.revision,
+            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
+        }
+        if any(embedded.cut):
+            answer["truncated"] = [
+                {"index": place, "tokens_cut": tokens}
+                for place, tokens in enumerate(embedded.cut)
+                if tokens
+            ]
+        return json_response(200, answer)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
-        """The model that is served, its revision, dimension and window."""
-        return asdict(engine.info)
+        """The model that is served, its revision, dimension and window, and TEI's words for it."""
+        return asdict(engine.info) | tei_info(engine.info, settings)
 
     @app.get("/v1/models")
     async def models() -> ModelList:
@@ -120,18 +128,7 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     return app
 
 
-def _shorten(vectors: Vectors, dimensions: int | None) -> Vectors:
-    """The first `dimensions` numbers of each vector, at length 1 again."""
-    if dimensions is None or dimensions == vectors.shape[1]:
-        return vectors
-    short = vectors[:, :dimensions]
-    norms = np.linalg.norm(short, axis=1, keepdims=True)
-    shortened: Vectors = short / np.maximum(norms, np.finfo(np.float32).tiny)
-    return shortened
-
-
-def _encode(vector: Vectors, encoding: str) -> list[float] | str:
+def _encode(vector: Vectors, encoding: str) -> Vectors | str:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-    numbers: list[float] = vector.tolist()
-    return numbers
+    return vector

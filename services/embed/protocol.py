@@ -1,42 +1,54 @@
-"""Request and response bodies of embed. Source: OpenAI's API reference, `POST /embeddings`."""
+"""OpenAI's request and response bodies of embed. Source: its API reference, `POST /embeddings`."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from services.embed.inputs import InputType
 
 MAX_INPUTS = 2048
-MAX_CHARACTERS = 1_000_000
 
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _as_list(value: Any) -> Any:
+    """A single text as a list of one; token ids get an answer that helps."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value and isinstance(value[0], int | list):
+        raise ValueError(
+            "token ids are refused, because they come from another model's tokenizer; send "
+            "texts (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
+        )
+    return value
+
+
+# A text or several, as a list.
+Texts = Annotated[
+    list[Text],
+    Field(min_length=1, max_length=MAX_INPUTS),
+    BeforeValidator(_as_list, json_schema_input_type=Text | list[Text]),
+]
 
 
 class EmbeddingRequest(BaseModel):
     """What to embed. Fields of OpenAI's that mean nothing here (`user`) are ignored.
 
     dimensions: cut the vectors to their first numbers and bring them back to length 1.
-    input_type: which of the model's own prompts to use; all-MiniLM-L6-v2 has none.
+    truncate: whether a text that is longer than the model's window is cut; else it is refused.
+    prompt_name: the model's own prompt that goes before each text. input_type: the same by use,
+    where the model has a prompt for it; `prompt_name` goes before.
     """
 
     model_config = ConfigDict(extra="ignore")
 
-    input: list[Text] = Field(min_length=1, max_length=MAX_INPUTS)
+    input: Texts
     model: str | None = Field(None, max_length=256)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
-    input_type: Literal["query", "document"] | None = None
-
-    @field_validator("input", mode="before")
-    @classmethod
-    def _as_list(cls, value: Any) -> Any:
-        """A single text as a list of one; token ids get an answer that helps."""
-        if isinstance(value, str):
-            return [value]
-        if isinstance(value, list) and value and isinstance(value[0], int | list):
-            raise ValueError(
-                "token ids are refused, because they come from another model's tokenizer; send "
-                "texts (in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False))"
-            )
-        return value
+    truncate: bool = True
+    prompt_name: str | None = Field(None, max_length=256)
+    input_type: InputType | None = None
 
 
 class Embedding(BaseModel):

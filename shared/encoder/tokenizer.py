@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Encoding, Tokenizer
@@ -13,6 +14,8 @@ TOKENIZER_FILE = "tokenizer.json"
 _WINDOW_FILE = "sentence_bert_config.json"
 # The library takes some 50 bytes for each character until a group's encodings are let go of.
 _GROUP_CHARACTERS = 1_000_000
+
+Keep = Literal["start", "end"]  # of a text that is too long: the part that is read
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,32 @@ class TextTokenizer:
         self.max_tokens = _window(folder)
         self.special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """The tokens of each text, in order."""
+    def tokenize(
+        self, texts: Sequence[str], max_tokens: int | None = None, keep: Keep = "start"
+    ) -> list[Tokenized]:
+        """The tokens of each text, in order.
+
+        max_tokens: of the text's own at most so many; None: all that the window holds. keep: which
+        part of a longer text stays.
+        """
+        own = self.max_tokens - self.special_tokens
+        limit = self.special_tokens + (own if max_tokens is None else min(own, max_tokens))
         tokenized: list[Tokenized] = []
         for group in _groups(texts):
-            tokenized += map(self._fit, self._tokenizer.encode_batch_fast(group))
+            encodings = self._tokenizer.encode_batch_fast(group)
+            tokenized += [_fit(encoding, limit, keep) for encoding in encodings]
         return tokenized
 
-    def _fit(self, encoding: Encoding) -> Tokenized:
-        ids = encoding.ids
-        excess = len(ids) - self.max_tokens
-        if excess <= 0:
-            return Tokenized(tuple(ids), 0)
-        # The special tokens that end the input stay; the text before them is cut at its end.
-        ending = 0
-        while encoding.special_tokens_mask[-1 - ending]:
-            ending += 1
-        kept = ids[: self.max_tokens - ending] + ids[len(ids) - ending :]
-        return Tokenized(tuple(kept), excess)
+
+def _fit(encoding: Encoding, limit: int, keep: Keep) -> Tokenized:
+    ids = encoding.ids
+    excess = len(ids) - limit
+    if excess <= 0:
+        return Tokenized(tuple(ids), 0)
+    # The special tokens around the text stay.
+    special = encoding.special_tokens_mask
+    gap = special.index(0) if keep == "end" else len(ids) - special[::-1].index(0) - excess
+    return Tokenized(tuple(ids[:gap] + ids[gap + excess :]), excess)
 
 
 def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:

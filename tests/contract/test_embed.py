@@ -1,6 +1,8 @@
 """embed over HTTP: OpenAI's surface, true token counts, clear refusals."""
 
 import base64
+import json
+import shutil
 from pathlib import Path
 
 import httpx
@@ -8,7 +10,13 @@ import numpy as np
 import openai
 import pytest
 
-from tests.suite import ServiceProcess, Suite, free_port
+from services.embed.app import create_app
+from services.embed.engine import Engine
+from services.embed.models.onnx import OnnxModel
+from services.embed.protocol import EmbeddingResponse
+from shared.modelstore.entry import ENTRY_FILE
+from shared.settings import Settings
+from tests.suite import ServiceProcess, Suite, free_port, serving
 
 
 @pytest.fixture
@@ -54,11 +62,82 @@ def test_fewer_dimensions_have_length_one_again(client: httpx.Client) -> None:
     assert embed(client, input="a cat", dimensions=385).status_code == 400
 
 
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_the_answer_is_what_the_openapi_document_says(client: httpx.Client, encoding: str) -> None:
+    answer = embed(client, input=["short", "word " * 300], encoding_format=encoding).json()
+    assert EmbeddingResponse.model_validate(answer).model_dump() == answer
+    schema = client.get("/openapi.json").json()
+    operation = schema["paths"]["/v1/embeddings"]["post"]["responses"]["200"]
+    assert "EmbeddingResponse" in json.dumps(operation)
+
+
 def test_what_does_not_fit_the_window_is_reported(client: httpx.Client) -> None:
     answer = embed(client, input=["short", "word " * 300]).json()
     assert answer["truncated"] == [{"index": 1, "tokens_cut": 46}]
     assert answer["usage"]["total_tokens"] == 3 + 256
     assert "truncated" not in embed(client, input="short").json()
+
+
+def test_a_text_that_is_too_long_is_refused_on_request(client: httpx.Client) -> None:
+    response = embed(client, input=["short", "word " * 300], truncate=False)
+    assert response.status_code == 413
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("text_too_long", "input.1")
+    assert "302 tokens" in error["message"]
+    assert "reads 256" in error["message"]
+    assert embed(client, input="word " * 254, truncate=False).status_code == 200
+
+
+async def test_a_model_with_prompts_reads_them_before_each_text(
+    minilm_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "prompted"
+    # Without the store's entry, which would not know the changed file.
+    shutil.copytree(minilm_dir, folder, ignore=shutil.ignore_patterns(ENTRY_FILE))
+    config = folder / "config_sentence_transformers.json"
+    prompts = {"query": "query: ", "passage": "passage: ", "none": ""}
+    config.write_text(json.dumps({"prompts": prompts}))
+    model = OnnxModel("prompted", folder, built_dir=tmp_path / "b", precision="fp32", threads=1)
+    app = create_app(Settings(data_dir=tmp_path), Engine(model, Settings(data_dir=tmp_path)))
+
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+
+        async def vector(**body: object) -> list[float]:
+            response = await client.post("/v1/embeddings", json=body)
+            numbers: list[float] = response.raise_for_status().json()["data"][0]["embedding"]
+            return numbers
+
+        query = await vector(input="query: a cat")
+        passage = await vector(input="passage: a cat")
+        plain = await vector(input="a cat")
+        assert query != passage != plain
+        assert await vector(input="a cat", input_type="query") == pytest.approx(query, abs=1e-4)
+        for use in ("document", "passage"):  # the model's word for what is searched
+            assert await vector(input="a cat", input_type=use) == pytest.approx(passage, abs=1e-4)
+        both = await vector(input="a cat", input_type="query", prompt_name="none")
+        assert both == pytest.approx(plain, abs=1e-4)
+        [tei] = (
+            await client.post("/embed", json={"inputs": "a cat", "prompt_name": "query"})
+        ).json()
+        assert tei == pytest.approx(query, abs=1e-4)
+        body = {"inputs": "a cat", "prompt_name": "query", "add_special_tokens": False}
+        [tokens] = (await client.post("/tokenize", json=body)).json()
+        assert [token["text"] for token in tokens] == ["query", ":", "a", "cat"]
+        unknown = await client.post("/v1/embeddings", json={"input": "x", "prompt_name": "title"})
+        assert unknown.status_code == 400
+        error = unknown.json()["error"]
+        assert (error["code"], error["param"]) == ("unknown_prompt", "prompt_name")
+        assert "query, passage, none" in error["message"]
+        assert (await client.get("/info")).json()["prompts"] == prompts
+
+
+def test_a_model_without_prompts_embeds_every_use_alike(client: httpx.Client) -> None:
+    plain = embed(client, input="a cat").json()["data"]
+    for use in ("query", "document", "passage"):
+        assert embed(client, input="a cat", input_type=use).json()["data"] == plain
+    response = embed(client, input="a cat", prompt_name="query")
+    assert response.status_code == 400
+    assert "its prompts are: none" in response.json()["error"]["message"]
 
 
 def test_equal_texts_get_equal_vectors_at_every_place(client: httpx.Client) -> None:
@@ -82,8 +161,17 @@ def test_a_text_has_the_same_direction_alone_and_among_many(client: httpx.Client
         ({"input": []}, "input"),
         ({}, "input"),
         ({"input": "x", "dimensions": 0}, "dimensions"),
+        ({"input": "x", "dimensions": -1}, "dimensions"),
+        ({"input": "x", "dimensions": 10**18}, "384"),
         ({"input": "x", "encoding_format": "hex"}, "encoding_format"),
+        ({"input": "x", "input_type": "clustering"}, "input_type"),
+        ({"input": "x", "prompt_name": "x" * 300}, "prompt_name"),
+        ({"input": ["x", ""]}, "input.1"),
+        ({"input": [["x"]]}, "input"),
+        ({"input": ["x", 7]}, "input.1"),
+        ({"input": {"a": "x"}}, "input"),
         ({"input": ["x"] * 2049}, "2048"),
+        ({"input": ["x"] * 100_000}, "2048"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_told_why(
@@ -92,6 +180,25 @@ def test_a_request_that_makes_no_sense_is_told_why(
     response = embed(client, **body)
     assert response.status_code == 400
     assert words in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"input": "\\ud800"}',
+        b'{"input": "\xff"}',
+        b'{"input": NaN}',
+        b'{"input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"input": ' + b"[" * 500 + b"]" * 500 + b"}",
+    ],
+    ids=lambda body: body[:30].decode("latin-1"),
+)
+def test_rubbish_is_refused_in_the_shape_of_openai(client: httpx.Client, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    response = client.post("/v1/embeddings", content=body, headers=headers)
+    assert response.status_code == 400
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_an_unknown_model_names_the_known_one(client: httpx.Client) -> None:
@@ -107,7 +214,17 @@ def test_ten_megabytes_of_text_are_refused(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [" ", "\x00", "日本語のテキスト", "👩‍👩‍👧‍👦" * 50, "\u202e", "x" * 50_000]
+    "text",
+    [
+        " ",
+        "\n\t ",
+        "\x00",
+        "\x01\x1b\x7f",
+        "日本語のテキスト",
+        "👩‍👩‍👧‍👦" * 50,
+        "\u202e",
+        "x" * 50_000,
+    ],
 )
 def test_any_text_gets_a_finite_vector(client: httpx.Client, text: str) -> None:
     vector = np.array(embed(client, input=text).json()["data"][0]["embedding"])

@@ -2,6 +2,7 @@
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def test_a_text_of_exactly_the_window_is_not_cut(tokenizer: TextTokenizer) -> No
     fitting, longer = tokenizer.tokenize(["word " * 254, "word " * 255])
     assert (len(fitting), fitting.cut) == (256, 0)
     assert (len(longer), longer.cut) == (256, 1)
+
+
+def test_fewer_tokens_than_the_window_may_be_read_from_either_end(tokenizer: TextTokenizer) -> None:
+    text = "one two three four five"
+    assert tokenizer.tokenize([text], 2) == [
+        replace(tokenizer.tokenize(["one two"])[0], cut=3),
+    ]
+    assert tokenizer.tokenize([text], 2, "end") == [
+        replace(tokenizer.tokenize(["four five"])[0], cut=3),
+    ]
+    assert tokenizer.tokenize([text], 5, "end") == tokenizer.tokenize([text])
+    [longest] = tokenizer.tokenize(["word " * 300], 10_000, "end")
+    assert (len(longest), longest.cut) == (256, 46)
 
 
 def test_texts_keep_their_order_whatever_their_lengths(tokenizer: TextTokenizer) -> None:

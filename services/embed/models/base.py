@@ -18,6 +18,7 @@ class ModelInfo:
 
     revision: changes whenever the vectors do (weights or precision). dimension: of a vector.
     max_tokens: longest input that reaches the model whole, special_tokens of them its own.
+    prompts: what the model wants before a text, by the name of its use, such as ``query``.
     """
 
     model: str
@@ -27,11 +28,12 @@ class ModelInfo:
     special_tokens: int
     precision: str
     backend: Literal["onnx", "sentence-transformers"]
+    prompts: dict[str, str]
 
 
 class EmbeddingModel(Protocol):
     """A model that turns texts into vectors. `tokenize` may be called from any thread, `embed`
-    from one at a time.
+    and `token_vectors` from one at a time.
     """
 
     @property
@@ -45,6 +47,10 @@ class EmbeddingModel(Protocol):
 
     def embed(self, batch: Sequence[Tokenized]) -> Vectors:
         """Unit vectors, float32 [n, dimension], in the order of the batch."""
+        ...
+
+    def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
+        """A unit vector for each token, special ones included: float32 [t, d] for each text."""
         ...
 
     def tokenizer_json(self) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from services.embed.models.base import ModelInfo, Vectors
+from services.embed.models.prompts import read_prompts
 from shared.encoder.encoder import Encoder
 from shared.encoder.tokenizer import Tokenized
 from shared.settings import Precision
@@ -29,6 +30,7 @@ class OnnxModel:
             special_tokens=self._encoder.tokenizer.special_tokens,
             precision=precision,
             backend="onnx",
+            prompts=read_prompts(folder),
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
@@ -38,6 +40,10 @@ class OnnxModel:
     def embed(self, batch: Sequence[Tokenized]) -> Vectors:
         """See EmbeddingModel."""
         return self._encoder.embed(batch)
+
+    def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
+        """See EmbeddingModel."""
+        return self._encoder.token_vectors(batch)
 
     def tokenizer_json(self) -> bytes:
         """See EmbeddingModel."""

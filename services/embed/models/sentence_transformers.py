@@ -8,6 +8,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from services.embed.models.base import ModelInfo, Vectors
+from services.embed.models.prompts import read_prompts
 from shared.encoder.tokenizer import TOKENIZER_FILE, TextTokenizer, Tokenized
 
 
@@ -30,6 +31,7 @@ class TorchModel:
             special_tokens=self._tokenizer.special_tokens,
             precision="fp32",
             backend="sentence-transformers",
+            prompts=read_prompts(folder),
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
@@ -38,6 +40,17 @@ class TorchModel:
 
     def embed(self, batch: Sequence[Tokenized]) -> Vectors:
         """See EmbeddingModel."""
+        pooled = torch.nn.functional.normalize(self._run(batch)["sentence_embedding"], dim=1)
+        vectors: Vectors = pooled.cpu().numpy().astype(np.float32)
+        return vectors
+
+    def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
+        """See EmbeddingModel."""
+        unit = torch.nn.functional.normalize(self._run(batch)["token_embeddings"], dim=2)
+        padded: Vectors = unit.cpu().numpy().astype(np.float32)
+        return [vectors[: len(text)].copy() for vectors, text in zip(padded, batch, strict=True)]
+
+    def _run(self, batch: Sequence[Tokenized]) -> dict[str, torch.Tensor]:
         longest = max(map(len, batch))
         ids = torch.zeros((len(batch), longest), dtype=torch.int64)
         mask = torch.zeros_like(ids)
@@ -46,10 +59,10 @@ class TorchModel:
             mask[row, : len(text)] = 1
         device = self._model.device
         with torch.inference_mode():
-            answer = self._model({"input_ids": ids.to(device), "attention_mask": mask.to(device)})
-        pooled = torch.nn.functional.normalize(answer["sentence_embedding"], dim=1)
-        vectors: Vectors = pooled.cpu().numpy().astype(np.float32)
-        return vectors
+            answer: dict[str, torch.Tensor] = self._model(
+                {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            )
+        return answer
 
     def tokenizer_json(self) -> bytes:
         """See EmbeddingModel."""

@@ -1,0 +1,84 @@
+"""Checks of a request that OpenAI's surface and TEI's have in common.
+
+status: what the API at hand answers to a bad field, 400 (OpenAI) or 422 (TEI).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from services.embed.models.base import ModelInfo, Vectors
+from shared.errors import ApiError
+
+MAX_CHARACTERS = 1_000_000
+
+InputType = Literal["query", "document", "passage"]
+
+# Models call the prompt for what is searched either way.
+_PROMPTS_OF: dict[InputType, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage"),
+    "passage": ("passage", "document"),
+}
+
+
+def require_readable(texts: Sequence[str], field: str) -> None:
+    """Raises ApiError 413 where a text has more than MAX_CHARACTERS."""
+    for place, text in enumerate(texts):
+        if len(text) > MAX_CHARACTERS:
+            param = f"{field}.{place}"
+            message = f"{param}: a text may have {MAX_CHARACTERS:,} characters at most"
+            raise ApiError(413, "text_too_long", message, param=param)
+
+
+def require_whole(cut: Sequence[int], info: ModelInfo, field: str) -> None:
+    """Raises ApiError 413 where tokens were cut, for a caller who wants none to be.
+
+    cut: for each text, how many of its tokens did not fit the model's window.
+    """
+    for place, tokens in enumerate(cut):
+        if tokens:
+            param = f"{field}.{place}"
+            message = (
+                f"{param}: the text has {info.max_tokens + tokens} tokens, and {info.model} reads "
+                f"{info.max_tokens}; shorten it, or have it cut with `truncate: true`"
+            )
+            raise ApiError(413, "text_too_long", message, param=param)
+
+
+def require_dimensions(dimensions: int | None, info: ModelInfo, status: int) -> None:
+    """Raises ApiError where more are asked for than the model has."""
+    if dimensions is not None and dimensions > info.dimension:
+        message = f"dimensions: {info.model} has {info.dimension} of them"
+        raise ApiError(status, "too_many_dimensions", message, param="dimensions")
+
+
+def prompt_of(info: ModelInfo, name: str | None, use: InputType | None, status: int) -> str:
+    """What goes before each text: the model's prompt of that name, else the one for that use.
+
+    Empty where neither is given, or where the model has no prompt for the use. Raises ApiError
+    for a name that the model does not know.
+    """
+    if name is not None:
+        if name not in info.prompts:
+            known = ", ".join(info.prompts) or "none"
+            message = f"prompt_name: {info.model} has no prompt '{name}'; its prompts are: {known}"
+            raise ApiError(status, "unknown_prompt", message, param="prompt_name")
+        return info.prompts[name]
+    names = _PROMPTS_OF[use] if use is not None else ()
+    return next((info.prompts[one] for one in names if one in info.prompts), "")
+
+
+def shorten(vectors: Vectors, dimensions: int | None, *, normalize: bool = True) -> Vectors:
+    """The first `dimensions` numbers of each vector, at length 1 again if `normalize`.
+
+    float32 [n, dimensions], C-contiguous.
+    """
+    if dimensions is None or dimensions == vectors.shape[1]:
+        return vectors
+    short = np.ascontiguousarray(vectors[:, :dimensions])
+    if normalize:
+        norms = np.linalg.norm(short, axis=1, keepdims=True)
+        short /= np.maximum(norms, np.finfo(np.float32).tiny)
+    return short
