@@ -1,25 +1,38 @@
 """Routes of rerank."""
 
+import asyncio
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from fastapi import FastAPI
 
-from services.rerank.models.base import RerankModel
+from services.rerank import answer
+from services.rerank.models.base import RerankModel, Scored
 from services.rerank.models.late_interaction import LateInteraction
 from services.rerank.protocol import (
-    DocumentText,
+    AnyRerankRequest,
+    Body,
+    Rank,
+    RankingRequest,
+    RankingResponse,
     RerankRequest,
     RerankResponse,
-    RerankResult,
-    Usage,
+    ScoreRequest,
+    ScoreResponse,
+    TeiRequest,
 )
+from services.rerank.tei import TeiError, refuse_bad_bodies_in_their_form
 from shared.context import current
+from shared.encoder.tokenizer import Keep
 from shared.errors import ApiError
 from shared.model_list import Model, ModelList
 from shared.modelstore.store import ModelStore
 from shared.service import create_service
 from shared.settings import Settings
+
+_RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
+_QUERIES_AT_ONCE = 16  # of one request; enough to fill batches, without filling the queue
 
 
 async def build(settings: Settings) -> FastAPI:
@@ -38,37 +51,89 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
         return asdict(model.info)
 
     app = create_service("rerank", settings, probe=probe, close=model.close)
+    refuse_bad_bodies_in_their_form(app, _RERANK_PATHS)
 
-    @app.post("/rerank", response_model_exclude_none=True)
-    @app.post("/v1/rerank", response_model_exclude_none=True)
-    @app.post("/v2/rerank", response_model_exclude_none=True)
-    async def rerank(request: RerankRequest) -> RerankResponse:
-        """Judge every document against the query; the form of Cohere and Jina."""
-        if request.model is not None and request.model != model.info.model:
+    def require_served(request: Body) -> None:
+        if request.model and request.model != model.info.model:
             raise ApiError(
                 404,
                 "unknown_model",
                 f"there is no model '{request.model}' here; there is: {model.info.model}",
                 param="model",
             )
-        scored = await model.score(request.query, request.documents)
-        order = sorted(range(len(scored.scores)), key=lambda place: -scored.scores[place])
-        return RerankResponse(
-            id=current().request_id,
-            model=model.info.model,
-            results=[
-                RerankResult(
-                    index=place,
-                    relevance_score=scored.scores[place],
-                    document=DocumentText(text=request.documents[place])
-                    if request.return_documents
-                    else None,
-                )
-                for place in order[: request.top_n]
-            ],
-            usage=Usage(total_tokens=scored.tokens),
-            meta={"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+
+    async def rerank(request: AnyRerankRequest) -> RerankResponse | list[Rank]:
+        """Judge every document against the query.
+
+        A body with `documents` is answered as Cohere, Jina and vLLM do, one with `texts` as
+        text-embeddings-inference does.
+        """
+        if isinstance(request, RerankRequest):
+            return await rerank_documents(request)
+        try:
+            return await rerank_texts(request)
+        except ApiError as error:
+            raise TeiError.of(error) from error
+
+    async def rerank_documents(request: RerankRequest) -> RerankResponse:
+        require_served(request)
+        scored = await model.score(request.query, request.documents, max_tokens=request.max_tokens)
+        return answer.rerank_response(
+            request, scored, request_id=current().request_id, model=model.info.model
         )
+
+    async def rerank_texts(request: TeiRequest) -> list[Rank]:
+        require_served(request)
+        keep: Keep = "start" if request.truncation_direction == "Right" else "end"
+        scored = await model.score(request.query, request.texts, keep=keep)
+        if not request.truncate:
+            answer.require_whole(scored, model.info.max_tokens, query="query", documents="texts")
+        return answer.tei_ranks(request, scored)
+
+    for path in _RERANK_PATHS:
+        app.post(path, response_model_exclude_none=True)(rerank)
+
+    @app.post("/score", response_model_exclude_none=True)
+    @app.post("/v1/score", response_model_exclude_none=True)
+    async def score(request: ScoreRequest) -> ScoreResponse:
+        """Judge pairs of texts, one with each of many or one by one; the form of vLLM."""
+        require_served(request)
+        return answer.score_response(
+            await score_pairs(request), request_id=current().request_id, model=model.info.model
+        )
+
+    async def score_pairs(request: ScoreRequest) -> list[Scored]:
+        """Scores in the order of the pairs, those of neighbours with the same query together."""
+        queries = request.text_1
+        if len(queries) == 1:
+            queries = queries * len(request.text_2)
+        pairs = zip(queries, request.text_2, strict=True)
+        parts = [
+            (query, [document for _, document in part])
+            for query, part in groupby(pairs, key=lambda pair: pair[0])
+        ]
+        limit = None if request.truncate_prompt_tokens == -1 else request.truncate_prompt_tokens
+        scored: list[Scored] = []
+        for start in range(0, len(parts), _QUERIES_AT_ONCE):
+            scored += await asyncio.gather(
+                *(
+                    model.score(query, documents, max_tokens=limit)
+                    for query, documents in parts[start : start + _QUERIES_AT_ONCE]
+                )
+            )
+        return scored
+
+    @app.post("/v1/ranking", response_model_exclude_none=True)
+    async def ranking(request: RankingRequest) -> RankingResponse:
+        """Judge every passage against the query; the form of NVIDIA's NIM."""
+        require_served(request)
+        passages = [passage.text for passage in request.passages]
+        scored = await model.score(request.query.text, passages)
+        if request.truncate == "NONE":
+            answer.require_whole(
+                scored, model.info.max_tokens, query="query.text", documents="passages"
+            )
+        return answer.ranking_response(scored)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:

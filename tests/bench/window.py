@@ -2,14 +2,16 @@
 
     python -m tests.bench.window [--documents 50] [--rounds 40]
 
-Random unit vectors of the shape of a window: documents of 100 to 184 tokens against a query of 12.
-All variants run in turn in every round. Milliseconds of one scoring: the median over the rounds of
-elapsed time and of processor time, that of all threads together.
+Random unit vectors of the shape of a window: documents of 100 to 184 tokens, whole and pooled to a
+third, against a query of 12. All variants run in turn in every round; the time is the median over
+the rounds. After a product on two threads the second one spins for a while, so that processor time
+would say nothing here.
 """
 
 import argparse
 import statistics
 import time
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from services.rerank.models import late_interaction
+from services.rerank.models.pooling import FACTOR
 from services.rerank.models.token_cache import TokenVectors
 
 DIMENSION = 384
@@ -42,24 +45,28 @@ def main() -> None:
     random = np.random.default_rng(0)
     query = units(random, QUERY_TOKENS)
     lengths = random.integers(100, 185, options.documents)
-    documents = [TokenVectors.of(units(random, int(length))) for length in lengths]
-    elapsed: dict[tuple[int, int], list[float]] = {}
-    processor: dict[tuple[int, int], list[float]] = {}
+    texts = {
+        name: [units(random, int(length) // factor) for length in lengths]
+        for name, factor in (("all", 1), ("pooled", FACTOR))
+    }
+    kept = {
+        name: [TokenVectors.of(one, len(one), 0) for one in vectors]
+        for name, vectors in texts.items()
+    }
+    variants = list(product(kept, BLAS_THREADS, BLOCKS))
+    taken: dict[tuple[str, int, int], list[float]] = {variant: [] for variant in variants}
     for _ in range(options.rounds):
-        for threads in BLAS_THREADS:
+        for name, threads, block in variants:
             with threadpool_limits(threads, "blas"):
-                for block in BLOCKS:
-                    late_interaction._BLOCK_TOKENS = block
-                    wall, cpu = time.perf_counter(), time.process_time()
-                    late_interaction.max_sim(query, documents)
-                    key = (threads, block)
-                    elapsed.setdefault(key, []).append((time.perf_counter() - wall) * 1000)
-                    processor.setdefault(key, []).append((time.process_time() - cpu) * 1000)
-    table = Table("BLAS threads", "tokens in a block", "elapsed ms", "CPU ms")
-    for key, values in elapsed.items():
-        times = [statistics.median(values), statistics.median(processor[key])]
-        cells = [*map(str, key), *(f"{milliseconds:.2f}" for milliseconds in times)]
-        table.add_row(*cells)
+                late_interaction._BLOCK_TOKENS = block
+                started = time.perf_counter()
+                late_interaction.max_sim(query, kept[name])
+                taken[name, threads, block].append((time.perf_counter() - started) * 1000)
+    table = Table("token vectors", "KB a document", "BLAS threads", "vectors in a block", "ms")
+    for (name, threads, block), times in taken.items():
+        size = statistics.mean(document.nbytes for document in kept[name]) / 1024
+        milliseconds = f"{statistics.median(times):.2f}"
+        table.add_row(name, f"{size:.1f}", str(threads), str(block), milliseconds)
     Console().print(table)
 
 

@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.rerank.models.base import ModelInfo, Scored
+from services.rerank.models.pooling import pool
 from services.rerank.models.token_cache import TokenCache, TokenVectors
 from shared.batching import Batcher
 from shared.encoder.encoder import Encoder
-from shared.encoder.tokenizer import Tokenized
+from shared.encoder.tokenizer import Keep, Tokenized
 from shared.settings import Settings
 
 _BLOCK_TOKENS = 1024  # float32 of so many tokens stays in a core's caches
 
 
 def max_sim(query: NDArray[np.float32], documents: Sequence[TokenVectors]) -> NDArray[np.float32]:
-    """Mean over the query's token vectors (float32 [q, d], units) of the best cosine, float32 [n].
+    """Mean over the query's token vectors (float32 [q, d], units) of the best cosine to any vector
+    of each document, float32 [n].
 
     Every document has at least one token.
     """
@@ -61,6 +63,16 @@ def _blocks(documents: Sequence[TokenVectors], room: int) -> Iterator[list[Token
     yield block
 
 
+def _digest(
+    texts: Sequence[Tokenized], vectors: Sequence[NDArray[np.float32]]
+) -> list[TokenVectors]:
+    """What is kept of each text's token vectors, float32 [t, d]."""
+    return [
+        TokenVectors.of(pool(own), len(text), text.cut)
+        for text, own in zip(texts, vectors, strict=True)
+    ]
+
+
 class LateInteraction:
     """A RerankModel that keeps the token vectors of documents it has read.
 
@@ -87,30 +99,49 @@ class LateInteraction:
             backend="late-interaction",
         )
 
-    async def score(self, query: str, documents: Sequence[str]) -> Scored:
-        """See RerankModel. An empty document scores 0."""
+    async def score(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        max_tokens: int | None = None,
+        keep: Keep = "start",
+    ) -> Scored:
+        """See RerankModel. An empty document scores 0, and raw -1: the lowest cosine."""
+        tokenizer = self._encoder.tokenizer
+        window = tokenizer.max_tokens - tokenizer.special_tokens
+        limit = window if max_tokens is None else min(max_tokens, window)
+        cut = f"{limit} {keep} "  # before a text, the cache's key: a text read otherwise is another
         texts = list(dict.fromkeys(text for text in documents if text.strip()))
         read: dict[str, TokenVectors] = {}
         for text in texts:
-            kept = self._cache.get(text)
+            kept = self._cache.get(cut + text)
             if kept is not None:
                 read[text] = kept
         missing = [text for text in texts if text not in read]
-        tokenized = await asyncio.to_thread(self._encoder.tokenizer.tokenize, [query, *missing])
-        vectors = await self._batcher.submit(tokenized)
-        for text, found in zip(missing, vectors[1:], strict=True):
-            read[text] = TokenVectors.of(found)
-            self._cache.put(text, read[text])
-        if not texts:
-            return Scored([0.0] * len(documents), len(tokenized[0]))
-        best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in texts])
-        # Rounding may carry a cosine a hair past 1.
-        relevance = np.clip((1 + best) / 2, 0, 1)
-        by_text = {text: float(score) for text, score in zip(texts, relevance, strict=True)}
-        tokens = len(tokenized[0]) + sum(
-            len(read[text].scales) for text in documents if text in read
+        tokenized = await asyncio.to_thread(
+            lambda: [*tokenizer.tokenize([query]), *tokenizer.tokenize(missing, limit, keep)]
         )
-        return Scored([by_text.get(text, 0.0) for text in documents], tokens)
+        vectors = await self._batcher.submit(tokenized)
+        fresh = await asyncio.to_thread(_digest, tokenized[1:], vectors[1:])
+        for text, kept in zip(missing, fresh, strict=True):
+            read[text] = kept
+            self._cache.put(cut + text, kept)
+        best = np.empty(0, np.float32)
+        if texts:
+            best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in texts])
+        # Rounding may carry a cosine a hair past 1.
+        by_text = dict(zip(texts, np.clip(best, -1, 1).tolist(), strict=True))
+        cosines = [by_text.get(text, -1.0) for text in documents]
+        document_tokens = [read[text].tokens if text in read else 0 for text in documents]
+        return Scored(
+            scores=[(1 + cosine) / 2 for cosine in cosines],
+            raw_scores=cosines,
+            tokens=len(tokenized[0]) + sum(document_tokens),
+            document_tokens=document_tokens,
+            truncated=[read[text].cut if text in read else 0 for text in documents],
+            query_truncated=tokenized[0].cut,
+        )
 
     async def close(self) -> None:
         """Stop the model's thread."""

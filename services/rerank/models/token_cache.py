@@ -16,21 +16,24 @@ _ENTRY_BYTES = 300  # key, arrays' headers and the dictionary's own, roughly
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """Unit token vectors of one text, a quarter of the size of float32.
+    """Unit vectors of one text's tokens, pooled, a twelfth of the size of all in float32.
 
-    codes: int8 [t, d]. scales: float32 [t]; a vector is its codes times its scale. The cosine of
-    two vectors changes by less than 0.005 through it.
+    codes: int8 [p, d]. scales: float32 [p]; a vector is its codes times its scale. The cosine of
+    two vectors changes by less than 0.005 through it. tokens: of the text as the model reads it,
+    special ones included. cut: how many of its tokens did not fit the model's window.
     """
 
     codes: NDArray[np.int8]
     scales: NDArray[np.float32]
+    tokens: int
+    cut: int
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32]) -> "TokenVectors":
-        """Round unit vectors, float32 [t, d], each by its own scale."""
+    def of(cls, vectors: NDArray[np.float32], tokens: int, cut: int) -> "TokenVectors":
+        """Round unit vectors, float32 [p, d], each by its own scale."""
         scales = np.abs(vectors).max(axis=1) / 127
         codes = np.rint(vectors / scales[:, None]).astype(np.int8)
-        return cls(codes, scales.astype(np.float32))
+        return cls(codes, scales.astype(np.float32), tokens, cut)
 
     @property
     def nbytes(self) -> int:
