@@ -181,7 +181,7 @@ class LocalStore:
         except (OSError, ValueError) as error:
             # A full disk. Searching goes on from memory; a later open tries the disk again. The
             # reason says it all: a traceback would add nothing.
-            log.error("word_index_in_memory", corpus=info.name, reason=str(error))  # noqa: TRY400
+            log.error("word_index_in_memory", corpus=info.name, reason=str(error))  # noqa: TRY400 - the reason says it all
             return LexicalIndex.build(None, language, self._database.bodies())
         try:
             with self._database.transaction() as change:
