@@ -2,14 +2,16 @@
 
 A request's items wait as one job. The owner thread takes the jobs in turn, so that a client with
 thousands of texts holds up one with a single query for one batch at most. A batch is filled from
-the job whose turn it is, longest items first, then with items of other jobs that need no more
-padding than the batch has anyway. There is no delay timer: while the model runs, the next batch
-gathers by itself. Items of a caller who has left are never run.
+the job whose turn it is, longest items first, then with items of other jobs of like length. There
+is no delay timer: while the model runs, the next batch gathers by itself. Items of a caller who has
+left are never run.
 """
 
 import asyncio
+import math
 import threading
-from collections import deque
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -29,6 +31,12 @@ BATCH_SECONDS = Histogram(
     "refdesk_batch_seconds", "Time that the model took for a batch", ["model"]
 )
 
+# Texts up to this length are alike; of longer ones, those up to twice as long. So a query never
+# waits for a page, nor do singles of many lengths each make a batch.
+_ALIKE_TOKENS = 32
+_LONGEST_WAIT_S = 30  # that a caller is told
+_SHARES = 4  # of the queue: what one request counts for at most
+
 
 class Sized(Protocol):
     """Something to run, that knows its length in tokens."""
@@ -47,11 +55,23 @@ class _Job(Generic[Item, Result]):
 
     def __init__(self, items: Sequence[Item], loop: asyncio.AbstractEventLoop) -> None:
         self.items = items
-        self.todo = sorted(range(len(items)), key=lambda place: len(items[place]))
+        self.lengths = [len(item) for item in items]
+        self.todo = sorted(range(len(items)), key=self.lengths.__getitem__)
+        self.todo_tokens = sum(self.lengths)
         self.results: dict[int, Result] = {}
         self.future: asyncio.Future[list[Result]] = loop.create_future()
         self.loop = loop
-        self.queued = True
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest item still to run, 1 at least."""
+        return max(1, self.lengths[self.todo[-1]])
+
+    def take(self) -> int:
+        """The place of the longest item still to run, which is run now."""
+        place = self.todo.pop()
+        self.todo_tokens -= self.lengths[place]
+        return place
 
     def finish(self, error: BaseException | None = None) -> None:
         """Hand the results, or the error, to the waiting request."""
@@ -66,13 +86,18 @@ class _Job(Generic[Item, Result]):
             self.future.set_result([self.results[place] for place in range(len(self.items))])
 
 
+def _tokens(batch: Sequence[tuple[_Job[Item, Result], int]]) -> int:
+    return sum(job.lengths[place] for job, place in batch)
+
+
 class Batcher(Generic[Item, Result]):
     """Runs items through one model in batches, on a thread of its own.
 
     run: called with a batch, gives one result per item, in order. name: the model, for metrics.
     batch_tokens: a batch ends when its longest item's length times its count would pass this;
-    a single longer item still runs, alone. queue: how many items may wait; a request is always
-    taken while nothing waits, however many items it has.
+    a single longer item still runs, alone. queue: a request is taken while fewer items than this
+    wait, however many it has itself. Of one request, a quarter of the queue counts at most, so that
+    a single large one, which others overtake, does not shut them out.
     """
 
     def __init__(
@@ -86,8 +111,12 @@ class Batcher(Generic[Item, Result]):
         self._run = run
         self._batch_tokens = batch_tokens
         self._limit = queue
-        self._jobs: deque[_Job[Item, Result]] = deque()
+        # In the order of their turns; a job may leave from anywhere.
+        self._jobs: OrderedDict[_Job[Item, Result], None] = OrderedDict()
         self._waiting = 0
+        self._waiting_tokens = 0
+        # What the model did of late: each batch counts half as much as the next.
+        self._recent_tokens = self._recent_seconds = 0.0
         self._changed = threading.Condition()
         self._closed = False
         self._queued = QUEUED.labels(name)
@@ -108,21 +137,20 @@ class Batcher(Generic[Item, Result]):
         current().deadline.check()
         job = _Job[Item, Result](items, asyncio.get_running_loop())
         with self._changed:
-            if self._waiting and self._waiting + len(items) > self._limit:
-                raise ApiError(
-                    429,
-                    "queue_full",
-                    f"{self._waiting} texts are waiting already; try again in a moment",
-                    headers={"Retry-After": "1", "x-should-retry": "true"},
-                )
-            self._jobs.append(job)
-            self._count(len(items))
+            self._require_room()
+            self._jobs[job] = None
+            self._count(len(items), job.todo_tokens)
             self._changed.notify()
         try:
             return await job.future
         finally:
             with self._changed:
                 self._drop(job)
+
+    def require_room(self) -> None:
+        """Raise the ApiError 429 that `submit` would raise now, before items are made for it."""
+        with self._changed:
+            self._require_room()
 
     def close(self) -> None:
         """Let the batch that runs end, and run no other."""
@@ -131,8 +159,25 @@ class Batcher(Generic[Item, Result]):
             self._changed.notify()
         self._thread.join()
 
-    def _count(self, change: int) -> None:
-        self._waiting += change
+    def _require_room(self) -> None:
+        """Called with the lock held."""
+        if self._waiting < self._limit:
+            return
+        share = max(1, self._limit // _SHARES)
+        if sum(min(len(job.todo), share) for job in self._jobs) < self._limit:
+            return
+        wait = self._waiting_tokens * self._recent_seconds / max(1.0, self._recent_tokens)
+        seconds = min(max(math.ceil(wait), 1), _LONGEST_WAIT_S)
+        raise ApiError(
+            429,
+            "queue_full",
+            f"{self._waiting} texts are waiting already; try again in {seconds} s",
+            headers={"Retry-After": str(seconds), "x-should-retry": "true"},
+        )
+
+    def _count(self, items: int, tokens: int) -> None:
+        self._waiting += items
+        self._waiting_tokens += tokens
         self._queued.set(self._waiting)
 
     def _work(self) -> None:
@@ -142,32 +187,46 @@ class Batcher(Generic[Item, Result]):
                 if self._closed:
                     return
                 batch = self._next_batch()
-            items = [job.items[place] for job, place in batch]
-            self._items.observe(len(items))
-            try:
-                with self._seconds.time():
-                    results = dict(zip(batch, self._run(items), strict=True))
-            except Exception as error:  # told to everyone who waits for this batch
-                self._fail({job for job, _ in batch}, error)
-                continue
-            for (job, place), result in results.items():
-                job.results[place] = result
-            for job in {job for job, _ in batch}:
-                if len(job.results) == len(job.items):
-                    job.finish()
+            self._run_batch(batch)
+            del batch  # while the thread waits, nothing keeps the last callers' results
+
+    def _run_batch(self, batch: list[tuple[_Job[Item, Result], int]]) -> None:
+        items = [job.items[place] for job, place in batch]
+        self._items.observe(len(items))
+        jobs = {job for job, _ in batch}
+        started = time.perf_counter()
+        try:
+            results = dict(zip(batch, self._run(items), strict=True))
+        except Exception as error:  # told to everyone who waits for this batch
+            self._fail(jobs, error)
+            return
+        seconds = time.perf_counter() - started
+        self._seconds.observe(seconds)
+        self._recent_tokens = self._recent_tokens / 2 + _tokens(batch)
+        self._recent_seconds = self._recent_seconds / 2 + seconds
+        for (job, place), result in results.items():
+            job.results[place] = result
+        for job in jobs:
+            if len(job.results) == len(job.items):
+                job.finish()
 
     def _next_batch(self) -> list[tuple[_Job[Item, Result], int]]:
         """The next items to run; called with the lock held, while there are jobs."""
-        first = self._jobs[0]
-        longest = len(first.items[first.todo[-1]])
-        room = max(1, self._batch_tokens // max(1, longest))
-        batch = []
+        first = next(iter(self._jobs))
+        reach = max(_ALIKE_TOKENS, 2 * first.longest)
+        batch: list[tuple[_Job[Item, Result], int]] = []
+        padded = 0
         for job in self._jobs:
-            while room and job.todo and len(job.items[job.todo[-1]]) <= longest:
-                batch.append((job, job.todo.pop()))
-                room -= 1
-        self._count(-len(batch))
-        self._jobs.rotate(-1)  # the next job's turn
+            while job.todo and (length := job.longest) <= reach:
+                wider = max(padded, length)
+                if batch and wider * (len(batch) + 1) > self._batch_tokens:
+                    break
+                padded = wider
+                batch.append((job, job.take()))
+            if padded * (len(batch) + 1) > self._batch_tokens:
+                break  # no item of any job fits
+        self._count(-len(batch), -_tokens(batch))
+        self._jobs.move_to_end(first)  # the next job's turn
         for job, _ in batch:
             if not job.todo:  # nothing of it waits any more
                 self._drop(job)
@@ -175,10 +234,9 @@ class Batcher(Generic[Item, Result]):
 
     def _drop(self, job: _Job[Item, Result]) -> None:
         """Take a job out of the queue, if it is still in it; called with the lock held."""
-        if job.queued:
-            job.queued = False
-            self._jobs.remove(job)
-            self._count(-len(job.todo))
+        if job in self._jobs:
+            del self._jobs[job]
+            self._count(-len(job.todo), -job.todo_tokens)
 
     def _fail(self, jobs: set[_Job[Item, Result]], error: Exception) -> None:
         with self._changed:

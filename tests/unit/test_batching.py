@@ -1,13 +1,17 @@
 """Batches keep to their budget, take clients in turns, and forget those who left."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared import batching
 from shared.auth import LOCAL
 from shared.batching import Batcher
 from shared.context import Deadline, RequestContext, enter
@@ -96,33 +100,197 @@ async def test_a_caller_who_left_is_not_computed_for() -> None:
     under_test.close()
 
 
-async def test_a_full_queue_answers_429_with_retry_after() -> None:
+async def test_single_queries_pass_a_client_of_ten_thousand_texts() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, batch_tokens=4096, queue=100_000)
+    big = asyncio.create_task(under_test.submit(["a" * (1 + n % 256) for n in range(10_000)]))
+    await started(recorder)
+    singles = [asyncio.create_task(under_test.submit(["q" * n])) for n in range(10, 30)]
+    await asyncio.sleep(0)
+    recorder.go.release(10_000)
+    assert await asyncio.gather(*singles) == [["q" * n] for n in range(10, 30)]
+    assert len(await big) == 10_000
+    early = [item for batch in recorder.batches[1:3] for item in batch]
+    assert {"q" * n for n in range(10, 30)} <= set(early)
+    under_test.close()
+
+
+async def test_a_short_text_does_not_wait_for_long_ones_of_others() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, batch_tokens=4096)
+    running = asyncio.create_task(under_test.submit(["r"]))
+    await started(recorder)
+    texts = ["q" * 12, "q" * 30, "l" * 250, "m" * 50, "l" * 256]
+    tasks = [asyncio.create_task(under_test.submit([text])) for text in texts]
+    await asyncio.sleep(0)
+    recorder.go.release(100)
+    await asyncio.gather(running, *tasks)
+    assert recorder.batches[1:] == [["q" * 12, "q" * 30], ["l" * 250, "m" * 50, "l" * 256]]
+    under_test.close()
+
+
+async def test_of_callers_who_leave_under_load_nothing_runs_and_all_others_are_answered() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, queue=10_000)
+    running = asyncio.create_task(under_test.submit(["rrrrrrrrrr"]))
+    await started(recorder)
+    tasks = [
+        asyncio.create_task(under_test.submit([("left" if n % 2 else "stay") + "!" * (n % 6)] * n))
+        for n in range(1, 60)
+    ]
+    await asyncio.sleep(0)
+    for left in tasks[::2]:
+        left.cancel()
+    await asyncio.gather(*tasks[::2], return_exceptions=True)
+    recorder.go.release(10_000)
+    answers = await asyncio.gather(running, *tasks[1::2])
+    assert [len(answer) for answer in answers] == [1, *range(2, 60, 2)]
+    assert not any("left" in item for batch in recorder.batches for item in batch)
+    assert await under_test.submit(["c"]) == ["c"]
+    under_test.close()
+
+
+async def test_a_request_is_refused_exactly_while_the_queue_is_full() -> None:
     recorder = Recorder()
     under_test = batcher(recorder, queue=3)
-    running = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
+    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))]
     await started(recorder)
-    waiting = asyncio.create_task(under_test.submit(["b"] * 9))  # nothing waits: taken whole
+    tasks += [asyncio.create_task(under_test.submit([text * 10])) for text in ("b", "c")]
+    await asyncio.sleep(0)
+    # Two wait where three may: room, and so a request is taken, however large it is.
+    tasks.append(asyncio.create_task(under_test.submit(["d" * 10] * 1000)))
     await asyncio.sleep(0)
     with pytest.raises(ApiError) as caught:
+        await under_test.submit(["e"])
+    assert (caught.value.status, caught.value.code) == (429, "queue_full")
+    assert caught.value.headers == {"Retry-After": "1", "x-should-retry": "true"}
+    recorder.go.release(2000)
+    assert [len(answer) for answer in await asyncio.gather(*tasks)] == [1, 1, 1, 1000]
+    assert await under_test.submit(["f"]) == ["f"]
+    under_test.close()
+
+
+async def test_a_single_large_request_leaves_room_for_others() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, queue=8)
+    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 100))]
+    await started(recorder)
+    for _ in range(2):  # each counts two, a quarter of the queue
+        tasks.append(asyncio.create_task(under_test.submit(["bbbbbbbbbb"] * 50)))
+        await asyncio.sleep(0)
+        under_test.require_room()
+    tasks.append(asyncio.create_task(under_test.submit(["cccccccccc"] * 50)))
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError, match="texts are waiting already"):
+        under_test.require_room()
+    recorder.go.release(1000)
+    assert [len(answer) for answer in await asyncio.gather(*tasks)] == [100, 50, 50, 50]
+    under_test.close()
+
+
+async def test_the_queue_has_room_again_as_soon_as_a_batch_is_taken_from_it() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, queue=2)
+    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))]
+    await started(recorder)
+    tasks += [asyncio.create_task(under_test.submit(["bbbbbbbbbb"])) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ApiError):
         await under_test.submit(["c"])
-    assert caught.value.status == 429
-    assert caught.value.headers["Retry-After"]
+    recorder.go.release()
+    await started(recorder)
+    tasks.append(asyncio.create_task(under_test.submit(["c"])))
     recorder.go.release(100)
-    await asyncio.gather(running, waiting)
+    assert (await asyncio.gather(*tasks))[-1] == ["c"]
+    under_test.close()
+
+
+async def test_retry_after_is_the_time_that_what_waits_will_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    recorder = Recorder()
+
+    def run(batch: Sequence[str]) -> list[str]:
+        nonlocal now
+        now += 0.2 * sum(map(len, batch))
+        return recorder(batch)
+
+    monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: now))
+    under_test = batcher(run, queue=2)
+    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 2))]
+    await started(recorder)
+    recorder.go.release()
+    await started(recorder)  # the first batch has told how long a token takes
+    for count, seconds in ((3, "12"), (50, "30")):
+        waiting = asyncio.gather(*(under_test.submit(["bbbbbbbbbb"] * count) for _ in range(2)))
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError) as caught:
+            await under_test.submit(["c"])
+        assert caught.value.headers["Retry-After"] == seconds
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    recorder.go.release(100)
+    await asyncio.gather(*tasks)
     under_test.close()
 
 
 async def test_a_model_that_fails_fails_only_those_who_were_in_the_batch() -> None:
+    recorder = Recorder()
+
     def run(batch: Sequence[str]) -> list[str]:
         if "bad" in batch:
             raise RuntimeError("broken")
-        return list(batch)
+        return recorder(batch)
 
     under_test = batcher(run)
+    running = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
+    await started(recorder)
+    bad = asyncio.create_task(under_test.submit(["bad"] * 20))
+    good = asyncio.create_task(under_test.submit(["g" * 40] * 5))  # longer than goes with "bad"
+    await asyncio.sleep(0)
+    recorder.go.release(100)
     with pytest.raises(RuntimeError, match="broken"):
-        await under_test.submit(["bad"] * 20)
+        await bad
+    assert await running == ["aaaaaaaaaa"]
+    assert await good == ["g" * 40] * 5
     assert await under_test.submit(["good"]) == ["good"]
     under_test.close()
+
+
+class Answer:
+    """A result that a weak reference can watch."""
+
+
+async def test_nothing_keeps_the_results_of_callers_who_left_or_were_answered() -> None:
+    recorder = Recorder()
+    made: list[weakref.ref[Answer]] = []
+
+    def run(batch: Sequence[str]) -> list[Answer]:
+        recorder(batch)
+        answers = [Answer() for _ in batch]
+        made.extend(map(weakref.ref, answers))
+        return answers
+
+    under_test = Batcher("test", run, batch_tokens=10, queue=100)
+    leaving = asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 3))
+    staying = asyncio.create_task(under_test.submit(["bbbbbbbbbb"] * 3))
+    for _ in range(3):  # two of the leaving one's items may have run by then
+        await started(recorder)
+        recorder.go.release()
+    await started(recorder)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    recorder.go.release(100)
+    answered = await staying
+    assert len(answered) == 3
+    await under_test.submit(["c"])
+    del answered, leaving, staying
+    under_test.close()  # so that the owner thread is past its last batch
+    await asyncio.sleep(0)  # and the event loop past the future that woke this test
+    gc.collect()
+    assert len(made) >= 5
+    assert [answer() for answer in made] == [None] * len(made)
 
 
 async def test_a_model_that_gives_too_few_results_fails_its_batch_and_no_other() -> None:
