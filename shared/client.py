@@ -1,13 +1,16 @@
 """The one HTTP client between services and to model servers.
 
 It reuses connections, gives each call what is left of the request's deadline, passes on the
-request id and the caller's key, and holds the only retry of the suite: one more try, for a call
-that is safe to repeat, after a connection failed or the other side asked for patience (429, 503).
+request id and the caller's key, and holds the only retry of the suite: for a call that is safe to
+repeat, after a connection failed or the other side answered that it may pass (see Patience).
 """
 
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -19,15 +22,33 @@ from shared.errors import ApiError
 from shared.settings import Settings
 
 _CONNECT_SECONDS = 2.0
-_PAUSE_SECONDS = 0.1  # before the second try, where the other side names no time
-_MAX_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How much a call bears with its peer.
+
+    tries: of a call that may be repeated. pause_s: before the second try, where the peer names no
+    time; doubled before each further one. max_pause_s: a peer that asks for more than that is given
+    up on. statuses: answers after which it is tried again. timeout_s: for one try; None for all the
+    time that the request has.
+    """
+
+    tries: int = 2
+    pause_s: float = 0.1
+    max_pause_s: float = 2.0
+    statuses: frozenset[int] = frozenset({429, 503})
+    timeout_s: float | None = None
+
+
+OURS = Patience()
 
 
 class ServiceClient:
     """A client of one base URL. Make one per process and peer; close it at the end.
 
-    service: the peer's name, for messages. external: a model server that is not ours; it gets
-    `key` and never the caller's own key.
+    service: the peer's name, for messages. settings: where the key is for calls that no caller
+    started. external: a model server that is not ours; it gets `key` and never the caller's own.
     """
 
     def __init__(
@@ -35,14 +56,16 @@ class ServiceClient:
         service: str,
         base_url: str,
         *,
-        settings: Settings,
+        settings: Settings | None = None,
         external: bool = False,
         key: SecretStr | None = None,
+        patience: Patience = OURS,
     ) -> None:
         self._service = service
         self._base = base_url.rstrip("/")
         self._external = external
-        self._key = key if external else (key or settings.service_key)
+        self._key = key or (settings.service_key if settings and not external else None)
+        self._patience = patience
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, path: str, body: Mapping[str, Any], *, retry: bool = True) -> Any:
@@ -50,7 +73,7 @@ class ServiceClient:
 
         retry: whether the call may be repeated; False for what must not happen twice.
         Raises ApiError: the peer's own for 4xx, 429 and 503; 502 for an answer that is not what it
-        should be; 503 where nobody answers; 504 when the deadline passes.
+        should be; 503 where nobody answers; 504 when the deadline, or the time for a try, passes.
         """
         return _parse(self._service, await self._call("POST", path, body, retry=retry))
 
@@ -70,30 +93,30 @@ class ServiceClient:
     async def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None, *, retry: bool
     ) -> bytes:
-        for last in (not retry, True):
-            pause = _PAUSE_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
+        patience = self._patience
+        pause = patience.pause_s
+        for left in reversed(range(patience.tries if retry else 1)):
+            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
+            pause *= 2
             try:
                 async with self._open(method, path, body) as response:
                     data = await response.read()
                     if response.status < 300:
                         return data
                     failure = _error(self._service, response, data)
-                    if response.status not in (429, 503):
+                    if response.status not in patience.statuses:
                         raise failure
-                    pause = max(pause, _retry_after(response))
+                    wait = max(wait, _retry_after(response))
             # A connection that times out is both kinds of error, and the peer's fault.
             except aiohttp.ClientError as error:
                 current().deadline.check()
                 failure = self._unreachable(error)
             except TimeoutError:
-                raise deadline_exceeded() from None
-            if (
-                last
-                or pause > _MAX_PAUSE_SECONDS
-                or pause * 1000 > current().deadline.remaining_ms()
-            ):
+                raise self._out_of_time() from None
+            late = wait > patience.max_pause_s or wait * 1000 > current().deadline.remaining_ms()
+            if not left or late:
                 raise failure
-            await asyncio.sleep(pause)
+            await asyncio.sleep(wait)
         raise AssertionError("unreachable: the loop returns or raises")
 
     def _open(
@@ -124,10 +147,22 @@ class ServiceClient:
             headers=headers,
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
-                total=None if remaining == float("inf") else remaining / 1000,
-                sock_connect=_CONNECT_SECONDS,
+                total=self._time_for_a_try(remaining), sock_connect=_CONNECT_SECONDS
             ),
         )
+
+    def _time_for_a_try(self, remaining_ms: float) -> float | None:
+        """Seconds; None without end."""
+        seconds = min(remaining_ms / 1000, self._patience.timeout_s or float("inf"))
+        return None if seconds == float("inf") else seconds
+
+    def _out_of_time(self) -> ApiError:
+        timeout = self._patience.timeout_s
+        # Both clocks end at about the same moment: what is left then is rounding.
+        if timeout is None or current().deadline.remaining_ms() < 1:
+            return deadline_exceeded()
+        message = f"{self._service} gave no answer within {timeout:g} s"
+        return ApiError(504, "upstream_timeout", message)
 
     def _unreachable(self, error: Exception) -> ApiError:
         hint = (
@@ -154,11 +189,17 @@ def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiEr
     redirect, which none of our peers has reason to send.
     """
     status = response.status if response.status >= 400 and response.status != 500 else 502
+    message, code, param = f"{service} answered status {response.status}", "bad_upstream", None
     try:
-        told = orjson.loads(data)["error"]
-        message, code, param = str(told["message"]), str(told.get("code")), told.get("param")
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        message, code, param = f"{service} answered status {response.status}", "bad_upstream", None
+        told = orjson.loads(data)
+        if isinstance(told.get("error"), dict):
+            told = told["error"]
+            message, code, param = str(told["message"]), str(told.get("code")), told.get("param")
+        else:  # as TEI, Cohere and FastAPI tell it
+            words = (told.get(field) for field in ("error", "message", "detail"))
+            message = next((word for word in words if isinstance(word, str)), message)
+    except (orjson.JSONDecodeError, KeyError, AttributeError):
+        pass
     headers = {}
     if "Retry-After" in response.headers:
         headers["Retry-After"] = response.headers["Retry-After"]
@@ -166,7 +207,13 @@ def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiEr
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:
+    """Seconds, from either form of the header; 0.0 where it says nothing."""
+    value = response.headers.get("Retry-After", "0")
     try:
-        return float(response.headers.get("Retry-After", "0"))
-    except ValueError:  # a date: rare, and never from our own services
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date either, or one without a time zone
         return 0.0

@@ -23,9 +23,12 @@ log = get_logger(__name__)
 # What a load balancer, a scraper or a client generator asks for; none of it shows a document.
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
 _MAX_DEADLINE_MS = 24 * 3600 * 1000
+_CALLER_LEFT = 499  # in metrics and logs; nobody is there to get it
 
-# Makes the body of an error's answer.
-ErrorShape = Callable[[ApiError], dict[str, Any]]
+# Makes the body of an error's answer, from the error and the request's own body as it was parsed
+# from JSON (None where it was not, or not yet).
+ErrorShape = Callable[[ApiError, object], dict[str, Any]]
+PARSED_BODY = "refdesk.parsed_body"  # where the body is in the request's scope
 
 
 def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
@@ -47,11 +50,12 @@ def is_loopback(host: str) -> bool:
 class Envelope:
     """ASGI middleware that every request passes through.
 
-    It makes the RequestContext; refuses a body over the limit (413), a missing or wrong key (401),
-    a service outside the key's scope (403) and, while no keys are set, a Host that is not this
-    machine (a web page that rebinds its name to loopback); answers 504 once the deadline has
-    passed; answers an ApiError, in the shape that `error_shapes` has for the path, else in the
-    one of shared/errors.py; turns an unexpected exception into a bare 500; counts, times and logs.
+    It makes the RequestContext; refuses a body over the limit (413) or a compressed one (415), a
+    missing or wrong key (401), a service outside the key's scope (403) and, while no keys are set,
+    a Host that is not this machine (a web page that rebinds its name to loopback); answers 504 once
+    the deadline has passed; answers an ApiError, in the shape that `error_shapes` has for the path,
+    else in the one of shared/errors.py; turns an unexpected exception into a bare 500; counts,
+    times and logs.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the same as GET, and the server leaves out the body
+            scope = {**scope, "method": "GET"}
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = _request_id(headers.get(b"x-request-id"))
@@ -92,7 +98,7 @@ class Envelope:
 
         async def answer(error: ApiError) -> None:
             shape = self._error_shapes.get(scope["path"])
-            body = shape(error) if shape else error.body()
+            body = shape(error, scope.get(PARSED_BODY)) if shape else error.body()
             response = json_response(error.status, body, error.headers)
             await response(scope, receive, send_with_id)
 
@@ -102,11 +108,15 @@ class Envelope:
             deadline = self._deadline(headers.get(b"x-deadline-ms"))
             principal = self._authorise(scope["path"], headers, authorization)
             enter(RequestContext(request_id, deadline, principal, authorization))
+            _require_plain_body(headers.get(b"content-encoding"))
             limited = self._limit_body(headers, receive)
             await self._within(deadline, self._app(scope, limited, send_with_id))
         except ApiError as error:
             if status == 0:
                 await answer(error)
+        except asyncio.CancelledError:
+            status = status or _CALLER_LEFT
+            raise
         except Exception as error:
             log.exception("unexpected_error", error=type(error).__name__)
             if status:  # too late for an answer of ours: the server closes the connection
@@ -197,6 +207,15 @@ class Envelope:
             status=status,
             principal=principal.name,
             ms=round(seconds * 1000, 1),
+        )
+
+
+def _require_plain_body(encoding: bytes | None) -> None:
+    if encoding and encoding.strip().lower() != b"identity":
+        raise ApiError(
+            415,
+            "unsupported_encoding",
+            "the body is compressed; send it as it is, without Content-Encoding",
         )
 
 

@@ -8,6 +8,8 @@ with its traceback and answered as a bare 500.
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 # The names follow OpenAI's error types where it has one, so that its clients raise the right class.
 _TYPES = {
     401: "authentication_error",
@@ -62,6 +64,27 @@ def error_body(status: int, code: str, message: str, param: str | None = None) -
     """The one error shape as a dict, for answers that no `ApiError` was raised for."""
     family = ApiError(status, code, message).type
     return {"error": {"message": message, "type": family, "param": param, "code": code}}
+
+
+class ErrorFields(BaseModel):
+    """What was wrong: in words, its family, the field at fault if one is, a word for programs."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorFields
+
+
+# Of an app or a route: how the OpenAPI document describes every status that is not a success.
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorAnswer, "description": "What was wrong, where, and what to do"}
+}
 
 
 class StartupError(Exception):

@@ -24,8 +24,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from shared import __version__
 from shared.auth import KeyFile
-from shared.envelope import Envelope, ErrorShape, is_loopback
-from shared.errors import EXIT_CONFIG, ApiError, StartupError
+from shared.envelope import PARSED_BODY, Envelope, ErrorShape, is_loopback
+from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError
+from shared.http_protocol import HttpProtocol
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
 
@@ -38,7 +39,8 @@ class _StrictRequest(Request):
     """A request whose JSON is parsed strictly: NaN, lone surrogates and bad UTF-8 are errors."""
 
     async def json(self) -> Any:
-        return orjson.loads(await self.body())
+        self.scope[PARSED_BODY] = orjson.loads(await self.body())
+        return self.scope[PARSED_BODY]
 
 
 class _StrictRoute(APIRoute):
@@ -82,6 +84,9 @@ def create_service(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=ERRORS,
+        # A redirect would name this host as it sees itself, which is not how callers reach it.
+        redirect_slashes=False,
     )
     app.router.route_class = _StrictRoute
     app.add_middleware(
@@ -208,6 +213,7 @@ async def _serve(
     app = await build(settings)
     config = uvicorn.Config(
         app,
+        http=HttpProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

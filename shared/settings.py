@@ -16,6 +16,13 @@ ServiceName = Literal["embed", "rerank", "retrieve", "generate"]
 # In the order in which they need each other.
 SERVICES: tuple[ServiceName, ...] = ("embed", "rerank", "retrieve", "generate")
 Precision = Literal["int8", "fp32"]
+EmbedPrecision = Literal["auto", "int8", "fp32", "fp16", "bf16"]
+Device = Literal["auto", "cpu", "cuda"]
+EmbedBackend = Literal["onnx", "sentence-transformers", "flag", "remote"]
+RerankBackend = Literal[
+    "late-interaction", "cross-encoder", "sentence-transformers", "flag", "remote"
+]
+RerankRemoteApi = Literal["cohere", "jina", "jina-logits", "tei"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Threads = Annotated[int, Field(ge=1, le=256)]
 
@@ -82,11 +89,18 @@ class Settings(BaseSettings):
         120_000, ge=1, description="time for a request whose caller sends no x-deadline-ms"
     )
 
-    embed_model: str = Field("all-MiniLM-L6-v2", description="model that embed serves")
-    embed_backend: Literal["onnx", "sentence-transformers"] = Field(
-        "onnx", description="what runs it; sentence-transformers needs the torch extra"
+    embed_model: str = Field("all-MiniLM-L6-v2", description="model that embed serves by default")
+    embed_backend: EmbedBackend = Field("onnx", description="what runs it")
+    embed_models: Annotated[dict[str, EmbedBackend | None], NoDecode] = Field(
+        {}, description="comma-separated further models, NAME or NAME=BACKEND"
     )
-    embed_precision: Precision = Field("int8", description="weights of the ONNX graph")
+    embed_memory_mb: int = Field(0, ge=0, description="memory for loaded models, MiB; 0 = no limit")
+    embed_precision: EmbedPrecision = Field(
+        "auto", description="numbers it computes with; auto = the fastest that are good enough"
+    )
+    embed_device: Device = Field("auto", description="where PyTorch runs it; auto = GPU if any")
+    embed_remote_url: str = Field("", description="API base URL of the server, for `remote`")
+    embed_remote_key: Key = Field(None, description="API key there")
     embed_threads: Threads = Field(2, description="inferences of embed that run side by side")
     embed_batch_tokens: int = Field(4096, ge=256, description="padded tokens in one batch, at most")
     embed_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
@@ -95,6 +109,12 @@ class Settings(BaseSettings):
     embed_cache_disk_mb: int = Field(1024, ge=16, description="disk for cached vectors, MiB")
 
     rerank_model: str = Field("all-MiniLM-L6-v2", description="model that rerank serves")
+    rerank_backend: RerankBackend = Field("late-interaction", description="what runs it")
+    rerank_remote_url: str = Field("", description="base URL of the rerank server, for `remote`")
+    rerank_remote_key: Key = Field(None, description="API key there")
+    rerank_remote_api: RerankRemoteApi = Field(
+        "jina", description="what it speaks; jina is also what vLLM and refdesk do"
+    )
     rerank_precision: Precision = Field("int8", description="weights of the ONNX graph")
     rerank_threads: Threads = Field(2, description="inferences of rerank that run side by side")
     rerank_batch_tokens: int = Field(
@@ -102,6 +122,9 @@ class Settings(BaseSettings):
     )
     rerank_queue: int = Field(4096, ge=1, description="texts that may wait; more get 429")
     rerank_cache_mb: int = Field(64, ge=0, description="memory for cached token vectors, MiB")
+    rerank_fill_at_ingest: bool = Field(
+        False, description="retrieve has rerank read new chunks into its cache at once"
+    )
 
     chunk_tokens: int = Field(
         256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
@@ -127,6 +150,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return [name.strip() for name in value.split(",") if name.strip()]
         return value
+
+    @field_validator("embed_models", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = (part.partition("=") for part in value.split(",") if part.strip())
+        return {name.strip(): backend.strip() if given else None for name, given, backend in pairs}
 
     @field_validator("embed_cache_dir", mode="before")
     @classmethod

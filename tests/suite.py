@@ -16,6 +16,7 @@ import httpx
 import pytest
 import uvicorn
 
+from shared.http_protocol import HttpProtocol
 from shared.settings import SERVICES, ServiceName
 
 REPOSITORY = Path(__file__).parents[1]
@@ -121,7 +122,12 @@ async def serving(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI app over real HTTP in this event loop; gives its base URL."""
     port = free_port()
     config = uvicorn.Config(
-        app, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app,
+        http=HttpProtocol,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     # pytest's own handling of signals goes on.

@@ -47,14 +47,13 @@ _FAULTS = (sqlite3.Error, UnicodeDecodeError)
 class DiskCache:
     """The vectors in `folder`, at most `max_bytes` (16 MiB or more) of files.
 
-    dimension: of a vector. Used from one thread at a time, by several processes where they share
-    the folder. Nothing here raises: what fails is logged, once for each operation, and counted.
+    Used from one thread at a time, by several processes where they share the folder. Nothing here
+    raises: what fails is logged, once for each operation, and counted.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, dimension: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         self._path = folder / FILE
         self._max_pages = (max_bytes - _LOG_BYTES) // _PAGE
-        self._vector_bytes = 4 * dimension
         self._told_of: set[str] = set()
         self._db: sqlite3.Connection | None = None
         try:
@@ -85,7 +84,7 @@ class DiskCache:
                 if row is None:
                     continue
                 tokens, cut, vector, checksum, age = row
-                if not self._intact(key, tokens, cut, vector, checksum):
+                if not _intact(key, tokens, cut, vector, checksum):
                     self._failed("read", "a row is damaged")
                     continue
                 found[key] = Known(np.frombuffer(vector, "<f4"), tokens, cut)
@@ -94,6 +93,7 @@ class DiskCache:
         self._write(
             "UPDATE vectors SET age = (SELECT max(age) + 1 FROM vectors) WHERE key = ?",
             [(key,) for key in late],
+            max((found[key].vector.nbytes for key in late), default=0),
         )
         return found
 
@@ -103,6 +103,7 @@ class DiskCache:
             "INSERT OR REPLACE INTO vectors (key, tokens, cut, vector, checksum)"
             " VALUES (?, ?, ?, ?, ?)",
             [_row(key, one) for key, one in known.items()],
+            max((one.vector.nbytes for one in known.values()), default=0),
         )
 
     def close(self) -> None:
@@ -127,7 +128,7 @@ class DiskCache:
             db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             db.execute(_TABLE)
             # The limit may be lower than it was.
-            self._make_room(db, _ROWS)
+            self._make_room(db, _ROWS, 0)
             db.executescript("PRAGMA incremental_vacuum")  # execute would free a single page
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except BaseException:
@@ -135,20 +136,23 @@ class DiskCache:
             raise
         return db
 
-    def _write(self, statement: str, rows: Sequence[tuple[bytes | int, ...]]) -> None:
-        """Run the statement for each row, as far as the disk takes it."""
+    def _write(self, statement: str, rows: Sequence[tuple[bytes | int, ...]], longest: int) -> None:
+        """Run the statement for each row, as far as the disk takes it.
+
+        longest: bytes of the longest vector among the rows.
+        """
         if self._db is None:
             return
         with self._told("write"):
             for first in range(0, len(rows), _ROWS):
                 some = rows[first : first + _ROWS]
                 with _transaction(self._db, "BEGIN IMMEDIATE") as db:
-                    self._make_room(db, len(some))
+                    self._make_room(db, len(some), longest)
                     db.executemany(statement, some)
 
-    def _make_room(self, db: sqlite3.Connection, rows: int) -> None:
+    def _make_room(self, db: sqlite3.Connection, rows: int, vector_bytes: int) -> None:
         """Let go of the oldest rows, so that `rows` more fit whatever pages they need."""
-        each = (self._vector_bytes + _ROW_BYTES) // _PAGE + 2
+        each = (vector_bytes + _ROW_BYTES) // _PAGE + 2
         while _used_pages(db) + rows * each > self._max_pages:
             gone = db.execute(
                 "DELETE FROM vectors WHERE age IN (SELECT age FROM vectors ORDER BY age LIMIT ?)",
@@ -156,15 +160,6 @@ class DiskCache:
             )
             if not gone.rowcount:
                 return
-
-    def _intact(
-        self, key: bytes, tokens: object, cut: object, vector: object, checksum: object
-    ) -> bool:
-        return (
-            isinstance(vector, bytes)
-            and len(vector) == self._vector_bytes
-            and checksum == _checksum(key, tokens, cut, vector)
-        )
 
     @contextmanager
     def _told(self, operation: str) -> Iterator[None]:
@@ -201,6 +196,14 @@ def _row(key: bytes, known: Known) -> tuple[bytes, int, int, bytes, bytes]:
     vector = known.vector.astype("<f4").tobytes()
     checksum = _checksum(key, known.tokens, known.cut, vector)
     return key, known.tokens, known.cut, vector, checksum
+
+
+def _intact(key: bytes, tokens: object, cut: object, vector: object, checksum: object) -> bool:
+    return (
+        isinstance(vector, bytes)
+        and len(vector) % 4 == 0
+        and checksum == _checksum(key, tokens, cut, vector)
+    )
 
 
 def _checksum(key: bytes, tokens: object, cut: object, vector: bytes) -> bytes:

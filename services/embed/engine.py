@@ -1,50 +1,28 @@
-"""The engine between routes and model: tokenise, batch, and put the answers in order."""
+"""The engine between routes and model: equal texts once, known vectors from the cache, in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from services.embed.cache import VectorCache
+from services.embed.cache import CacheKeys, VectorCache
 from services.embed.memory_cache import Known
-from services.embed.models.base import EmbeddingModel, ModelInfo, Vectors
-from shared.batching import Batcher
-from shared.encoder.tokenizer import Tokenized
+from services.embed.models.base import (
+    EmbeddingModel,
+    Kind,
+    ModelInfo,
+    Reading,
+    TextTooLongError,
+)
+from shared.encoder.tokenizer import Keep
 from shared.errors import ApiError
-from shared.settings import Settings
 
-# Tokenising less than this takes less time than handing it to a thread.
+DENSE: frozenset[Kind] = frozenset({"dense"})
+# Hashing less than this takes less time than handing it to a thread.
 _INLINE_CHARACTERS = 4000
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Vectors of a request: float32 [n, dimension] of unit rows.
-
-    tokens: what the model reads in all, each input counted, special tokens included. cut: for each
-    input, how many tokens did not fit the model's window.
-    """
-
-    vectors: Vectors
-    tokens: int
-    cut: list[int]
-
-
-@dataclass(frozen=True)
-class TokenEmbedded:
-    """Token vectors of a request: for each input float32 [t, dimension] of unit rows, special
-    tokens included. tokens and cut as in Embedded.
-    """
-
-    vectors: list[Vectors]
-    tokens: int
-    cut: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,99 +40,79 @@ class Token:
     special: bool
 
 
-@dataclass(frozen=True)
-class _Task:
-    """A text for the model. every_token: whether each token's vector is wanted, or their mean."""
-
-    text: Tokenized
-    every_token: bool
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-
 class Engine:
-    """One embedding model and its queue."""
+    """One embedding model, with its part of the cache that all models share."""
 
-    def __init__(self, model: EmbeddingModel, settings: Settings) -> None:
+    def __init__(self, model: EmbeddingModel, cache: VectorCache) -> None:
         self._model = model
-        self._cache = VectorCache(model, settings)
-        self._batcher: Batcher[_Task, Vectors] = Batcher(
-            model.info.model,
-            self._run,
-            batch_tokens=settings.embed_batch_tokens,
-            queue=settings.embed_queue,
-        )
+        self._cache = cache
+        self._keys = CacheKeys(model) if cache.on else None
 
     @property
     def info(self) -> ModelInfo:
         """The model that is served."""
         return self._model.info
 
+    @property
+    def nbytes(self) -> int:
+        """The memory that the model takes, roughly."""
+        return self._model.nbytes
+
     def tokenizer_json(self) -> bytes:
-        """The definition of the model's tokenizer."""
+        """The definition of the model's tokenizer; ApiError 404 where it has none."""
         return self._model.tokenizer_json()
 
     async def prove(self) -> None:
         """Run the model once, past the cache, so that /ready says what is so now.
 
-        Raises ApiError 503 where its numbers are no numbers, and whatever `embed` raises.
+        Raises ApiError 503 where its numbers are no numbers, and whatever the model raises.
         """
-        [tokenized] = self._model.tokenize(["is anyone there?"])
-        [vector] = await self._batcher.submit([_Task(tokenized, every_token=False)])
-        if not np.isfinite(vector).all():
+        wanted = frozenset(self.info.kinds[:1])
+        [reading] = await self._model.read(["is anyone there?"], wanted)
+        if reading.dense is not None and not np.isfinite(reading.dense).all():
             raise ApiError(503, "bad_model", "the model answers numbers that are not finite")
 
-    async def embed(self, texts: Sequence[str], *, prompt: str = "") -> Embedded:
-        """Embed the texts, at least one, equal ones once. prompt: is put before each.
+    async def read(
+        self,
+        texts: Sequence[str],
+        wanted: frozenset[Kind] = DENSE,
+        *,
+        prompt: str = "",
+        keep: Keep = "start",
+        whole: bool = False,
+    ) -> list[Reading]:
+        """What the model makes of the texts, at least one, in order; equal ones are read once.
 
-        Raises ApiError 429 while the queue is full, 504 if the time is up.
+        prompt: is put before each. keep, whole: see EmbeddingModel. Vectors of texts come from the
+        cache where they are in it; nothing else is cached. Token vectors take 4 bytes times the
+        dimension for each token until the answer is sent, so bound the number of texts. Raises
+        ApiError and TextTooLongError as EmbeddingModel does.
         """
-        inputs = [prompt + text for text in texts]
+        inputs = [prompt + text for text in texts] if prompt else texts
         unique = list(dict.fromkeys(inputs))
-        keys = dict(zip(unique, await _off_loop(self._cache.keys, unique), strict=True))
-        known = await self._cache.get(list(keys.values()))
-        missing = [text for text in unique if keys[text] not in known]
-        if missing:
-            read = await self._read([keys[text] for text in missing], missing)
-            await self._cache.put(read)
-            known |= read
-        answers = [known[keys[text]] for text in inputs]
-        return Embedded(
-            vectors=np.stack([answer.vector for answer in answers]),
-            tokens=sum(answer.tokens for answer in answers),
-            cut=[answer.cut for answer in answers],
-        )
-
-    async def token_vectors(self, texts: Sequence[str], *, prompt: str = "") -> TokenEmbedded:
-        """A vector for each token of the texts, equal texts once. prompt: is put before each.
-
-        Nothing of it is cached. A token takes 4 bytes times the dimension until the answer is
-        sent, so bound the number of texts. Raises as `embed`.
-        """
-        unique = list(dict.fromkeys(texts))
-        tokenized = await _off_loop(self._model.tokenize, [prompt + text for text in unique])
-        vectors = await self._batcher.submit([_Task(text, every_token=True) for text in tokenized])
-        place = {text: number for number, text in enumerate(unique)}
-        order = [place[text] for text in texts]
-        return TokenEmbedded(
-            vectors=[vectors[number] for number in order],
-            tokens=sum(len(tokenized[number]) for number in order),
-            cut=[tokenized[number].cut for number in order],
-        )
+        try:
+            if self._keys is not None and wanted == DENSE:
+                readings = await self._read_cached(self._keys, unique, keep, whole)
+            else:
+                readings = await self._model.read(unique, wanted, keep=keep, whole=whole)
+        except TextTooLongError as error:
+            place = inputs.index(unique[error.place])
+            raise TextTooLongError(place, error.tokens, error.limit) from None
+        by_text = dict(zip(unique, readings, strict=True))
+        return [by_text[text] for text in inputs]
 
     def tokenize(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[list[Token]]:
         """The tokens of each text, none cut. special_tokens: with the model's own around them.
 
-        May be called from any thread; a long text is better tokenised off the event loop.
+        May be called from any thread; a long text is better tokenised off the event loop. Raises
+        ApiError 404 where the model has no tokenizer.
         """
         encode = self._whole_tokenizer.encode
         return [_tokens(encode(text, add_special_tokens=special_tokens)) for text in texts]
 
     async def close(self) -> None:
-        """Stop the model's thread and close the cache."""
-        await asyncio.to_thread(self._batcher.close)
-        await self._cache.close()
+        """Let go of the model."""
+        await self._model.close()
 
     @cached_property
     def _whole_tokenizer(self) -> Tokenizer:
@@ -164,22 +122,36 @@ class Engine:
         tokenizer.no_truncation()
         return tokenizer
 
-    async def _read(self, keys: Sequence[bytes], texts: Sequence[str]) -> dict[bytes, Known]:
-        tokenized = await _off_loop(self._model.tokenize, texts)
-        rows = await self._batcher.submit([_Task(text, every_token=False) for text in tokenized])
-        return {
-            key: Known(row, len(text), text.cut)
-            for key, row, text in zip(keys, rows, tokenized, strict=True)
-        }
-
-    def _run(self, batch: Sequence[_Task]) -> list[Vectors]:
-        """On the model's thread: float32 [d] for each text, or [t, d] where every token counts."""
-        results: dict[int, Vectors] = {}
-        for every_token, run in ((False, self._model.embed), (True, self._model.token_vectors)):
-            places = [place for place, task in enumerate(batch) if task.every_token == every_token]
-            if places:
-                results |= zip(places, run([batch[place].text for place in places]), strict=True)
-        return [results[place] for place in range(len(batch))]
+    async def _read_cached(
+        self, cache_keys: CacheKeys, texts: Sequence[str], keep: Keep, whole: bool
+    ) -> list[Reading]:
+        """The dense vectors of different texts."""
+        if sum(map(len, texts)) <= _INLINE_CHARACTERS:
+            keys = cache_keys.of(texts, keep)
+        else:
+            keys = await asyncio.to_thread(cache_keys.of, texts, keep)
+        known = await self._cache.get(keys)
+        if whole:
+            for place, key in enumerate(keys):
+                if key in known and known[key].cut:
+                    one = known[key]
+                    raise TextTooLongError(place, one.tokens + one.cut, one.tokens)
+        missing = [place for place, key in enumerate(keys) if key not in known]
+        if missing:
+            try:
+                readings = await self._model.read(
+                    [texts[place] for place in missing], DENSE, keep=keep, whole=whole
+                )
+            except TextTooLongError as error:
+                raise TextTooLongError(missing[error.place], error.tokens, error.limit) from None
+            read = {
+                keys[place]: Known(reading.dense, reading.tokens, reading.cut)
+                for place, reading in zip(missing, readings, strict=True)
+                if reading.dense is not None
+            }
+            await self._cache.put(read)
+            known |= read
+        return [Reading(one.tokens, one.cut, one.vector) for one in (known[key] for key in keys)]
 
 
 def _tokens(encoding: Encoding) -> list[Token]:
@@ -193,12 +165,3 @@ def _tokens(encoding: Encoding) -> list[Token]:
             strict=True,
         )
     ]
-
-
-async def _off_loop(
-    function: Callable[[Sequence[str]], list[Result]], texts: Sequence[str]
-) -> list[Result]:
-    """What the function gives for the texts; on a thread where they are long."""
-    if sum(map(len, texts)) <= _INLINE_CHARACTERS:
-        return function(texts)
-    return await asyncio.to_thread(function, texts)

@@ -1,17 +1,21 @@
 """Checks of a request that OpenAI's surface and TEI's have in common.
 
-status: what the API at hand answers to a bad field, 400 (OpenAI) or 422 (TEI).
+status: what the API at hand answers to a bad field, 400 (OpenAI) or 422 (TEI). param_of: gives the
+name of a text's field by its place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
 
-from services.embed.models.base import ModelInfo, Vectors
+from services.embed.models.base import ModelInfo, TextTooLongError, Vectors
 from shared.errors import ApiError
 
 MAX_CHARACTERS = 1_000_000
+# Token vectors are much larger than their texts: what one answer may hold.
+MAX_TOKEN_VECTORS = 8192
 
 InputType = Literal["query", "document", "passage"]
 
@@ -23,28 +27,42 @@ _PROMPTS_OF: dict[InputType, tuple[str, ...]] = {
 }
 
 
-def require_readable(texts: Sequence[str], field: str) -> None:
+def require_readable(texts: Sequence[str], param_of: Callable[[int], str]) -> None:
     """Raises ApiError 413 where a text has more than MAX_CHARACTERS."""
     for place, text in enumerate(texts):
         if len(text) > MAX_CHARACTERS:
-            param = f"{field}.{place}"
+            param = param_of(place)
             message = f"{param}: a text may have {MAX_CHARACTERS:,} characters at most"
             raise ApiError(413, "text_too_long", message, param=param)
 
 
-def require_whole(cut: Sequence[int], info: ModelInfo, field: str) -> None:
-    """Raises ApiError 413 where tokens were cut, for a caller who wants none to be.
+def require_few_tokens(texts: Sequence[str], info: ModelInfo, field: str) -> None:
+    """Raises ApiError 413 where the texts may have more tokens than MAX_TOKEN_VECTORS.
 
-    cut: for each text, how many of its tokens did not fit the model's window.
+    A text has about as many tokens as bytes at most, and no more than the model reads.
     """
-    for place, tokens in enumerate(cut):
-        if tokens:
-            param = f"{field}.{place}"
-            message = (
-                f"{param}: the text has {info.max_tokens + tokens} tokens, and {info.model} reads "
-                f"{info.max_tokens}; shorten it, or have it cut with `truncate: true`"
-            )
-            raise ApiError(413, "text_too_long", message, param=param)
+    window = info.max_tokens or MAX_TOKEN_VECTORS
+    tokens = sum(min(window, len(text.encode()) + info.special_tokens) for text in texts)
+    if tokens > max(MAX_TOKEN_VECTORS, window):
+        message = (
+            f"{field}: token vectors are given for {MAX_TOKEN_VECTORS:,} tokens at a time, and "
+            f"these texts may have {tokens:,}; send fewer at a time"
+        )
+        raise ApiError(413, "text_too_long", message, param=field)
+
+
+@contextmanager
+def refusing_long(info: ModelInfo, param_of: Callable[[int], str]) -> Iterator[None]:
+    """Turns a TextTooLongError within into an ApiError 413."""
+    try:
+        yield
+    except TextTooLongError as error:
+        param = param_of(error.place)
+        message = (
+            f"{param}: the text has {error.tokens} tokens, and {info.model} reads {error.limit}; "
+            "shorten it, or have it cut with `truncate: true`"
+        )
+        raise ApiError(413, "text_too_long", message, param=param) from None
 
 
 def require_dimensions(dimensions: int | None, info: ModelInfo, status: int) -> None:
@@ -57,8 +75,8 @@ def require_dimensions(dimensions: int | None, info: ModelInfo, status: int) -> 
 def prompt_of(info: ModelInfo, name: str | None, use: InputType | None, status: int) -> str:
     """What goes before each text: the model's prompt of that name, else the one for that use.
 
-    Empty where neither is given, or where the model has no prompt for the use. Raises ApiError
-    for a name that the model does not know.
+    The model's default prompt, which is mostly empty, where neither is given, or where the model
+    has no prompt for the use. Raises ApiError for a name that the model does not know.
     """
     if name is not None:
         if name not in info.prompts:
@@ -67,7 +85,7 @@ def prompt_of(info: ModelInfo, name: str | None, use: InputType | None, status: 
             raise ApiError(status, "unknown_prompt", message, param="prompt_name")
         return info.prompts[name]
     names = _PROMPTS_OF[use] if use is not None else ()
-    return next((info.prompts[one] for one in names if one in info.prompts), "")
+    return next((info.prompts[one] for one in names if one in info.prompts), info.default_prompt)
 
 
 def shorten(vectors: Vectors, dimensions: int | None, *, normalize: bool = True) -> Vectors:

@@ -5,10 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.embed.inputs import InputType
+from services.embed.models.base import Kind
 
-MAX_INPUTS = 2048
+MAX_INPUTS = 16_384
 
 Text = Annotated[str, Field(min_length=1)]
+# As JSON has them: 0 is no false, and "yes" no true.
+Flag = Annotated[bool, Field(strict=True)]
+Dimensions = Annotated[int, Field(strict=True, ge=1)]
 
 
 def _as_list(value: Any) -> Any:
@@ -27,7 +31,11 @@ def _as_list(value: Any) -> Any:
 Texts = Annotated[
     list[Text],
     Field(min_length=1, max_length=MAX_INPUTS),
-    BeforeValidator(_as_list, json_schema_input_type=Text | list[Text]),
+    BeforeValidator(
+        _as_list,
+        json_schema_input_type=Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)],
+    ),
 ]
 
 
@@ -37,7 +45,8 @@ class EmbeddingRequest(BaseModel):
     dimensions: cut the vectors to their first numbers and bring them back to length 1.
     truncate: whether a text that is longer than the model's window is cut; else it is refused.
     prompt_name: the model's own prompt that goes before each text. input_type: the same by use,
-    where the model has a prompt for it; `prompt_name` goes before.
+    where the model has a prompt for it; `prompt_name` goes before. outputs: what to make of each
+    text, all of it in one pass of the model.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -45,18 +54,32 @@ class EmbeddingRequest(BaseModel):
     input: Texts
     model: str | None = Field(None, max_length=256)
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(None, ge=1)
-    truncate: bool = True
+    dimensions: Dimensions | None = None
+    truncate: Flag = True
     prompt_name: str | None = Field(None, max_length=256)
     input_type: InputType | None = None
+    outputs: list[Kind] = Field(["dense"], min_length=1, max_length=8)
+
+
+class Sparse(BaseModel):
+    """The weights of a text's words, above 0: `values` by token id, in the order of these."""
+
+    indices: list[int]
+    values: list[float]
 
 
 class Embedding(BaseModel):
-    """One vector, as numbers or as base64 of little-endian float32."""
+    """What was made of one text. Vectors are numbers or base64 of little-endian float32.
+
+    sparse, token_embeddings: extensions, for those who ask for them in `outputs`. Of what was not
+    asked for, the field is absent.
+    """
 
     object: Literal["embedding"] = "embedding"
     index: int
-    embedding: list[float] | str
+    embedding: list[float] | str | None = None
+    sparse: Sparse | None = None
+    token_embeddings: list[list[float] | str] | None = None
 
 
 class Usage(BaseModel):

@@ -2,26 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Response
 
-from services.embed.engine import Embedded, Engine, Token, TokenEmbedded
+from services.embed.answer import dense_vectors, in_pieces, made
+from services.embed.engine import DENSE, Engine, Token
 from services.embed.inputs import (
     prompt_of,
+    refusing_long,
     require_dimensions,
+    require_few_tokens,
     require_readable,
-    require_whole,
     shorten,
 )
-from services.embed.models.base import ModelInfo
+from services.embed.models.base import Kind, ModelInfo, Reading
+from services.embed.pool import ModelPool
 from services.embed.protocol import MAX_INPUTS
 from services.embed.tei_protocol import (
     EmbedRequest,
     InputsRequest,
+    Parameters,
     SimilarityRequest,
+    SparseValue,
     TextToken,
     TokenizeRequest,
 )
@@ -29,18 +33,18 @@ from shared import __version__
 from shared.envelope import ErrorShape, json_response
 from shared.errors import ApiError
 from shared.settings import Settings
-from shared.tei import tei_error_body
+from shared.tei import TEI_ERRORS, tei_error_body
 
 # The root too: huggingface_hub's client posts to the bare URL of an endpoint.
 ERROR_SHAPES: dict[str, ErrorShape] = dict.fromkeys(
     ("/", "/embed", "/embed_all", "/embed_sparse", "/similarity", "/tokenize"), tei_error_body
 )
 
-# Token vectors and token lists are much larger than their texts: what one answer may hold.
-_TOKEN_VECTORS = 8192
+# Token lists are much larger than their texts: what one answer may hold.
 _TOKENIZE_CHARACTERS = 200_000
 # Headers have to stay small: clients refuse long ones.
 _TRUNCATED_SHOWN = 100
+_DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def tei_info(info: ModelInfo, settings: Settings) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def tei_info(info: ModelInfo, settings: Settings) -> dict[str, Any]:
     return {
         "model_id": info.model,
         "model_sha": info.revision,
-        "model_dtype": {"fp32": "float32"}.get(info.precision, info.precision),
+        "model_dtype": _DTYPES.get(info.precision, info.precision),
         "model_type": {"embedding": {}},
         "max_input_length": info.max_tokens,
         "max_batch_tokens": settings.embed_batch_tokens,
@@ -59,65 +63,70 @@ def tei_info(info: ModelInfo, settings: Settings) -> dict[str, Any]:
     }
 
 
-def add_tei_routes(app: FastAPI, engine: Engine) -> None:
-    """Add TEI's routes to the app of embed."""
+def add_tei_routes(app: FastAPI, pool: ModelPool) -> None:
+    """Add TEI's routes to the app of embed. They serve the default model."""
 
-    @app.post("/", response_model=list[list[float]])
-    @app.post("/embed", response_model=list[list[float]])
+    @app.post("/", response_model=list[list[float]], responses=TEI_ERRORS)
+    @app.post("/embed", response_model=list[list[float]], responses=TEI_ERRORS)
     async def embed(request: EmbedRequest) -> Response:
         """A vector for each text."""
         started = time.perf_counter()
-        require_readable(request.inputs, "inputs")
-        require_dimensions(request.dimensions, engine.info, 422)
-        prompt = prompt_of(engine.info, request.prompt_name, None, 422)
-        embedded = await engine.embed(request.inputs, prompt=prompt)
-        if not request.truncate:
-            require_whole(embedded.cut, engine.info, "inputs")
-        normalize = request.normalize is not False
-        vectors = shorten(embedded.vectors, request.dimensions, normalize=normalize)
-        return json_response(200, vectors, _metadata(request.inputs, embedded, started))
+        async with pool.use() as engine:
+            require_dimensions(request.dimensions, engine.info, 422)
+            readings = await _read(engine, request.inputs, request)
 
-    @app.post("/embed_all", response_model=list[list[list[float]]])
+        def answer() -> Response:
+            normalize = request.normalize is not False
+            vectors = shorten(dense_vectors(readings), request.dimensions, normalize=normalize)
+            headers = _metadata(request.inputs, readings, started)
+            return json_response(200, in_pieces(vectors), headers)
+
+        return await made(len(readings), answer)
+
+    @app.post("/embed_all", response_model=list[list[list[float]]], responses=TEI_ERRORS)
     async def embed_all(request: InputsRequest) -> Response:
         """A vector for each token of each text, special tokens included."""
         started = time.perf_counter()
-        most = max(1, _TOKEN_VECTORS // engine.info.max_tokens)
-        if len(request.inputs) > most:
-            message = f"inputs: /embed_all takes {most} texts at a time, not {len(request.inputs)}"
-            raise ApiError(413, "text_too_long", message, param="inputs")
-        require_readable(request.inputs, "inputs")
-        prompt = prompt_of(engine.info, request.prompt_name, None, 422)
-        embedded = await engine.token_vectors(request.inputs, prompt=prompt)
-        if not request.truncate:
-            require_whole(embedded.cut, engine.info, "inputs")
-        vectors = [np.ascontiguousarray(rows) for rows in embedded.vectors]
-        return json_response(200, vectors, _metadata(request.inputs, embedded, started))
+        async with pool.use() as engine:
+            require_few_tokens(request.inputs, engine.info, "inputs")
+            readings = await _read(engine, request.inputs, request, frozenset({"tokens"}))
 
-    @app.post("/embed_sparse", response_model=list[list[dict[str, float]]])
-    async def embed_sparse(_: InputsRequest) -> Response:
-        """Refused: no model that is served here makes sparse vectors."""
-        message = f"{engine.info.model} makes no sparse vectors; ask /embed for dense ones"
-        raise ApiError(424, "no_sparse_vectors", message)
+        def answer() -> Response:
+            vectors = [
+                in_pieces(one.token_vectors) for one in readings if one.token_vectors is not None
+            ]
+            return json_response(200, vectors, _metadata(request.inputs, readings, started))
 
-    @app.post("/similarity", response_model=list[float])
+        return await made(len(readings), answer)
+
+    @app.post("/embed_sparse", response_model=list[list[SparseValue]], responses=TEI_ERRORS)
+    async def embed_sparse(request: InputsRequest) -> Response:
+        """The weights of each text's words, above 0, by token id; 424 from a model without."""
+        started = time.perf_counter()
+        async with pool.use() as engine:
+            readings = await _read(engine, request.inputs, request, frozenset({"sparse"}))
+
+        def answer() -> Response:
+            words = (sorted((one.sparse or {}).items()) for one in readings)
+            rows = ([{"index": index, "value": value} for index, value in one] for one in words)
+            headers = _metadata(request.inputs, readings, started)
+            return json_response(200, in_pieces(rows), headers)
+
+        return await made(len(readings), answer)
+
+    @app.post("/similarity", response_model=list[float], responses=TEI_ERRORS)
     async def similarity(request: SimilarityRequest) -> Response:
         """The cosine of a sentence with each of others."""
         started = time.perf_counter()
-        source, sentences = request.inputs.source_sentence, request.inputs.sentences
-        require_readable([source], "inputs.source_sentence")
-        require_readable(sentences, "inputs.sentences")
-        parameters = request.parameters
-        name = parameters.prompt_name if parameters else None
-        prompt = prompt_of(engine.info, name, None, 422)
-        texts = [source, *sentences]
-        embedded = await engine.embed(texts, prompt=prompt)
-        if not (parameters and parameters.truncate):
-            require_whole(embedded.cut[:1], engine.info, "inputs.source_sentence")
-            require_whole(embedded.cut[1:], engine.info, "inputs.sentences")
-        cosines = embedded.vectors[1:] @ embedded.vectors[0]
-        return json_response(200, cosines, _metadata(texts, embedded, started))
+        texts = [request.inputs.source_sentence, *request.inputs.sentences]
+        async with pool.use() as engine:
+            parameters = request.parameters or Parameters()
+            readings = await _read(engine, texts, parameters, param_of=_similarity_param)
+        vectors = dense_vectors(readings)
+        cosines = vectors[1:] @ vectors[0]
+        return json_response(200, cosines, _metadata(texts, readings, started))
 
-    @app.post("/tokenize")
+    @app.post("/tokenize", responses=TEI_ERRORS)
     async def tokenize(request: TokenizeRequest) -> list[list[TextToken]]:
         """The tokens of each text, however many they are."""
         characters = sum(map(len, request.inputs))
@@ -127,15 +136,48 @@ def add_tei_routes(app: FastAPI, engine: Engine) -> None:
                 f"not {characters:,}"
             )
             raise ApiError(413, "text_too_long", message, param="inputs")
-        prompt = prompt_of(engine.info, request.prompt_name, None, 422)
-        texts = [prompt + text for text in request.inputs]
-        tokens = await asyncio.to_thread(
-            engine.tokenize, texts, special_tokens=request.add_special_tokens
-        )
+        async with pool.use() as engine:
+            prompt = prompt_of(engine.info, request.prompt_name, None, 422)
+            texts = [prompt + text for text in request.inputs]
+            try:
+                tokens = await asyncio.to_thread(
+                    engine.tokenize, texts, special_tokens=request.add_special_tokens
+                )
+            except ApiError as error:  # a model without tokenizer: what TEI calls the backend's
+                raise ApiError(424, error.code, error.message) from None
         return [
             [_text_token(token, text) for token in row]
             for text, row in zip(texts, tokens, strict=True)
         ]
+
+
+def _input_param(place: int) -> str:
+    return f"inputs.{place}"
+
+
+def _similarity_param(place: int) -> str:
+    return f"inputs.sentences.{place - 1}" if place else "inputs.source_sentence"
+
+
+async def _read(
+    engine: Engine,
+    texts: Sequence[str],
+    parameters: Parameters,
+    wanted: frozenset[Kind] = DENSE,
+    *,
+    param_of: Callable[[int], str] = _input_param,
+) -> list[Reading]:
+    """What the model makes of the texts, read as the parameters say."""
+    require_readable(texts, param_of)
+    info = engine.info
+    with refusing_long(info, param_of):
+        return await engine.read(
+            texts,
+            wanted,
+            prompt=prompt_of(info, parameters.prompt_name, None, 422),
+            keep="end" if parameters.truncation_direction == "left" else "start",
+            whole=not parameters.truncate,
+        )
 
 
 def _text_token(token: Token, text: str) -> TextToken:
@@ -145,16 +187,14 @@ def _text_token(token: Token, text: str) -> TextToken:
     return TextToken(id=token.id, text=part, special=False, start=token.start, stop=token.end)
 
 
-def _metadata(
-    texts: Sequence[str], embedded: Embedded | TokenEmbedded, started: float
-) -> dict[str, str]:
+def _metadata(texts: Sequence[str], readings: Sequence[Reading], started: float) -> dict[str, str]:
     """TEI's headers, times in milliseconds, and ours for what was cut (`place=tokens`)."""
     headers = {
         "x-compute-characters": str(sum(map(len, texts))),
-        "x-compute-tokens": str(embedded.tokens),
+        "x-compute-tokens": str(sum(one.tokens for one in readings)),
         "x-total-time": str(round((time.perf_counter() - started) * 1000)),
     }
-    cut = [f"{place}={tokens}" for place, tokens in enumerate(embedded.cut) if tokens]
+    cut = [f"{place}={one.cut}" for place, one in enumerate(readings) if one.cut]
     if cut:
         headers["x-truncated-inputs"] = str(len(cut))
         headers["x-truncated"] = ", ".join(cut[:_TRUNCATED_SHOWN])

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.embed.protocol import MAX_INPUTS, Text, Texts
+from services.embed.protocol import MAX_INPUTS, Dimensions, Flag, Text, Texts
 
 
 def _lower(value: Any) -> Any:
@@ -14,23 +14,19 @@ def _lower(value: Any) -> Any:
 class Parameters(BaseModel):
     """How texts are read.
 
-    truncate: whether a text that is longer than the model's window is cut at its end; else it is
-    refused. prompt_name: the model's own prompt that goes before each text.
+    truncate: whether a text that is longer than the model's window is cut; else it is refused.
+    truncation_direction: the side at which it is cut. prompt_name: the model's own prompt that goes
+    before each text.
     """
 
     model_config = ConfigDict(extra="ignore")
 
-    truncate: bool | None = None
+    truncate: Flag | None = None
     truncation_direction: Annotated[
-        Literal["left", "right"], BeforeValidator(_lower, json_schema_input_type=str)
+        Literal["left", "right"],
+        BeforeValidator(_lower, json_schema_input_type=Literal["left", "right", "Left", "Right"]),
     ] = "right"
     prompt_name: str | None = Field(None, max_length=256)
-
-    @model_validator(mode="after")
-    def _cut_at_the_end(self) -> "Parameters":
-        if self.truncate and self.truncation_direction == "left":
-            raise ValueError("truncation_direction: texts are cut at their end only, so send Right")
-        return self
 
 
 class InputsRequest(Parameters):
@@ -46,8 +42,15 @@ class EmbedRequest(InputsRequest):
     vectors that are not cut have length 1 whatever it says.
     """
 
-    normalize: bool | None = True
-    dimensions: int | None = Field(None, ge=1)
+    normalize: Flag | None = True
+    dimensions: Dimensions | None = None
+
+
+class SparseValue(BaseModel):
+    """The weight of a word of the vocabulary, by its token id."""
+
+    index: int
+    value: float
 
 
 class SimilarityInputs(BaseModel):
@@ -74,7 +77,7 @@ class TokenizeRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     inputs: Texts
-    add_special_tokens: bool = True
+    add_special_tokens: Flag = True
     prompt_name: str | None = Field(None, max_length=256)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from services.rerank.models.base import Scored
+from services.rerank.models.base import Scored, TextTooLongError
 from services.rerank.protocol import (
     PairScore,
     Rank,
@@ -42,7 +42,7 @@ def rerank_response(
             for place in returned
         ],
         tokens_saved=sum(scored.document_tokens[place] for place in order[len(returned) :])
-        if len(returned) < len(order)
+        if len(returned) < len(order) and scored.document_tokens is not None
         else None,
         meta={"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
         **_report([scored]),
@@ -83,23 +83,16 @@ def ranking_response(scored: Scored) -> RankingResponse:
     )
 
 
-def require_whole(scored: Scored, max_tokens: int, *, query: str, documents: str) -> None:
-    """Raise ApiError 413 where a text was longer than the model's window of `max_tokens`.
-
-    query and documents: what the request calls them.
-    """
-    lengths = [(query, max_tokens + scored.query_truncated, scored.query_truncated)]
-    for place, cut in enumerate(scored.truncated):
-        lengths.append((f"{documents}.{place}", max_tokens + cut, cut))
-    for param, length, cut in lengths:
-        if cut:
-            raise ApiError(
-                413,
-                "text_too_long",
-                f"{param} has {length} tokens and the model reads {max_tokens}; shorten it, or "
-                "allow truncation",
-                param=param,
-            )
+def text_too_long(error: TextTooLongError, *, query: str, documents: str) -> ApiError:
+    """What a caller is told who forbids truncation; query and documents: the request's names."""
+    param = query if error.place is None else f"{documents}.{error.place}"
+    return ApiError(
+        413,
+        "text_too_long",
+        f"{param} has {error.tokens} tokens and the model reads {error.limit}; shorten it, or "
+        "allow truncation",
+        param=param,
+    )
 
 
 def _best_first(scored: Scored) -> list[int]:
@@ -109,10 +102,12 @@ def _best_first(scored: Scored) -> list[int]:
 
 def _report(parts: Sequence[Scored]) -> dict[str, Any]:
     """The fields of Report."""
-    tokens = sum(scored.tokens for scored in parts)
+    counts = [scored.tokens for scored in parts if scored.tokens is not None]
+    tokens = sum(counts)
     cuts = enumerate(cut for scored in parts for cut in scored.truncated)
+    known = len(counts) == len(parts)
     return {
-        "usage": Usage(prompt_tokens=tokens, total_tokens=tokens),
+        "usage": Usage(prompt_tokens=tokens, total_tokens=tokens) if known else None,
         "truncated": [Truncated(index=place, tokens_cut=cut) for place, cut in cuts if cut] or None,
         "query_tokens_cut": sum(scored.query_truncated for scored in parts) or None,
     }

@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.rerank import answer
-from services.rerank.models.base import RerankModel, Scored
-from services.rerank.models.late_interaction import LateInteraction
+from services.rerank.backends import open_model
+from services.rerank.models.base import RerankModel, Scored, TextTooLongError
 from services.rerank.protocol import (
     AnyRerankRequest,
     Body,
@@ -22,23 +22,22 @@ from services.rerank.protocol import (
     ScoreResponse,
     TeiRequest,
 )
-from services.rerank.tei import TeiError, refuse_bad_bodies_in_their_form
+from services.rerank.tei import EITHER_ERRORS, ERROR_SHAPES, RERANK_PATHS
+from services.rerank.token_vectors import add_token_vectors_route
 from shared.context import current
 from shared.encoder.tokenizer import Keep
 from shared.errors import ApiError
 from shared.model_list import Model, ModelList
-from shared.modelstore.store import ModelStore
+from shared.presence import WhileConnected
 from shared.service import create_service
 from shared.settings import Settings
 
-_RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 _QUERIES_AT_ONCE = 16  # of one request; enough to fill batches, without filling the queue
 
 
 async def build(settings: Settings) -> FastAPI:
     """Open the model and make the app. Raises StartupError where the model can't be served."""
-    entry = ModelStore(settings.models_dir).require(settings.rerank_model)
-    return create_app(settings, LateInteraction(entry.name, entry.path, settings))
+    return create_app(settings, open_model(settings))
 
 
 def create_app(settings: Settings, model: RerankModel) -> FastAPI:
@@ -50,8 +49,11 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
             raise ApiError(503, "bad_model", "the model can't tell a kitten from a tax return")
         return asdict(model.info)
 
-    app = create_service("rerank", settings, probe=probe, close=model.close)
-    refuse_bad_bodies_in_their_form(app, _RERANK_PATHS)
+    app = create_service(
+        "rerank", settings, probe=probe, close=model.close, error_shapes=ERROR_SHAPES
+    )
+    app.add_middleware(WhileConnected)
+    add_token_vectors_route(app, model)
 
     def require_served(request: Body) -> None:
         if request.model and request.model != model.info.model:
@@ -70,10 +72,7 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
         """
         if isinstance(request, RerankRequest):
             return await rerank_documents(request)
-        try:
-            return await rerank_texts(request)
-        except ApiError as error:
-            raise TeiError.of(error) from error
+        return await rerank_texts(request)
 
     async def rerank_documents(request: RerankRequest) -> RerankResponse:
         require_served(request)
@@ -85,13 +84,16 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
     async def rerank_texts(request: TeiRequest) -> list[Rank]:
         require_served(request)
         keep: Keep = "start" if request.truncation_direction == "Right" else "end"
-        scored = await model.score(request.query, request.texts, keep=keep)
-        if not request.truncate:
-            answer.require_whole(scored, model.info.max_tokens, query="query", documents="texts")
+        try:
+            scored = await model.score(
+                request.query, request.texts, keep=keep, whole=not request.truncate
+            )
+        except TextTooLongError as error:
+            raise answer.text_too_long(error, query="query", documents="texts") from None
         return answer.tei_ranks(request, scored)
 
-    for path in _RERANK_PATHS:
-        app.post(path, response_model_exclude_none=True)(rerank)
+    for path in RERANK_PATHS:
+        app.post(path, response_model_exclude_none=True, responses=EITHER_ERRORS)(rerank)
 
     @app.post("/score", response_model_exclude_none=True)
     @app.post("/v1/score", response_model_exclude_none=True)
@@ -128,16 +130,16 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
         """Judge every passage against the query; the form of NVIDIA's NIM."""
         require_served(request)
         passages = [passage.text for passage in request.passages]
-        scored = await model.score(request.query.text, passages)
-        if request.truncate == "NONE":
-            answer.require_whole(
-                scored, model.info.max_tokens, query="query.text", documents="passages"
-            )
+        whole = request.truncate == "NONE"
+        try:
+            scored = await model.score(request.query.text, passages, whole=whole)
+        except TextTooLongError as error:
+            raise answer.text_too_long(error, query="query.text", documents="passages") from None
         return answer.ranking_response(scored)
 
     @app.get("/info")
     async def info() -> dict[str, Any]:
-        """The model that is served, its revision and window."""
+        """The model that is served: its revision, window, backend and calibration."""
         return asdict(model.info)
 
     @app.get("/v1/models")

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-MAX_DOCUMENTS = 1000
+MAX_DOCUMENTS = 4096
 MAX_CHARACTERS = 1_000_000
 
 
@@ -53,6 +53,8 @@ def _capitalised(value: Any) -> Any:
     return value.capitalize() if isinstance(value, str) else value
 
 
+# 0 is no false, and "yes" no true.
+Flag = Annotated[bool, Field(strict=True)]
 Query = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS), AfterValidator(_has_words)]
 Text = Annotated[str, Field(max_length=MAX_CHARACTERS)]
 
@@ -98,13 +100,18 @@ class RerankRequest(Body):
     documents: Annotated[
         list[Text],
         Field(min_length=1, max_length=MAX_DOCUMENTS),
-        BeforeValidator(_texts, json_schema_input_type=list[str | TextObject]),
+        BeforeValidator(
+            _texts,
+            json_schema_input_type=Annotated[
+                list[Text | TextObject], Field(min_length=1, max_length=MAX_DOCUMENTS)
+            ],
+        ),
     ]
-    top_n: int | None = Field(None, ge=1)
-    return_documents: bool = False
-    raw_scores: bool = False
-    max_tokens_per_doc: int | None = Field(None, ge=1)
-    truncate_prompt_tokens: Annotated[int, AfterValidator(_token_limit)] = -1
+    top_n: int | None = Field(None, ge=1, strict=True)
+    return_documents: Flag = False
+    raw_scores: Flag = False
+    max_tokens_per_doc: int | None = Field(None, ge=1, strict=True)
+    truncate_prompt_tokens: Annotated[int, Field(strict=True), AfterValidator(_token_limit)] = -1
 
     @property
     def max_tokens(self) -> int | None:
@@ -123,12 +130,15 @@ class TeiRequest(Body):
 
     query: Query
     texts: list[Text] = Field(min_length=1, max_length=MAX_DOCUMENTS)
-    truncate: bool = True
+    truncate: Flag = True
     truncation_direction: Annotated[
-        Literal["Left", "Right"], BeforeValidator(_capitalised, json_schema_input_type=str)
+        Literal["Left", "Right"],
+        BeforeValidator(
+            _capitalised, json_schema_input_type=Literal["left", "right", "Left", "Right"]
+        ),
     ] = "Right"
-    raw_scores: bool = False
-    return_text: bool = False
+    raw_scores: Flag = False
+    return_text: Flag = False
 
 
 def is_tei(body: Any) -> bool:
@@ -165,7 +175,7 @@ class ScoreRequest(Body):
         ),
         BeforeValidator(_listed, json_schema_input_type=str | list[str]),
     ]
-    truncate_prompt_tokens: Annotated[int, AfterValidator(_token_limit)] = -1
+    truncate_prompt_tokens: Annotated[int, Field(strict=True), AfterValidator(_token_limit)] = -1
 
     @field_validator("text_2")
     @classmethod
@@ -204,11 +214,12 @@ class Usage(BaseModel):
 class Report(BaseModel):
     """What the object forms tell beside the scores.
 
-    truncated: documents that were not read whole; absent where all were. query_tokens_cut: how
-    many tokens of the query were left out; absent where none were.
+    usage: absent where a remote model does not tell its tokens. truncated: documents that were not
+    read whole; absent where all were. query_tokens_cut: how many tokens of the query were left out;
+    absent where none were.
     """
 
-    usage: Usage
+    usage: Usage | None = None
     truncated: list[Truncated] | None = None
     query_tokens_cut: int | None = None
 

@@ -1,42 +1,26 @@
-"""The errors of text-embeddings-inference: ``{"error", "error_type"}``."""
+"""The errors of text-embeddings-inference (TEI), for the requests that are in its form."""
 
-from collections.abc import Collection
-from typing import Any, Self
-
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from typing import Any
 
 from services.rerank.protocol import is_tei
-from shared.errors import ApiError
-from shared.tei import tei_error_body
+from shared.envelope import ErrorShape
+from shared.errors import ApiError, ErrorAnswer
+from shared.tei import TeiErrorAnswer, tei_error_body
+
+RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 
 
-class TeiError(ApiError):
-    """A failure told in the shape that clients of text-embeddings-inference read."""
-
-    @classmethod
-    def of(cls, error: ApiError) -> Self:
-        """The same failure in this shape; what is wrong with a body is a 422 under every path."""
-        status = 422 if error.code == "invalid_request" else error.status
-        return cls(status, error.code, error.message, headers=error.headers)
-
-    def body(self) -> dict[str, Any]:
-        """The JSON body of the answer."""
-        return tei_error_body(self)
+def _by_form(error: ApiError, body: object) -> dict[str, Any]:
+    """TEI's shape where the request has `texts`, ours for any other."""
+    return tei_error_body(error) if is_tei(body) else error.body()
 
 
-def refuse_bad_bodies_in_their_form(app: FastAPI, paths: Collection[str]) -> None:
-    """Refuse a body with `texts`, sent to one of `paths`, in TEI's shape, any other as ever."""
-    ours = app.exception_handlers[RequestValidationError]
+ERROR_SHAPES: dict[str, ErrorShape] = dict.fromkeys(RERANK_PATHS, _by_form)
 
-    async def refuse(request: Request, error: Exception) -> Response:
-        try:
-            found = ours(request, error)
-            return found if isinstance(found, Response) else await found
-        except ApiError as refusal:
-            body = error.body if isinstance(error, RequestValidationError) else None
-            if request.url.path in paths and is_tei(body):
-                raise TeiError.of(refusal) from None
-            raise
-
-    app.add_exception_handler(RequestValidationError, refuse)
+# The same for the OpenAPI document.
+EITHER_ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "model": ErrorAnswer | TeiErrorAnswer,
+        "description": "What was wrong, where, and what to do; TEI's form if `texts` were sent",
+    }
+}

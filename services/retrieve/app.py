@@ -11,6 +11,7 @@ from prometheus_client import Counter, Histogram
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.embedding import Librarian, model_mismatch
+from services.retrieve.corpus.fill import TokenFill
 from services.retrieve.corpus.ingest import Ingest, SourceDocument
 from services.retrieve.protocol import (
     Corpus,
@@ -57,7 +58,8 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     embed = ServiceClient("embed", settings.url("embed"), settings=settings)
     rerank = ServiceClient("rerank", settings.url("rerank"), settings=settings)
     librarian, curator = Librarian(embed), Curator(rerank)
-    ingest = Ingest(catalog, librarian)
+    fill = TokenFill(rerank) if settings.rerank_fill_at_ingest else None
+    ingest = Ingest(catalog, librarian, fill)
 
     async def probe() -> dict[str, Any]:
         stores = catalog.stores()
@@ -85,6 +87,8 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
         }
 
     async def close() -> None:
+        if fill is not None:
+            await fill.close()
         await asyncio.to_thread(catalog.close)
         await embed.close()
         await rerank.close()

@@ -293,8 +293,9 @@ class ArmExplanation(_Body):
 class CurationExplanation(_Body):
     """How the curator changed a hit's place.
 
-    relevance: the curator's score, 0..1. z: z-scores over the window. blended: their mean, which
-    orders the window. rank_before, rank_after: place before and after curation, from 1.
+    relevance: the curator's score, 0..1. z: z-scores over the window; the curator's are those of
+    the log-odds of its score. blended: their mean, which orders the window. rank_before,
+    rank_after: place before and after curation, from 1.
     """
 
     relevance: float

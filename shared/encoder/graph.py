@@ -1,8 +1,10 @@
-"""The ONNX graph of a BERT encoder (Devlin et al. 2019, https://arxiv.org/abs/1810.04805), built
-from its weights without PyTorch.
+"""The ONNX graphs of a BERT encoder (Devlin et al. 2019, https://arxiv.org/abs/1810.04805) and of a
+classifier over one, built from the weights without PyTorch. RoBERTa (Liu et al. 2019,
+https://arxiv.org/abs/1907.11692) differs in its first position and in its classifier's head.
 
-Inputs `input_ids` and `attention_mask`, int64 [n, t]; output `last_hidden_state`, float32
-[n, t, d]. Token types are taken as 0. Attention and bias + GELU are ONNX Runtime's fused operators;
+An encoder: inputs `input_ids` and `attention_mask`, int64 [n, t]; output `last_hidden_state`,
+float32 [n, t, d]. Token types are taken as 0. A classifier takes `token_type_ids` too and gives
+`logits`, float32 [n, labels]. Attention and bias + GELU are ONNX Runtime's fused operators;
 the residual LayerNorm is left as two operators, because the fused SkipLayerNormalization took three
 times as long on a CPU (tests/bench/encoder.py compares the forms).
 """
@@ -15,9 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from shared.encoder.weights import BertConfig, Matrix, Weights
+from shared.encoder.weights import BertConfig, Matrix, ModelError, Weights, first_position
 
 MICROSOFT = "com.microsoft"
+_TYPES = "embeddings.token_type_embeddings.weight"
 
 
 class Graph:
@@ -103,38 +106,88 @@ class Float32:
 def encoder_graph(config: BertConfig, weights: Weights, arithmetic: Arithmetic) -> onnx.ModelProto:
     """The whole graph. Raises ModelError where a tensor is missing, misshapen or not finite."""
     graph = Graph()
-    hidden = _embeddings(graph, config, weights, arithmetic)
-    mask = graph.operator("Cast", ["attention_mask"], to=TensorProto.INT32)
-    for layer in range(config.num_hidden_layers):
-        hidden = _layer(graph, f"encoder.layer.{layer}", hidden, mask, config, weights, arithmetic)
+    hidden = _encoded(graph, config, weights, arithmetic, for_pairs=False)
     graph.nodes.append(helper.make_node("Identity", [hidden], ["last_hidden_state"]))
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"])
-        for name in ("input_ids", "attention_mask")
-    ]
-    output = helper.make_tensor_value_info(
-        "last_hidden_state", TensorProto.FLOAT, ["n", "t", config.hidden_size]
-    )
+    return _model(graph, ("input_ids", "attention_mask"), ("n", "t", config.hidden_size))
+
+
+def classifier_graph(
+    config: BertConfig, weights: Weights, arithmetic: Arithmetic
+) -> onnx.ModelProto:
+    """The whole graph. Raises ModelError as `encoder_graph`, and where no classifier of one or two
+    labels was saved with the encoder."""
+    graph = Graph()
+    hidden = _encoded(graph, config, weights, arithmetic, for_pairs=True)
+    bert = config.model_type == "bert"
+    pooler = "pooler.dense" if bert else "classifier.dense"
+    head = "classifier" if bert else "classifier.out_proj"
+    labels = weights.rows(f"{head}.weight")
+    if labels > 2:
+        raise ModelError(weights.path, f"tells {labels} classes apart, and not how relevant it is")
+    # In the weights' own precision whatever the encoder's: it costs nothing for one token.
+    for name, rows in ((pooler, config.hidden_size), (head, labels)):
+        if name == head:
+            hidden = graph.operator("Tanh", [hidden])
+        weight = weights.tensor(f"{name}.weight", rows, config.hidden_size).T
+        bias = weights.tensor(f"{name}.bias", rows)
+        hidden = Float32().project(graph, name, hidden, weight, bias)
+    one = graph.constant("one", np.array([1], np.int64))
+    graph.nodes.append(helper.make_node("Squeeze", [hidden, one], ["logits"]))
+    return _model(graph, ("input_ids", "attention_mask", "token_type_ids"), ("n", labels))
+
+
+def _model(graph: Graph, inputs: Sequence[str], shape: Sequence[str | int]) -> onnx.ModelProto:
+    """The finished model. shape: of its one output, which the last node gives."""
+    given = [helper.make_tensor_value_info(name, TensorProto.INT64, ["n", "t"]) for name in inputs]
+    [name] = graph.nodes[-1].output
+    output = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
     proto = helper.make_graph(
-        graph.nodes, "encoder", inputs, [output], list(graph.constants.values())
+        graph.nodes, "encoder", given, [output], list(graph.constants.values())
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_model(proto, opset_imports=opsets, ir_version=8)
 
 
-def _embeddings(graph: Graph, config: BertConfig, weights: Weights, arithmetic: Arithmetic) -> str:
+def _encoded(
+    graph: Graph,
+    config: BertConfig,
+    weights: Weights,
+    arithmetic: Arithmetic,
+    *,
+    for_pairs: bool,
+) -> str:
+    """The encoder's output: float32 [n, t, d], or [n, 1, d] of the first tokens for pairs, of which
+    nothing else is wanted."""
+    hidden = _embeddings(graph, config, weights, arithmetic, with_types=for_pairs)
+    mask = graph.operator("Cast", ["attention_mask"], to=TensorProto.INT32)
+    last = config.num_hidden_layers - 1
+    for layer in range(config.num_hidden_layers):
+        first_only = for_pairs and layer == last
+        name = f"encoder.layer.{layer}"
+        hidden = _layer(
+            graph, name, hidden, mask, config, weights, arithmetic, first_only=first_only
+        )
+    return hidden
+
+
+def _embeddings(
+    graph: Graph, config: BertConfig, weights: Weights, arithmetic: Arithmetic, *, with_types: bool
+) -> str:
     size = config.hidden_size
     words = weights.tensor("embeddings.word_embeddings.weight", config.vocab_size, size)
     hidden = arithmetic.lookup(graph, "words", words, "input_ids")
     places = weights.tensor(
         "embeddings.position_embeddings.weight", config.max_position_embeddings, size
-    )
-    kinds = weights.tensor("embeddings.token_type_embeddings.weight", config.type_vocab_size, size)
-    table = graph.constant("places", places + kinds[0])
+    )[first_position(config.model_type, config.pad_token_id) :]
+    types = weights.tensor(_TYPES, config.type_vocab_size, size)
+    table = graph.constant("places", places if with_types else places + types[0])
     start = graph.constant("start", np.array([0], np.int64))
     length = graph.operator("Shape", ["input_ids"], start=1, end=2)
     rows = graph.operator("Slice", [table, start, length, start])
     hidden = graph.operator("Add", [hidden, rows])
+    if with_types:
+        own = graph.operator("Gather", [graph.constant("types", types), "token_type_ids"])
+        hidden = graph.operator("Add", [hidden, own])
     return _normalise(graph, "embeddings.LayerNorm", hidden, config, weights)
 
 
@@ -156,7 +209,11 @@ def _layer(
     config: BertConfig,
     weights: Weights,
     arithmetic: Arithmetic,
+    *,
+    first_only: bool,
 ) -> str:
+    """One layer: float32 [n, t, d] to the same. first_only: to [n, 1, d], of the first tokens,
+    which attend to all others but need no further work on them."""
     size, inner = config.hidden_size, config.intermediate_size
     parts = [f"{name}.attention.self.{part}" for part in ("query", "key", "value")]
     # One product for all three: the input is read, and in int8 quantised, once.
@@ -170,6 +227,8 @@ def _layer(
         MICROSOFT,
         num_heads=config.num_attention_heads,
     )
+    if first_only:
+        attended, hidden = (_first_tokens(graph, x) for x in (attended, hidden))
     output = f"{name}.attention.output"
     projected = arithmetic.project(
         graph,
@@ -198,3 +257,10 @@ def _layer(
     )
     hidden = graph.operator("Add", [projected, hidden])
     return _normalise(graph, f"{output}.LayerNorm", hidden, config, weights)
+
+
+def _first_tokens(graph: Graph, x: str) -> str:
+    """x [n, t, d] cut to [n, 1, d]."""
+    start = graph.constant("start", np.array([0], np.int64))
+    one = graph.constant("one", np.array([1], np.int64))
+    return graph.operator("Slice", [x, start, one, one])

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Encoding, Tokenizer
 
-from shared.encoder.weights import ModelError, read_config, read_json
+from shared.encoder.weights import ModelError
+from shared.encoder.window import window
 
 TOKENIZER_FILE = "tokenizer.json"
-_WINDOW_FILE = "sentence_bert_config.json"
 # The library takes some 50 bytes for each character until a group's encodings are let go of.
 _GROUP_CHARACTERS = 1_000_000
 
@@ -23,20 +22,38 @@ class Tokenized:
     """A text as the model reads it. Its length is the number of tokens, special ones included.
 
     ids: the token ids, special ones included, cut to the model's window. cut: how many tokens of
-    the text did not fit.
+    the text did not fit. types: of a pair of texts, the kind of each token as the model has it;
+    empty where all are 0.
     """
 
     ids: tuple[int, ...]
     cut: int
+    types: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-class _Window(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
+    """The tokenizer in a model's folder, neither padding nor cutting, and the model's window.
 
-    max_seq_length: int = Field(gt=0)
+    It may be used from any thread as long as nobody changes it. Raises ModelError where a file of
+    it is damaged, or where none says how long an input may be.
+    """
+    path = folder / TOKENIZER_FILE
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelError(path, f"can't be read ({error.strerror})") from None
+    except Exception as error:  # the library raises bare Exception for a bad definition
+        raise ModelError(path, f"is not a tokenizer ({error})") from None
+    truncation = tokenizer.truncation["max_length"] if tokenizer.truncation else None
+    # The file may bring a window and a fixed padding of its own, which are not the model's. Both
+    # are switched off once and never touched again: the library only fails across threads
+    # ("Already borrowed") where one of them is changed while another encodes.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, window(folder, truncation)
 
 
 class TextTokenizer:
@@ -47,19 +64,7 @@ class TextTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Load the tokenizer in `folder`. Raises ModelError where a file of it is damaged."""
-        path = folder / TOKENIZER_FILE
-        try:
-            self._tokenizer = Tokenizer.from_str(path.read_text("utf-8"))
-        except OSError as error:
-            raise ModelError(path, f"can't be read ({error.strerror})") from None
-        except Exception as error:  # the library raises bare Exception for a bad definition
-            raise ModelError(path, f"is not a tokenizer ({error})") from None
-        # The file may bring a window and a fixed padding of its own, which are not the model's.
-        # Both are switched off once and never touched again: the library only fails across
-        # threads ("Already borrowed") where one of them is changed while another encodes.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self.max_tokens = _window(folder)
+        self._tokenizer, self.max_tokens = load_tokenizer(folder)
         self.special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
 
     def tokenize(
@@ -73,7 +78,7 @@ class TextTokenizer:
         own = self.max_tokens - self.special_tokens
         limit = self.special_tokens + (own if max_tokens is None else min(own, max_tokens))
         tokenized: list[Tokenized] = []
-        for group in _groups(texts):
+        for group in in_groups(texts):
             encodings = self._tokenizer.encode_batch_fast(group)
             tokenized += [_fit(encoding, limit, keep) for encoding in encodings]
         return tokenized
@@ -90,7 +95,7 @@ def _fit(encoding: Encoding, limit: int, keep: Keep) -> Tokenized:
     return Tokenized(tuple(ids[:gap] + ids[gap + excess :]), excess)
 
 
-def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def in_groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     """The texts in order, in groups of at most `_GROUP_CHARACTERS`, or of one longer text."""
     start = characters = 0
     for place, text in enumerate(texts):
@@ -99,15 +104,3 @@ def _groups(texts: Sequence[str]) -> Iterator[Sequence[str]]:
             start, characters = place, 0
         characters += len(text)
     yield texts[start:]
-
-
-def _window(folder: Path) -> int:
-    """The model's own limit in tokens, special ones included."""
-    positions = read_config(folder).max_position_embeddings
-    path = folder / _WINDOW_FILE
-    if not path.exists():
-        return positions
-    try:
-        return min(positions, _Window.model_validate(read_json(path)).max_seq_length)
-    except ValidationError:
-        raise ModelError(path, "gives no max_seq_length") from None

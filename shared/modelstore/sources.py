@@ -22,6 +22,8 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DESCRIPTIVE = {".json", ".txt", ".model", ".md", ".jinja"}
 _DESCRIPTIVE_NAMES = {"LICENSE", "LICENCE", "NOTICE", "COPYING"}
 _PICKLE = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+# The heads of BGE-M3 and models like it, which exist in no other format.
+_HEADS = {"colbert_linear.pt", "sparse_linear.pt"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def select(paths: Iterable[str], origin: str) -> list[str]:
     """The files of a model that the store takes: weights in one format and what describes them.
 
     Of several formats the first of safetensors, onnx, gguf is taken, and of several ONNX variants
-    ``model.onnx``. Pickle files are never taken, because loading one can run code.
+    ``model.onnx``. Pickle files are not taken, because loading one can run code; except, beside
+    safetensors, BGE-M3's two heads: what loads them (embed's backend `flag`) reads tensors alone.
     Raises ModelStoreError, naming `origin`, if a path leads outside or if no weights are left.
     """
     offered = []
@@ -89,6 +92,8 @@ def select(paths: Iterable[str], origin: str) -> list[str]:
         weights = plain or weights
     else:
         weights = [path for path in weights if path.endswith(f".{kind}")]
+    if kind == "safetensors":
+        weights += [path for path in offered if path in _HEADS]
     described = [path for path in offered if _describes(PurePosixPath(path))]
     return sorted({*weights, *described})
 

@@ -11,6 +11,7 @@ of 3 to 250 tokens, one at a time; sentence-transformers runs too where it is in
 import argparse
 import importlib.util
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from shared.encoder.encoder import Encoder, Vectors, open_session
+from shared.encoder.encoder import Encoder
 from shared.encoder.graph import MICROSOFT, Arithmetic, Float32, Graph, encoder_graph
 from shared.encoder.quantize import Int8, quantise_rows
+from shared.encoder.ready import ModelGraph
+from shared.encoder.session import Vectors
 from shared.encoder.tokenizer import TextTokenizer, Tokenized
 from shared.encoder.weights import Matrix, open_weights, read_config
 
@@ -146,7 +149,10 @@ def contenders(
     for name, arithmetic in ARITHMETIC.items():
         with open_weights(folder) as weights:
             graph = encoder_graph(read_config(folder), weights, arithmetic).SerializeToString()
-        encoder = Encoder(open_session(graph), tokenizer, name, threads)
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+            Path(file.name).write_bytes(graph)
+            made = ModelGraph(Path(file.name), name, name, len(graph))
+            encoder = Encoder(folder, tokenizer, made, threads)
         yield name, Contender(encoder.embed, len(graph) / 1e6)
     if importlib.util.find_spec("sentence_transformers"):
         yield "sentence-transformers fp32", _torch(folder, threads)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from services.rerank.models import late_interaction
+from services.rerank.models.late_interaction import max_sim
 from services.rerank.models.pooling import FACTOR
 from services.rerank.models.token_cache import TokenVectors
 
@@ -58,9 +58,8 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, threads, block in variants:
             with threadpool_limits(threads, "blas"):
-                late_interaction._BLOCK_TOKENS = block
                 started = time.perf_counter()
-                late_interaction.max_sim(query, kept[name])
+                max_sim(query, kept[name], block)
                 taken[name, threads, block].append((time.perf_counter() - started) * 1000)
     table = Table("token vectors", "KB a document", "BLAS threads", "vectors in a block", "ms")
     for (name, threads, block), times in taken.items():

@@ -4,17 +4,18 @@ import base64
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import openai
 import pytest
 
-from services.embed.app import create_app
-from services.embed.engine import Engine
-from services.embed.models.onnx import OnnxModel
+from services.embed.app import build
 from services.embed.protocol import EmbeddingResponse
 from shared.modelstore.entry import ENTRY_FILE
+from shared.modelstore.folder import FolderSource
+from shared.modelstore.store import ModelStore
 from shared.settings import Settings
 from tests.suite import ServiceProcess, Suite, free_port, serving
 
@@ -65,7 +66,7 @@ def test_fewer_dimensions_have_length_one_again(client: httpx.Client) -> None:
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_the_answer_is_what_the_openapi_document_says(client: httpx.Client, encoding: str) -> None:
     answer = embed(client, input=["short", "word " * 300], encoding_format=encoding).json()
-    assert EmbeddingResponse.model_validate(answer).model_dump() == answer
+    assert EmbeddingResponse.model_validate(answer).model_dump(exclude_unset=True) == answer
     schema = client.get("/openapi.json").json()
     operation = schema["paths"]["/v1/embeddings"]["post"]["responses"]["200"]
     assert "EmbeddingResponse" in json.dumps(operation)
@@ -88,17 +89,25 @@ def test_a_text_that_is_too_long_is_refused_on_request(client: httpx.Client) -> 
     assert embed(client, input="word " * 254, truncate=False).status_code == 200
 
 
+@pytest.mark.parametrize("default", [None, "passage"])
 async def test_a_model_with_prompts_reads_them_before_each_text(
-    minilm_dir: Path, tmp_path: Path
+    minilm_dir: Path, tmp_path: Path, default: str | None
 ) -> None:
     folder = tmp_path / "prompted"
     # Without the store's entry, which would not know the changed file.
     shutil.copytree(minilm_dir, folder, ignore=shutil.ignore_patterns(ENTRY_FILE))
     config = folder / "config_sentence_transformers.json"
     prompts = {"query": "query: ", "passage": "passage: ", "none": ""}
-    config.write_text(json.dumps({"prompts": prompts}))
-    model = OnnxModel("prompted", folder, built_dir=tmp_path / "b", precision="fp32", threads=1)
-    app = create_app(Settings(data_dir=tmp_path), Engine(model, Settings(data_dir=tmp_path)))
+    config.write_text(json.dumps({"prompts": prompts, "default_prompt_name": default}))
+    ModelStore(tmp_path / "models").pull(FolderSource(folder, "prompted"))
+    app = await build(
+        Settings(
+            models_dir=tmp_path / "models",
+            embed_model="prompted",
+            embed_precision="fp32",
+            embed_threads=1,
+        )
+    )
 
     async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
 
@@ -107,13 +116,15 @@ async def test_a_model_with_prompts_reads_them_before_each_text(
             numbers: list[float] = response.raise_for_status().json()["data"][0]["embedding"]
             return numbers
 
-        query = await vector(input="query: a cat")
-        passage = await vector(input="passage: a cat")
-        plain = await vector(input="a cat")
+        query = await vector(input="query: a cat", prompt_name="none")
+        passage = await vector(input="passage: a cat", prompt_name="none")
+        plain = await vector(input="a cat", prompt_name="none")
         assert query != passage != plain
         assert await vector(input="a cat", input_type="query") == pytest.approx(query, abs=1e-4)
         for use in ("document", "passage"):  # the model's word for what is searched
             assert await vector(input="a cat", input_type=use) == pytest.approx(passage, abs=1e-4)
+        unasked = await vector(input="a cat")
+        assert unasked == pytest.approx(passage if default else plain, abs=1e-4)
         both = await vector(input="a cat", input_type="query", prompt_name="none")
         assert both == pytest.approx(plain, abs=1e-4)
         [tei] = (
@@ -128,7 +139,8 @@ async def test_a_model_with_prompts_reads_them_before_each_text(
         error = unknown.json()["error"]
         assert (error["code"], error["param"]) == ("unknown_prompt", "prompt_name")
         assert "query, passage, none" in error["message"]
-        assert (await client.get("/info")).json()["prompts"] == prompts
+        info = (await client.get("/info")).json()
+        assert (info["prompts"], info["default_prompt"]) == (prompts, prompts[default or "none"])
 
 
 def test_a_model_without_prompts_embeds_every_use_alike(client: httpx.Client) -> None:
@@ -170,8 +182,13 @@ def test_a_text_has_the_same_direction_alone_and_among_many(client: httpx.Client
         ({"input": [["x"]]}, "input"),
         ({"input": ["x", 7]}, "input.1"),
         ({"input": {"a": "x"}}, "input"),
-        ({"input": ["x"] * 2049}, "2048"),
-        ({"input": ["x"] * 100_000}, "2048"),
+        ({"input": "x", "truncate": 0}, "truncate"),
+        ({"input": "x", "dimensions": "64"}, "dimensions"),
+        ({"input": "x", "outputs": []}, "outputs"),
+        ({"input": "x", "outputs": ["dens"]}, "outputs.0"),
+        ({"input": "x", "outputs": "dense"}, "outputs"),
+        ({"input": ["x"] * 16_385}, "16384"),
+        ({"input": ["x"] * 100_000}, "16384"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_told_why(
@@ -199,6 +216,41 @@ def test_rubbish_is_refused_in_the_shape_of_openai(client: httpx.Client, body: b
     response = client.post("/v1/embeddings", content=body, headers=headers)
     assert response.status_code == 400
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_vectors_of_text_and_tokens_come_in_one_answer(client: httpx.Client, encoding: str) -> None:
+    def numbers(field: list[float] | str) -> np.ndarray[Any, Any]:
+        if isinstance(field, str):
+            return np.frombuffer(base64.b64decode(field), "<f4")
+        return np.array(field, np.float32)
+
+    texts = ["hello world", "cat", "hello world"]
+    outputs = ["dense", "tokens"]
+    answer = embed(client, input=texts, outputs=outputs, encoding_format=encoding).json()
+    assert EmbeddingResponse.model_validate(answer).model_dump(exclude_unset=True) == answer
+    plain = [numbers(one["embedding"]) for one in embed(client, input=texts).json()["data"]]
+    for item, dense, length in zip(answer["data"], plain, (4, 3, 4), strict=True):
+        assert numbers(item["embedding"]) @ dense > 0.999
+        rows = np.stack([numbers(row) for row in item["token_embeddings"]])
+        assert rows.shape == (length, 384)
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    [alone] = embed(client, input="cat", outputs=["tokens"]).json()["data"]
+    assert alone.keys() == {"object", "index", "token_embeddings"}
+
+
+def test_what_the_model_does_not_make_is_said(client: httpx.Client) -> None:
+    response = embed(client, input="x", outputs=["dense", "sparse"])
+    assert response.status_code == 424
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("no_such_output", "outputs")
+    assert "makes no sparse vectors, only dense vectors and token vectors" in error["message"]
+
+
+def test_token_vectors_are_given_for_so_many_tokens_alone(client: httpx.Client) -> None:
+    response = embed(client, input=["word " * 300] * 33, outputs=["tokens"])
+    assert response.status_code == 413
+    assert "8,192 tokens at a time" in response.json()["error"]["message"]
 
 
 def test_an_unknown_model_names_the_known_one(client: httpx.Client) -> None:

@@ -73,6 +73,23 @@ def test_a_text_that_is_too_long_is_refused_with_its_length_unless_truncated(
         assert response.headers["x-truncated"] == "1=46"
 
 
+def test_a_text_is_cut_at_the_side_asked_for(client: httpx.Client) -> None:
+    text = "a cat " * 200 + "the end"
+    parts = {"Left": text.split()[-254:], "Right": text.split()[:254]}
+    for side, words in parts.items():
+        body = {"inputs": text, "truncate": True, "truncation_direction": side}
+        response = client.post("/embed", json=body)
+        assert response.headers["x-truncated"] == "0=148"
+        [cut] = np.array(response.json())
+        [alone] = np.array(post(client, "/embed", inputs=" ".join(words)))
+        assert cut @ alone > 0.9999
+    vectors = {
+        side: post(client, "/embed", inputs=text, truncate=True, truncation_direction=side)[0]
+        for side in parts
+    }
+    assert np.array(vectors["Left"]) @ np.array(vectors["Right"]) < 0.999
+
+
 def test_many_truncated_texts_do_not_make_a_huge_header(client: httpx.Client) -> None:
     inputs = [f"{number} {LONG}" for number in range(101)]
     response = client.post("/embed", json={"inputs": inputs, "truncate": True})
@@ -86,9 +103,10 @@ def test_embed_all_gives_a_vector_for_each_token(client: httpx.Client) -> None:
     assert [rows.shape for rows in vectors] == [(4, 384), (3, 384), (4, 384)]
     assert np.allclose(np.linalg.norm(np.concatenate(vectors), axis=1), 1, atol=1e-5)
     assert np.array_equal(vectors[0], vectors[2])
-    response = client.post("/embed_all", json={"inputs": ["x"] * 33})
+    assert len(post(client, "/embed_all", inputs=["x"] * 100)) == 100
+    response = client.post("/embed_all", json={"inputs": [LONG] * 33, "truncate": True})
     assert response.status_code == 413
-    assert "32 texts at a time" in error_of(response)["error"]
+    assert "8,192 tokens at a time" in error_of(response)["error"]
 
 
 def test_sparse_vectors_are_refused_as_what_the_model_lacks(client: httpx.Client) -> None:
@@ -134,7 +152,7 @@ def test_info_has_the_fields_of_both(client: httpx.Client) -> None:
     assert info["model_id"] == info["model"] == "all-MiniLM-L6-v2"
     assert info["model_sha"] == info["revision"]
     assert info["max_input_length"] == info["max_tokens"] == 256
-    assert info["max_client_batch_size"] == 2048
+    assert info["max_client_batch_size"] == 16_384
     assert "embedding" in info["model_type"]
 
 
@@ -196,7 +214,6 @@ def test_rubbish_is_refused_in_the_shape_of_tei(
         ("/embed", {"dimensions": 10**18}, 422, "384"),
         ("/embed", {"prompt_name": "query"}, 422, "its prompts are: none"),
         ("/embed", {"prompt_name": "x" * 300}, 422, "prompt_name"),
-        ("/embed", {"truncate": True, "truncation_direction": "Left"}, 422, "Right"),
         ("/embed", {"truncation_direction": "Up"}, 422, "truncation_direction"),
         ("/embed_all", {"prompt_name": "query"}, 422, "its prompts are: none"),
         ("/tokenize", {"prompt_name": "query"}, 422, "its prompts are: none"),

@@ -69,6 +69,27 @@ def test_without_arm_scores_the_curator_decides_and_its_own_scores_are_shown() -
     assert [one.score for one in ranked] == pytest.approx([0.75, 0.65, 0.55])
 
 
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=30),
+    st.floats(0.5, 20),
+    st.floats(-10, 5),
+)
+def test_a_calibration_changes_nothing_about_the_blend(
+    raw: list[float], slope: float, intercept: float
+) -> None:
+    raw = [round(one, 3) for one in raw]
+    relevance = [1 / (1 + np.exp(-(slope * one + intercept))) for one in raw]
+    ranked = curated(fused_list(len(raw)), window(*relevance), {})
+    z = {one.key.key: one.curation.z["curator"] for one in ranked if one.curation}
+    assert [z[place] for place in range(len(raw))] == pytest.approx(z_scores(raw), abs=1e-4)
+
+
+def test_a_relevance_of_0_or_1_is_blended_and_shown_like_any_other() -> None:
+    ranked = curated(fused_list(3), window(0.0, 1.0, 0.5), {})
+    assert [one.key.key for one in ranked] == [1, 2, 0]
+    assert [one.score for one in ranked] == pytest.approx([1.0, 0.5, 0.0])
+
+
 def test_a_window_of_equals_keeps_its_fused_order() -> None:
     ranked = curated(fused_list(3), window(0.7, 0.7, 0.7), {Arm.BM25: window(0.0, 0.0, 0.0)})
     assert [one.key.key for one in ranked] == [0, 1, 2]

@@ -165,7 +165,7 @@ BIAS = "encoder.layer.3.output.dense.bias"
         (lambda m: (m / "tokenizer.json").write_text("{}"), "tokenizer.json", "not a tokenizer"),
         (lambda m: (m / "tokenizer.json").unlink(), "tokenizer.json", "can't be read"),
         (
-            lambda m: (m / "sentence_bert_config.json").write_text("{}"),
+            lambda m: (m / "sentence_bert_config.json").write_text('{"max_seq_length": 0}'),
             "sentence_bert_config.json",
             "max_seq_length",
         ),

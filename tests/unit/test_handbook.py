@@ -145,7 +145,13 @@ def test_the_defaults_in_the_configuration_page_are_those_of_the_code() -> None:
     )
     for field, info in Settings.model_fields.items():
         shown, default = rows[field.upper()].strip("`"), info.default
-        expected = {"None": "none", "": "empty", "[]": "empty"}.get(str(default), str(default))
+        expected = {
+            "None": "none",
+            "": "empty",
+            "[]": "empty",
+            "{}": "empty",
+            "False": "false",
+        }.get(str(default), str(default))
         assert shown == expected, field
 
 

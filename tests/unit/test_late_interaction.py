@@ -30,16 +30,16 @@ def test_max_sim_is_the_mean_of_the_best_cosines(lengths: list[int], query_token
 def test_the_cache_lets_go_of_what_was_not_asked_for_the_longest() -> None:
     vectors = kept(unit_vectors(10, 1))
     cache = TokenCache(2 * vectors.nbytes)
-    cache.put("a", vectors)
-    cache.put("b", vectors)
-    assert cache.get("a") is vectors
-    cache.put("c", vectors)
-    assert cache.get("b") is None
-    assert cache.get("a") is vectors
-    assert cache.get("c") is vectors
+    cache.put(b"a", vectors)
+    cache.put(b"b", vectors)
+    assert cache.get(b"a") is vectors
+    cache.put(b"c", vectors)
+    assert cache.get(b"b") is None
+    assert cache.get(b"a") is vectors
+    assert cache.get(b"c") is vectors
 
 
 def test_a_cache_without_room_keeps_nothing() -> None:
     cache = TokenCache(0)
-    cache.put("a", kept(unit_vectors(1, 1)))
-    assert cache.get("a") is None
+    cache.put(b"a", kept(unit_vectors(1, 1)))
+    assert cache.get(b"a") is None

@@ -42,7 +42,7 @@ def same(one: Known | None, other: Known) -> bool:
 
 
 def test_what_is_kept_in_memory_comes_back_to_the_bit() -> None:
-    cache = MemoryCache(MIB, DIMENSION)
+    cache = MemoryCache(MIB)
     cache.put(key(1), known(1))
     assert same(cache.get(key(1)), known(1))
     assert cache.get(key(2)) is None
@@ -52,7 +52,7 @@ def test_memory_costs_no_more_than_its_limit_whatever_comes() -> None:
     gc.collect()
     tracemalloc.start()
     try:
-        cache = MemoryCache(4 * MIB, DIMENSION)
+        cache = MemoryCache(4 * MIB)
         one = known(0)
         for number in range(10_000):
             cache.put(key(number), one)
@@ -64,8 +64,23 @@ def test_memory_costs_no_more_than_its_limit_whatever_comes() -> None:
     assert sum(cache.get(key(number)) is not None for number in range(10_000)) > 2000
 
 
+def test_vectors_of_all_dimensions_share_the_limit() -> None:
+    cache = MemoryCache(MIB)
+    numbers = np.random.default_rng(7).integers(1, 3000, 2000)
+    for number, dimension in enumerate(map(int, numbers)):
+        cache.put(key(number), known(number, dimension))
+        assert cache.nbytes <= MIB
+    found = {number: one for number in range(2000) if (one := cache.get(key(number)))}
+    assert len(found) > 80
+    assert min(found) == 2000 - len(found)  # the last ones
+    for number, one in found.items():
+        assert same(one, known(number, int(numbers[number])))
+    cache.put(key(0), known(0, MIB))  # larger than the cache
+    assert cache.get(key(0)) is None
+
+
 def test_the_least_recently_used_goes_first() -> None:
-    cache = MemoryCache(MIB, DIMENSION)
+    cache = MemoryCache(MIB)
     first = 0
     number = 1
     cache.put(key(first), known(first))
@@ -78,7 +93,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_a_vector_that_was_handed_out_stays_as_it_was() -> None:
-    cache = MemoryCache(2100, DIMENSION)  # room for one
+    cache = MemoryCache(2100)  # room for one
     cache.put(key(1), known(1))
     handed_out = cache.get(key(1))
     cache.put(key(2), known(2))
@@ -87,7 +102,7 @@ def test_a_vector_that_was_handed_out_stays_as_it_was() -> None:
 
 
 def test_no_memory_keeps_nothing() -> None:
-    cache = MemoryCache(0, DIMENSION)
+    cache = MemoryCache(0)
     cache.put(key(1), known(1))
     assert (cache.get(key(1)), cache.nbytes) == (None, 0)
 
@@ -99,8 +114,8 @@ def events() -> Iterator[list[dict[str, object]]]:
         yield captured  # type: ignore[misc]
 
 
-def opened(folder: Path, limit: int = 64 * MIB, dimension: int = DIMENSION) -> DiskCache:
-    return DiskCache(folder, limit, dimension)
+def opened(folder: Path, limit: int = 64 * MIB) -> DiskCache:
+    return DiskCache(folder, limit)
 
 
 def size(folder: Path) -> int:
@@ -131,7 +146,7 @@ def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
 def test_the_files_never_pass_the_limit_and_the_youngest_stay(
     tmp_path: Path, dimension: int
 ) -> None:
-    cache = opened(tmp_path, 16 * MIB, dimension)
+    cache = opened(tmp_path, 16 * MIB)
     step = 24 * MIB // (10 * (4 * dimension + 200))
     for part in range(10):
         kept = many(part * step, (part + 1) * step, dimension)

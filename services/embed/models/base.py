@@ -7,9 +7,20 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoder.tokenizer import Tokenized
+from shared.encoder.tokenizer import Keep, Tokenized
+from shared.errors import ApiError
+from shared.settings import EmbedBackend
 
 Vectors = NDArray[np.float32]
+Backend = EmbedBackend
+# What can be made of a text: its vector, the weights of its words, a vector for each token.
+Kind = Literal["dense", "sparse", "tokens"]
+
+_OUTPUTS: dict[Kind, str] = {
+    "dense": "dense vectors",
+    "sparse": "sparse vectors",
+    "tokens": "token vectors",
+}
 
 
 @dataclass(frozen=True)
@@ -17,23 +28,108 @@ class ModelInfo:
     """A model as it is served.
 
     revision: changes whenever the vectors do (weights or precision). dimension: of a vector.
-    max_tokens: longest input that reaches the model whole, special_tokens of them its own.
-    prompts: what the model wants before a text, by the name of its use, such as ``query``.
+    max_tokens: longest input that reaches the model whole, special_tokens of them its own; None
+    where a remote model does not say. prompts: what the model wants before a text, by the name of
+    its use, such as ``query``. default_prompt: what goes before a text whose request names no
+    prompt and no use; empty for most. kinds: what the model makes.
     """
 
     model: str
     revision: str
     dimension: int
-    max_tokens: int
+    max_tokens: int | None
     special_tokens: int
     precision: str
-    backend: Literal["onnx", "sentence-transformers"]
+    backend: Backend
     prompts: dict[str, str]
+    default_prompt: str
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model made of one text; None for what was not asked for.
+
+    tokens: that it read, special ones included. cut: that did not fit its window. dense: unit
+    vector, float32 [d]. sparse: weights above 0 by token id. token_vectors: unit rows, float32
+    [t, d], special tokens included.
+    """
+
+    tokens: int
+    cut: int
+    dense: Vectors | None = None
+    sparse: dict[int, float] | None = None
+    token_vectors: Vectors | None = None
+
+
+def require_kinds(info: ModelInfo, wanted: frozenset[Kind]) -> None:
+    """Raises ApiError 424 where the model does not make all that is wanted."""
+    missing = sorted(wanted - set(info.kinds))
+    if missing:
+        message = f"{info.model} makes no {_OUTPUTS[missing[0]]}, only " + " and ".join(
+            _OUTPUTS[kind] for kind in info.kinds
+        )
+        raise ApiError(424, "no_such_output", message, param="outputs")
+
+
+class TextTooLongError(Exception):
+    """A text that was to be read whole has more tokens than the model reads.
+
+    place: of the text among those given. tokens: that it has. limit: that the model reads.
+    """
+
+    def __init__(self, place: int, tokens: int, limit: int) -> None:
+        super().__init__(f"text {place} has {tokens} tokens, and the model reads {limit}")
+        self.place = place
+        self.tokens = tokens
+        self.limit = limit
 
 
 class EmbeddingModel(Protocol):
-    """A model that turns texts into vectors. `tokenize` may be called from any thread, `embed`
-    and `token_vectors` from one at a time.
+    """A model that turns texts into vectors, wherever it runs. Used from one event loop."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What is served."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the loaded model takes, roughly: its weights. 0 for a remote one."""
+        ...
+
+    async def read(
+        self,
+        texts: Sequence[str],
+        wanted: frozenset[Kind],
+        *,
+        keep: Keep = "start",
+        whole: bool = False,
+    ) -> list[Reading]:
+        """What the model makes of each text, in order: the kinds wanted, in one forward pass.
+
+        keep: the part of a text that is read where it is too long. whole: whether a text that is
+        too long is refused instead, before any of them is read. Raises ApiError (424 for a kind
+        that the model does not make, 429, 502, 504) and, where whole, TextTooLongError.
+        """
+        ...
+
+    def tokenizer_json(self) -> bytes:
+        """The tokenizer's definition, for those who count tokens as the model does.
+
+        Raises ApiError 404 `no_tokenizer` where there is none.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the model holds; nothing is read any more."""
+        ...
+
+
+class LocalModel(Protocol):
+    """A model in this process. `tokenize` may be called from any thread, `run` from one at a time.
+
+    services/embed/models/local.py makes an EmbeddingModel of it.
     """
 
     @property
@@ -41,18 +137,26 @@ class EmbeddingModel(Protocol):
         """What is served."""
         ...
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """The token ids of each text, cut to the model's window."""
+    @property
+    def nbytes(self) -> int:
+        """The memory that the weights take, roughly."""
         ...
 
-    def embed(self, batch: Sequence[Tokenized]) -> Vectors:
-        """Unit vectors, float32 [n, dimension], in the order of the batch."""
+    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
+        """The token ids of each text, cut to the model's window. keep: the part that stays."""
         ...
 
-    def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
-        """A unit vector for each token, special ones included: float32 [t, d] for each text."""
+    def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
+        """What the model makes of each text, in the order of the batch, in one forward pass.
+
+        wanted: of the kinds that `info` has, at least one.
+        """
         ...
 
     def tokenizer_json(self) -> bytes:
-        """The tokenizer's definition, for those who count tokens as the model does."""
+        """The tokenizer's definition. Raises ApiError 404 `no_tokenizer` where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the weights; nothing is run any more."""
         ...

@@ -3,67 +3,98 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embed.models.base import ModelInfo, Vectors
-from services.embed.models.prompts import read_prompts
-from shared.encoder.tokenizer import TOKENIZER_FILE, TextTokenizer, Tokenized
+from services.embed.models.base import Kind, ModelInfo, Reading
+from services.embed.models.prompts import read_default_prompt, read_prompts
+from services.embed.models.tensors import Place, unit_rows, unit_rows_by_text, weights_nbytes
+from shared.encoder.tokenizer import TOKENIZER_FILE, Keep, TextTokenizer, Tokenized
+from shared.errors import StartupError
+from shared.settings import Settings
 
 
 class TorchModel:
-    """An EmbeddingModel over a sentence-transformers folder, on a GPU where there is one.
+    """A LocalModel over a sentence-transformers folder.
 
-    revision: of the model's files, as the model store knows it.
+    revision: of the model's files, as the model store knows it. Raises StartupError where the
+    folder can't be used, or where there is no such device or precision.
     """
 
-    def __init__(self, name: str, folder: Path, revision: str, *, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._model = SentenceTransformer(str(folder), local_files_only=True)
+    def __init__(self, name: str, folder: Path, revision: str, settings: Settings) -> None:
+        self._place = Place.choose(settings)
+        prompts = read_prompts(folder)
         self._tokenizer = TextTokenizer(folder)
         self._definition = folder / TOKENIZER_FILE
+        torch.set_num_threads(settings.embed_threads)
+        self._model = _load(folder, self._place)
+        self._padding: int = self._model.tokenizer.pad_token_id or 0
+        self.nbytes = weights_nbytes(self._model)
         self.info = ModelInfo(
             model=name,
-            revision=f"{revision}-torch",
+            revision=f"{revision}-torch-{self._place.precision}",
             dimension=int(self._model.get_embedding_dimension()),
             max_tokens=self._tokenizer.max_tokens,
             special_tokens=self._tokenizer.special_tokens,
-            precision="fp32",
+            precision=self._place.precision,
             backend="sentence-transformers",
-            prompts=read_prompts(folder),
+            prompts=prompts,
+            default_prompt=read_default_prompt(folder),
+            kinds=("dense", "tokens"),
         )
 
-    def tokenize(self, texts: Sequence[str]) -> list[Tokenized]:
-        """See EmbeddingModel."""
-        return self._tokenizer.tokenize(texts)
+    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
+        """See LocalModel."""
+        return self._tokenizer.tokenize(texts, keep=keep)
 
-    def embed(self, batch: Sequence[Tokenized]) -> Vectors:
-        """See EmbeddingModel."""
-        pooled = torch.nn.functional.normalize(self._run(batch)["sentence_embedding"], dim=1)
-        vectors: Vectors = pooled.cpu().numpy().astype(np.float32)
-        return vectors
-
-    def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
-        """See EmbeddingModel."""
-        unit = torch.nn.functional.normalize(self._run(batch)["token_embeddings"], dim=2)
-        padded: Vectors = unit.cpu().numpy().astype(np.float32)
-        return [vectors[: len(text)].copy() for vectors, text in zip(padded, batch, strict=True)]
-
-    def _run(self, batch: Sequence[Tokenized]) -> dict[str, torch.Tensor]:
-        longest = max(map(len, batch))
-        ids = torch.zeros((len(batch), longest), dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, text in enumerate(batch):
-            ids[row, : len(text)] = torch.tensor(text.ids)
-            mask[row, : len(text)] = 1
-        device = self._model.device
+    def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
+        """See LocalModel."""
+        inputs = self._place.batch(batch, self._padding)
+        mask = inputs["attention_mask"]
         with torch.inference_mode():
-            answer: dict[str, torch.Tensor] = self._model(
-                {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+            made = self._model(inputs)
+            dense = unit_rows(made["sentence_embedding"]) if "dense" in wanted else None
+            tokens = (
+                unit_rows_by_text(made["token_embeddings"], mask) if "tokens" in wanted else None
             )
-        return answer
+        return [
+            Reading(
+                len(text),
+                text.cut,
+                dense=None if dense is None else dense[row],
+                token_vectors=None if tokens is None else tokens[row],
+            )
+            for row, text in enumerate(batch)
+        ]
 
     def tokenizer_json(self) -> bytes:
-        """See EmbeddingModel."""
+        """See LocalModel."""
         return self._definition.read_bytes()
+
+    def close(self) -> None:
+        """See LocalModel."""
+        del self._model
+        if self._place.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _load(folder: Path, place: Place) -> SentenceTransformer:
+    try:
+        model = SentenceTransformer(
+            str(folder),
+            device=place.device,
+            local_files_only=True,
+            model_kwargs={"dtype": place.dtype, "use_safetensors": True},
+        )
+    except Exception as error:  # the libraries below raise all kinds for a folder they can't read
+        reason = " ".join(str(error).split())
+        raise StartupError(
+            f"sentence-transformers can't load the model in {folder}: {reason}; check it with "
+            "`refdesk models verify`"
+        ) from None
+    if not hasattr(model[0], "auto_model"):
+        raise StartupError(
+            f"the model in {folder} begins with {type(model[0]).__name__}: embed runs models that "
+            "begin with a Transformer"
+        )
+    return model.to(place.dtype).eval()

@@ -1,8 +1,9 @@
 """Late interaction over the librarian's own model: the curator that needs no further weights.
 
-relevance(q, d) = (1 + mean over the query's tokens of the highest cosine to any token of d) / 2
-Source: ColBERT's MaxSim (Khattab and Zaharia, SIGIR 2020), here the mean instead of the sum, so
-that it lies in 0..1 whatever the query's length.
+The raw score of a document is the mean over the query's tokens of the highest cosine to any token
+of the document: ColBERT's MaxSim (Khattab and Zaharia, SIGIR 2020), here the mean instead of the
+sum, so that the query's length does not scale it. calibration.py makes a relevance of it; for a
+model without a calibration the relevance is (1 + raw) / 2.
 """
 
 import asyncio
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from services.rerank.models.base import ModelInfo, Scored
+from services.rerank.models.base import UNCALIBRATED, ModelInfo, Scored, require_whole
+from services.rerank.models.calibration import read_calibration
 from services.rerank.models.pooling import pool
-from services.rerank.models.token_cache import TokenCache, TokenVectors
+from services.rerank.models.token_cache import TokenCache, TokenVectors, cache_key
 from shared.batching import Batcher
 from shared.encoder.encoder import Encoder
 from shared.encoder.tokenizer import Keep, Tokenized
@@ -23,15 +25,19 @@ from shared.settings import Settings
 _BLOCK_TOKENS = 1024  # float32 of so many tokens stays in a core's caches
 
 
-def max_sim(query: NDArray[np.float32], documents: Sequence[TokenVectors]) -> NDArray[np.float32]:
+def max_sim(
+    query: NDArray[np.float32],
+    documents: Sequence[TokenVectors],
+    block_tokens: int = _BLOCK_TOKENS,
+) -> NDArray[np.float32]:
     """Mean over the query's token vectors (float32 [q, d], units) of the best cosine to any vector
     of each document, float32 [n].
 
-    Every document has at least one token.
+    Every document has at least one token. block_tokens: how many vectors are multiplied at once.
     """
     longest = max(len(document.scales) for document in documents)
     # One buffer for all: fresh memory for every document's float32 costs more than the products.
-    buffer = np.empty((max(_BLOCK_TOKENS, longest), query.shape[1]), np.float32)
+    buffer = np.empty((max(block_tokens, longest), query.shape[1]), np.float32)
     means = [_block_max_sim(query, block, buffer) for block in _blocks(documents, len(buffer))]
     return np.concatenate(means)
 
@@ -63,6 +69,11 @@ def _blocks(documents: Sequence[TokenVectors], room: int) -> Iterator[list[Token
     yield block
 
 
+def _keys(documents: Sequence[str], limit: int, keep: Keep) -> dict[str, bytes]:
+    """The distinct documents that have anything to read, with their keys in the cache."""
+    return {text: cache_key(text, limit, keep) for text in documents if text.strip()}
+
+
 def _digest(
     texts: Sequence[Tokenized], vectors: Sequence[NDArray[np.float32]]
 ) -> list[TokenVectors]:
@@ -84,6 +95,8 @@ class LateInteraction:
         self._encoder = Encoder.open(
             folder, settings.built_dir, settings.rerank_precision, settings.rerank_threads
         )
+        self._window = self._encoder.tokenizer.max_tokens - self._encoder.tokenizer.special_tokens
+        self._calibration = read_calibration(folder, "late-interaction", self._encoder.revision)
         self._cache = TokenCache(settings.rerank_cache_mb * 1024 * 1024)
         self._batcher: Batcher[Tokenized, NDArray[np.float32]] = Batcher(
             name,
@@ -95,8 +108,9 @@ class LateInteraction:
             model=name,
             revision=self._encoder.revision,
             max_tokens=self._encoder.tokenizer.max_tokens,
-            precision=settings.rerank_precision,
+            precision=self._encoder.precision,
             backend="late-interaction",
+            calibration=self._calibration.how if self._calibration else UNCALIBRATED,
         )
 
     async def score(
@@ -106,43 +120,69 @@ class LateInteraction:
         *,
         max_tokens: int | None = None,
         keep: Keep = "start",
+        whole: bool = False,
     ) -> Scored:
         """See RerankModel. An empty document scores 0, and raw -1: the lowest cosine."""
+        self._batcher.require_room()  # before the work of tokenising
         tokenizer = self._encoder.tokenizer
-        window = tokenizer.max_tokens - tokenizer.special_tokens
-        limit = window if max_tokens is None else min(max_tokens, window)
-        cut = f"{limit} {keep} "  # before a text, the cache's key: a text read otherwise is another
-        texts = list(dict.fromkeys(text for text in documents if text.strip()))
+        limit = self._window if max_tokens is None else min(max_tokens, self._window)
+        keys = await asyncio.to_thread(_keys, documents, limit, keep)
         read: dict[str, TokenVectors] = {}
-        for text in texts:
-            kept = self._cache.get(cut + text)
+        for text, key in keys.items():
+            kept = self._cache.get(key)
             if kept is not None:
                 read[text] = kept
-        missing = [text for text in texts if text not in read]
+        missing = [text for text in keys if text not in read]
         tokenized = await asyncio.to_thread(
             lambda: [*tokenizer.tokenize([query]), *tokenizer.tokenize(missing, limit, keep)]
         )
+        if whole:
+            cuts = dict(zip(missing, (text.cut for text in tokenized[1:]), strict=True))
+            cuts |= {text: kept.cut for text, kept in read.items()}
+            require_whole(
+                tokenized[0].cut, [cuts.get(text, 0) for text in documents], tokenizer.max_tokens
+            )
         vectors = await self._batcher.submit(tokenized)
         fresh = await asyncio.to_thread(_digest, tokenized[1:], vectors[1:])
         for text, kept in zip(missing, fresh, strict=True):
             read[text] = kept
-            self._cache.put(cut + text, kept)
+            self._cache.put(keys[text], kept)
         best = np.empty(0, np.float32)
-        if texts:
-            best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in texts])
-        # Rounding may carry a cosine a hair past 1.
-        by_text = dict(zip(texts, np.clip(best, -1, 1).tolist(), strict=True))
-        cosines = [by_text.get(text, -1.0) for text in documents]
+        if keys:
+            best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in keys])
+        best = np.clip(best, -1, 1)  # rounding may carry a cosine a hair past 1
+        raw = dict(zip(keys, best.tolist(), strict=True))
+        relevance = dict(zip(keys, self._relevance(best).tolist(), strict=True))
         document_tokens = [read[text].tokens if text in read else 0 for text in documents]
         return Scored(
-            scores=[(1 + cosine) / 2 for cosine in cosines],
-            raw_scores=cosines,
+            scores=[relevance.get(text, 0.0) for text in documents],
+            raw_scores=[raw.get(text, -1.0) for text in documents],
             tokens=len(tokenized[0]) + sum(document_tokens),
             document_tokens=document_tokens,
             truncated=[read[text].cut if text in read else 0 for text in documents],
             query_truncated=tokenized[0].cut,
         )
 
+    async def fill(self, documents: Sequence[str]) -> int:
+        """Read what is not in the cache yet into it, so that `score` finds it there; gives how many
+        that were. Raises ApiError like `score`."""
+        keys = await asyncio.to_thread(_keys, documents, self._window, "start")
+        missing = [text for text, key in keys.items() if key not in self._cache]
+        tokenized = await asyncio.to_thread(
+            self._encoder.tokenizer.tokenize, missing, self._window, "start"
+        )
+        vectors = await self._batcher.submit(tokenized)
+        fresh = await asyncio.to_thread(_digest, tokenized, vectors)
+        for text, kept in zip(missing, fresh, strict=True):
+            self._cache.put(keys[text], kept)
+        return len(missing)
+
+    def _relevance(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
+        if self._calibration is None:
+            return (1 + raw.astype(np.float64)) / 2
+        return self._calibration.apply(raw)
+
     async def close(self) -> None:
-        """Stop the model's thread."""
+        """Stop the model's thread and let go of its weights."""
         await asyncio.to_thread(self._batcher.close)
+        self._encoder.close()

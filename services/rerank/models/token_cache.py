@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge
 
+from shared.encoder.tokenizer import Keep
+
 LOOKUPS = Counter("refdesk_rerank_cache_lookups", "Texts looked up in the cache", ["found"])
 BYTES = Gauge("refdesk_rerank_cache_bytes", "Bytes of cached token vectors")
 
@@ -41,6 +43,14 @@ class TokenVectors:
         return self.codes.nbytes + self.scales.nbytes + _ENTRY_BYTES
 
 
+def cache_key(text: str, limit: int, keep: Keep) -> bytes:
+    """What a text's vectors are kept under, 16 bytes: its content, and which part of it was read:
+    `limit` tokens from its start or end."""
+    digest = hashlib.blake2b(f"{limit} {keep} ".encode(), digest_size=16)
+    digest.update(text.encode())
+    return digest.digest()
+
+
 class TokenCache:
     """Least recently used texts go first. Used from the event loop only."""
 
@@ -49,18 +59,20 @@ class TokenCache:
         self._bytes = 0
         self._entries: OrderedDict[bytes, TokenVectors] = OrderedDict()
 
-    def get(self, text: str) -> TokenVectors | None:
-        """The text's token vectors, if they are kept."""
-        key = _key(text)
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a text is kept; no lookup for the metrics, and no use of it."""
+        return key in self._entries
+
+    def get(self, key: bytes) -> TokenVectors | None:
+        """The token vectors of the text with this `cache_key`, if they are kept."""
         found = self._entries.get(key)
         LOOKUPS.labels(str(found is not None).lower()).inc()
         if found is not None:
             self._entries.move_to_end(key)
         return found
 
-    def put(self, text: str, vectors: TokenVectors) -> None:
+    def put(self, key: bytes, vectors: TokenVectors) -> None:
         """Keep them, and let go of what has not been asked for the longest."""
-        key = _key(text)
         old = self._entries.pop(key, None)
         self._bytes += vectors.nbytes - (old.nbytes if old else 0)
         self._entries[key] = vectors
@@ -68,7 +80,3 @@ class TokenCache:
             _, gone = self._entries.popitem(last=False)
             self._bytes -= gone.nbytes
         BYTES.set(self._bytes)
-
-
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +41,11 @@ class Librarian:
         self._client = client
         self._counters: dict[ModelStamp, TokenCounter] = {}
 
-    async def served(self) -> ServedModel:
-        """Ask embed for its model."""
-        info = await self._client.get("/info")
+    async def served(self, model: str = "") -> ServedModel:
+        """Ask embed for the model of that name, or for its default one. Raises ApiError 404 where
+        it has none of that name."""
+        query = f"?model={quote(model, safe='')}" if model else ""
+        info = await self._client.get(f"/info{query}")
         try:
             stamp = ModelStamp(str(info["model"]), str(info["revision"]), int(info["dimension"]))
             return ServedModel(stamp, int(info["max_tokens"]))
@@ -124,7 +127,12 @@ class Librarian:
     async def _require_model(self, corpus: CorpusInfo, revision: str | None = None) -> None:
         """Ask embed for its model; raise `model_mismatch` unless that, or else the `revision` that
         it told with its vectors, is the one that made the corpus."""
-        served = (await self.served()).stamp
+        try:
+            served = (await self.served(corpus.model)).stamp
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            served = (await self.served()).stamp  # what it has instead
         if revision is not None:
             served = replace(served, revision=revision)
         if served != corpus.stamp:

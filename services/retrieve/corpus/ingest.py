@@ -11,6 +11,7 @@ import numpy as np
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import CHUNKER, TokenCounter, chunk, title_line
 from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.corpus.fill import TokenFill
 from services.retrieve.corpus.parse import ParsedDocument, parse
 from services.retrieve.stores.base import (
     CorpusInfo,
@@ -52,11 +53,18 @@ class _Prepared:
 
 
 class Ingest:
-    """Writes to the corpora of a catalog. Requests may overlap; the last to write wins."""
+    """Writes to the corpora of a catalog. Requests may overlap; the last to write wins.
 
-    def __init__(self, catalog: Catalog, librarian: Librarian) -> None:
+    fill: gets the chunks that were stored, None where the curator should first see them in a
+    search.
+    """
+
+    def __init__(
+        self, catalog: Catalog, librarian: Librarian, fill: TokenFill | None = None
+    ) -> None:
         self._catalog = catalog
         self._librarian = librarian
+        self._fill = fill
         # Ingests wait here rather than in threads, of which there are few and searches need some:
         # parsing is one at a time (it holds the interpreter anyway), as are a corpus's writes.
         self._preparing = asyncio.Lock()
@@ -95,7 +103,10 @@ class Ingest:
         inputs = [text for document in prepared for text in document.inputs]
         vectors = await self._librarian.vectors(inputs, store.info)
         async with self._writing.setdefault(corpus, asyncio.Lock()):
-            return await asyncio.to_thread(_write, store, documents, unchanged, prepared, vectors)
+            result = await asyncio.to_thread(_write, store, documents, unchanged, prepared, vectors)
+        if self._fill is not None:
+            self._fill.add(inputs)
+        return result
 
     async def delete(self, corpus: str, document_id: str) -> bool:
         """Remove a document; False where there is none. Raises ApiError 404 (corpus), 507."""

@@ -3,13 +3,17 @@
 The curator's judgement is blended with the scores that brought a candidate here, not put in their
 place: alone it is worse than the blend. All functions are pure.
 
+What is blended of the curator are the log-odds of its relevance. A calibrated model's own score is
+linear in them, so that its z-scores are exactly those of the log-odds, whatever the calibration:
+the relevance itself is flat where most of a window lies, and would blend otherwise.
+
 The shown score. Every ranked candidate carries a `score` in 0..1 that never rises along the
 ranking, and a threshold is applied to exactly this number.
 
-* In the window it is the blend, expressed on the curator's own scale: mean + deviation * blend,
-  with the mean and the standard deviation of the curator's scores in this window. It is therefore
-  read like a relevance of the curator (a window of poor passages has poor scores), and equal to it
-  where the arms judge as the curator does.
+* In the window it is the blend, expressed on the curator's own scale: the relevance whose log-odds
+  are mean + deviation * blend, with the mean and the standard deviation of the curator's log-odds
+  in this window. It is therefore read like a relevance of the curator (a window of poor passages
+  has poor scores), and equal to it where the arms judge as the curator does.
 * Below the window, which no curator has read, it is the window's lowest score, scaled by the
   candidate's fused score over that of the window's last.
 * Without curation it is the fused score: a share of the best possible rank score, which tells how
@@ -27,7 +31,10 @@ from services.retrieve.search.fusion import Fused
 
 CURATOR = "curator"
 # Scores closer together than this are one score: z-scores would blow float32 noise up to opinions.
-_SAME = 1e-6
+_SAME = 1e-5
+# A relevance of 0 or 1, which has no log-odds, counts as this near to it; a calibrated score that
+# came as a float64 is never so near.
+_NEAREST = 1e-12
 # Decimals of a shown score; rounded before thresholds are applied, so that what counts is shown.
 _DECIMALS = 6
 
@@ -37,7 +44,8 @@ class Curation:
     """How a candidate of the window was judged.
 
     relevance: the curator's own score, 0..1. z: the z-score over the window of each column
-    (``curator``, ``bm25``, ``dense``). blended: their mean, by which the window is ordered.
+    (``curator``, of the relevance's log-odds, ``bm25``, ``dense``). blended: their mean, by which
+    the window is ordered.
     """
 
     relevance: float
@@ -63,6 +71,13 @@ def z_scores(column: Sequence[float]) -> NDArray[np.float64]:
         return np.zeros(values.shape)
     standardised: NDArray[np.float64] = (values - values.mean()) / values.std()
     return standardised
+
+
+def log_odds(relevance: Sequence[float]) -> NDArray[np.float64]:
+    """log(p / (1 - p)) of each relevance in 0..1, float64 [n], finite also at the ends."""
+    p = np.clip(np.asarray(relevance, dtype=np.float64), _NEAREST, 1.0 - _NEAREST)
+    odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)
+    return odds
 
 
 def blend(columns: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
@@ -93,13 +108,13 @@ def curated(
     window = [one for one in before if one.key in relevance]
     if not window:
         return before
-    columns = {CURATOR: [relevance[one.key] for one in window]}
+    judgement = log_odds([relevance[one.key] for one in window])
+    columns: dict[str, Sequence[float]] = {CURATOR: judgement.tolist()}
     for arm, scores in arm_scores.items():
         columns[arm.value] = [scores[one.key] for one in window]
     standardised = {name: z_scores(column) for name, column in columns.items()}
     blended = blend(columns)
-    spread = float(np.std(columns[CURATOR]))
-    shown = np.clip(np.mean(columns[CURATOR]) + spread * blended, 0.0, 1.0)
+    shown = 1.0 / (1.0 + np.exp(-(judgement.mean() + judgement.std() * blended)))
 
     reordered = []
     for place in np.argsort(-blended, kind="stable"):

@@ -1,0 +1,38 @@
+"""The one place that knows every backend of the curator."""
+
+from services.rerank.models.base import RerankModel
+from services.rerank.models.cross_encoder import open_cross_encoder
+from services.rerank.models.late_interaction import LateInteraction
+from services.rerank.models.remote import RemoteModel
+from shared.errors import StartupError
+from shared.modelstore.store import ModelStore
+from shared.settings import Settings
+
+
+def open_model(settings: Settings) -> RerankModel:
+    """Open the model that the settings name, with what REFDESK_RERANK_BACKEND says.
+
+    Raises StartupError where it can't be served, with what to do about it.
+    """
+    backend = settings.rerank_backend
+    if backend == "remote":
+        return RemoteModel(settings)
+    entry = ModelStore(settings.models_dir).require(settings.rerank_model)
+    if backend == "late-interaction":
+        return LateInteraction(entry.name, entry.path, settings)
+    if backend == "cross-encoder":
+        return open_cross_encoder(entry.name, entry.path, settings)
+    # Imported only where they are asked for: the default install has no PyTorch.
+    try:
+        if backend == "flag":
+            from services.rerank.models.flag import open_flag as open_torch
+        else:
+            from services.rerank.models.sentence_transformers import (
+                open_torch_cross_encoder as open_torch,
+            )
+    except ImportError as error:
+        raise StartupError(
+            f"the backend {backend} can't be loaded ({error}): install it with "
+            "`pip install 'refdesk[torch]'`, or set REFDESK_RERANK_BACKEND=late-interaction"
+        ) from None
+    return open_torch(entry.name, entry.path, entry.revision, settings)

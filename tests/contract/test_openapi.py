@@ -1,0 +1,79 @@
+"""What the OpenAPI documents of embed and rerank say holds: for good bodies, and for bad ones."""
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+
+from shared.settings import ServiceName
+from tests.suite import Suite
+
+schemathesis = pytest.importorskip("schemathesis")
+checks = pytest.importorskip("schemathesis.specs.openapi.checks")
+GenerationMode = pytest.importorskip("schemathesis.generation").GenerationMode
+
+FailureGroup = pytest.importorskip("schemathesis.core.failures").FailureGroup
+
+# A document can't say which models and prompts there are, nor which texts fit a window.
+_BEYOND_A_DOCUMENT = [checks.positive_data_acceptance]
+
+
+def check_every_operation(url: str, examples: int, *, same_every_time: bool) -> set[int]:
+    """Send `examples` good and as many bad requests to each operation; the statuses that came.
+
+    Raises where an answer is a 5xx, or has a shape that the document does not name.
+    """
+    document = httpx.get(f"{url}/openapi.json", timeout=60).json()
+    statuses: set[int] = set()
+    for operation in schemathesis.openapi.from_dict(document).get_all_operations():
+        for mode in GenerationMode:
+
+            @settings(
+                max_examples=examples,
+                derandomize=same_every_time,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(operation.ok().as_strategy(generation_mode=mode))
+            def send(case: schemathesis.Case) -> None:
+                answer = case.call(base_url=url)
+                statuses.add(answer.status_code)
+                excluded = list(_BEYOND_A_DOCUMENT)
+                if answer.status_code == 413:  # not among those that it counts as a refusal
+                    excluded.append(checks.negative_data_rejection)
+                try:
+                    case.validate_response(answer, excluded_checks=excluded)
+                except FailureGroup as failures:  # it shows bodies whole, which may be megabytes
+                    found = "; ".join(str(one)[:300] for one in failures.exceptions)
+                    pytest.fail(f"{case.method} {case.path} {str(case.body)[:300]}: {found}")
+
+            try:
+                send()
+            except Unsatisfiable:  # no request of an operation without a body or fields is bad
+                assert mode is GenerationMode.NEGATIVE
+    return statuses
+
+
+@pytest.mark.parametrize("service", ["embed", "rerank"])
+def test_every_answer_has_a_shape_that_the_document_names(
+    suite: Suite, service: ServiceName
+) -> None:
+    statuses = check_every_operation(suite.url(service), 10, same_every_time=True)
+    assert {200, 400, 422} <= statuses
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("service", ["embed", "rerank"])
+def test_so_has_every_answer_to_many_more_requests(suite: Suite, service: ServiceName) -> None:
+    check_every_operation(suite.url(service), 500, same_every_time=False)
+
+
+@pytest.mark.parametrize("service", ["embed", "rerank"])
+def test_the_document_names_a_shape_for_every_error(suite: Suite, service: ServiceName) -> None:
+    document = httpx.get(f"{suite.url(service)}/openapi.json", timeout=60).json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert set(operation["responses"]) == {"200", "default"}, path
+    assert "HTTPValidationError" not in document["components"]["schemas"]

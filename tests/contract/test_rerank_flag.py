@@ -1,0 +1,203 @@
+"""The flag backend against FlagEmbedding itself, on small models with random weights.
+
+Random weights say nothing about relevance, but every token that is read differently changes them.
+"""
+
+import json
+import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from services.rerank.app import create_app
+from services.rerank.models.base import TextTooLongError
+from services.rerank.models.pairs import PairModel
+from shared.encoder.weights import ModelError
+from shared.errors import StartupError
+from shared.settings import Settings
+from tests.suite import serving
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from services.rerank.models.flag import open_flag  # noqa: E402 - needs what was looked for above
+
+QUERY = "How do I reset my password?"
+DOCUMENTS = [
+    "The cafeteria opens at noon.",
+    "To reset your password, open the account page and choose 'forgot password'.",
+    "Übung macht den Meister 🙂",
+    "x",
+    "Passwords must have twelve characters. " * 3,
+]
+POSITIONS = 256
+
+Open = Callable[[Path], PairModel]
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of two layers with a byte-level tokenizer, as the LLM-based rerankers are made."""
+    folder = tmp_path_factory.mktemp("llm")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*DOCUMENTS, QUERY, "Yes", "No", "A: ", "B: "], trainer)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+    )
+    fast.save_pretrained(folder)
+    config = transformers.LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=POSITIONS,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(1)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with one label and the words of all-MiniLM-L6-v2."""
+    folder = tmp_path_factory.mktemp("classifier")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(minilm_dir))
+    tokenizer.model_max_length = 128
+    tokenizer.save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        num_labels=1,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(1)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Open]:
+    kept: list[PairModel] = []
+
+    def make(folder: Path) -> PairModel:
+        kept.append(open_flag("small", folder, "r1", Settings()))
+        return kept[-1]
+
+    yield make
+    for model in kept:
+        await model.close()
+
+
+@pytest.fixture(params=["language_model", "classifier"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.getfixturevalue(request.param)
+    return found
+
+
+async def test_the_scores_are_those_of_flagembedding(
+    folder: Path, opened: Open, request: pytest.FixtureRequest
+) -> None:
+    flag = pytest.importorskip("FlagEmbedding")
+    made = flag.FlagLLMReranker if "llm" in folder.name else flag.FlagReranker
+    theirs = made(str(folder), devices="cpu", use_fp16=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = theirs.compute_score([(QUERY, text) for text in DOCUMENTS])
+    scored = await opened(folder).score(QUERY, DOCUMENTS)
+    assert scored.raw_scores == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 0.1
+    assert sorted(range(5), key=scored.scores.__getitem__) == sorted(
+        range(5), key=expected.__getitem__
+    )
+    assert all(0 <= score <= 1 for score in scored.scores)
+
+
+async def test_a_score_depends_on_nothing_else_in_the_request(folder: Path, opened: Open) -> None:
+    model = opened(folder)
+    together = await model.score(QUERY, [*DOCUMENTS, "", DOCUMENTS[0]])
+    for place, text in enumerate(DOCUMENTS):
+        alone = await model.score(QUERY, [text])
+        assert alone.raw_scores[0] == pytest.approx(together.raw_scores[place], abs=1e-4)
+    assert together.scores[5] == 0.0
+    assert together.raw_scores[5] < min(together.raw_scores[:5])
+    assert together.raw_scores[6] == together.raw_scores[0]
+    assert together.tokens is not None
+    assert together.tokens > sum(together.document_tokens or [])
+
+
+async def test_a_long_text_is_cut_and_told_or_refused(folder: Path, opened: Open) -> None:
+    model = opened(folder)
+    scored = await model.score(QUERY, ["word " * 500, "x"])
+    assert scored.truncated[0] > 200
+    assert scored.truncated[1] == 0
+    end = await model.score(QUERY, ["word " * 500 + "Meister", "x"], keep="end")
+    start = await model.score(QUERY, ["word " * 500 + "Meister", "x"])
+    assert end.raw_scores[0] != start.raw_scores[0]
+    with pytest.raises(TextTooLongError) as caught:
+        await model.score(QUERY, ["x", "word " * 500], whole=True)
+    assert caught.value.place == 1
+    assert caught.value.tokens > caught.value.limit
+    with pytest.raises(TextTooLongError) as caught:
+        await model.score("word " * 500, ["x"], whole=True)
+    assert caught.value.place is None
+    limited = await model.score(QUERY, [DOCUMENTS[1]], max_tokens=2)
+    assert limited.document_tokens == [2]
+
+
+async def test_the_service_tells_its_backend(language_model: Path) -> None:
+    app = create_app(Settings(), open_flag("small", language_model, "r1", Settings()))
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
+        info = (await client.get("/info")).json()
+        assert (info["backend"], info["calibration"]) == ("flag", "none")
+        assert info["max_tokens"] == POSITIONS
+        answer = await client.post("/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+        assert sorted(one["index"] for one in answer.json()["results"]) == [0, 1, 2, 3, 4]
+        body: dict[str, Any] = {"query": QUERY, "texts": ["word " * 500], "truncate": False}
+        refused = await client.post("/rerank", json=body)
+        assert refused.status_code == 413
+        assert refused.json()["error_type"] == "Validation"
+
+
+@pytest.mark.parametrize(
+    "name", ["LayerWiseMiniCPMForCausalLM", "CostWiseGemmaForCausalLM", "NobodysForCausalLM"]
+)
+def test_a_model_that_cannot_be_run_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [name]}))
+    with pytest.raises(StartupError, match=name if "Nobody" not in name else "transformers"):
+        open_flag("small", tmp_path, "r1", Settings())
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"architectures": []}', '{"architectures": 1}', "{"])
+def test_a_config_that_names_no_model_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json"):
+        open_flag("small", tmp_path, "r1", Settings())
+
+
+def test_a_tokenizer_that_is_missing_is_said_so(language_model: Path, tmp_path: Path) -> None:
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((language_model / file).read_bytes())
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        open_flag("small", tmp_path, "r1", Settings())
