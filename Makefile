@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long lint install clean
+.PHONY: demo test test-long lint install bench-peers clean
 
 # `make demo EXIT=1` stops after the answers instead of staying up.
 demo: install
@@ -43,5 +43,13 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 	@$(PIP) torch==2.13.0 --editable '.[test]'
 	@touch .venv/installed $@
 
+# What refdesk is measured against (docs/benchmarks.md), each with what it needs in its own folder.
+bench-peers: .venv/tested .bench/fastembed/installed .bench/infinity/installed
+
+.bench/%/installed: tests/bench/peers/%.txt
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r $<
+	@touch $@
+
 clean:
-	rm -rf .venv .demo build *.egg-info
+	rm -rf .venv .bench .demo build *.egg-info
