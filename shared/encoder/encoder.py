@@ -1,6 +1,6 @@
 """The encoder: token ids in, unit vectors out, one for each text, one for each token, or both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from shared.encoder.built import built_graph
 from shared.encoder.pooling import read_pooling, require_modules
 from shared.encoder.ready import ModelGraph, ready_graph
-from shared.encoder.session import Runner, Vectors, load_graph
+from shared.encoder.session import Result, Runner, Text, Vectors, load_graph
 from shared.encoder.tokenizer import TextTokenizer, Tokenized
 from shared.encoder.weights import ModelError
 from shared.encoder.window import read_first_position
@@ -73,8 +73,8 @@ class Encoder:
     def embed(self, batch: Sequence[Tokenized]) -> Vectors:
         """One unit vector a text, float32 [n, d]."""
         vectors = np.empty((len(batch), self.dimension), np.float32)
-        for place, outputs in self._runner.run(batch):
-            vectors[place] = self._pooled(outputs, len(batch[place]))
+        for place, vector in enumerate(self._runner.run(batch, self._pooled)):
+            vectors[place] = vector
         return _unit(vectors)
 
     def token_vectors(self, batch: Sequence[Tokenized]) -> list[Vectors]:
@@ -82,32 +82,39 @@ class Encoder:
 
         Only where the model `gives_tokens`.
         """
-        vectors: list[Vectors] = [np.empty(0, np.float32)] * len(batch)
-        for place, outputs in self._runner.run(batch):
-            vectors[place] = _unit(outputs[0][: len(batch[place])])
-        return vectors
+        return self.digest(batch, lambda _, vectors: vectors)
+
+    def digest(
+        self, batch: Sequence[Text], make: Callable[[Text, Vectors], Result]
+    ) -> list[Result]:
+        """What `make` makes of each text and its token vectors, on the threads of the model."""
+        return self._runner.run(
+            batch, lambda text, outputs: make(text, _unit(outputs[0][: len(text)]))
+        )
 
     def both(self, batch: Sequence[Tokenized]) -> tuple[Vectors, list[Vectors]]:
         """What `embed` and `token_vectors` give, from one run of the model."""
+        found = self._runner.run(
+            batch,
+            lambda text, outputs: (self._pooled(text, outputs), _unit(outputs[0][: len(text)])),
+        )
         vectors = np.empty((len(batch), self.dimension), np.float32)
-        of_tokens: list[Vectors] = [np.empty(0, np.float32)] * len(batch)
-        for place, outputs in self._runner.run(batch):
-            vectors[place] = self._pooled(outputs, len(batch[place]))
-            of_tokens[place] = _unit(outputs[0][: len(batch[place])])
-        return _unit(vectors), of_tokens
+        for place, (vector, _) in enumerate(found):
+            vectors[place] = vector
+        return _unit(vectors), [of_tokens for _, of_tokens in found]
 
     def close(self) -> None:
         """Let go of the model's memory and threads. Nothing can be run any more."""
         self._runner.close()
 
-    def _pooled(self, outputs: list[Vectors], length: int) -> Vectors:
+    def _pooled(self, text: Tokenized, outputs: list[Vectors]) -> Vectors:
         """One text's vector, float32 [d], of what the graph gave for it."""
         if self._pooling is None:
             return outputs[-1]
         if self._pooling == "cls":
             first: Vectors = outputs[0][0]
             return first
-        mean: Vectors = outputs[0][:length].mean(axis=0)
+        mean: Vectors = outputs[0][: len(text)].mean(axis=0)
         return mean
 
     def _probe(self, graph: ModelGraph) -> int:
@@ -117,7 +124,7 @@ class Encoder:
         """
         texts = self.tokenizer.tokenize(_PROBE)
         try:
-            outputs = [own for _, own in sorted(self._runner.run(texts), key=lambda row: row[0])]
+            outputs = self._runner.run(texts, lambda _, own: own)
         except Exception as error:  # the runtime's exceptions have no common base
             raise ModelError(graph.path, f"can't be run on a text ({error})") from None
         for text, own in zip(texts, outputs, strict=True):

@@ -1,7 +1,8 @@
 """A graph on ONNX Runtime: token ids in, its outputs out, runs of like lengths side by side."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
@@ -13,6 +14,8 @@ from shared.encoder.weights import ModelError
 from shared.errors import StartupError
 
 Vectors = NDArray[np.float32]
+Text = TypeVar("Text", bound=Tokenized)
+Result = TypeVar("Result")
 
 # Padded tokens in one run of the graph, at most, where it holds several texts. It bounds what the
 # runtime's arena can grow to; larger runs are not faster.
@@ -83,18 +86,31 @@ class Runner:
         self._threads = threads
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="encoder")
 
-    def run(self, batch: Sequence[Tokenized]) -> Iterator[tuple[int, list[Vectors]]]:
-        """Each text's place in the batch and its part of every output, padding included."""
+    def run(
+        self, batch: Sequence[Text], finish: Callable[[Text, list[Vectors]], Result]
+    ) -> list[Result]:
+        """What `finish` makes of each text and its part of every output, padding included.
+
+        It is called on the threads that run the graph, so that its work is shared out, too.
+        """
+
+        def answer(group: Sequence[int]) -> list[Result]:
+            outputs = self._answer([batch[place] for place in group])
+            return [
+                finish(batch[place], [output[row] for output in outputs])
+                for row, place in enumerate(group)
+            ]
+
         groups = _groups(batch, self._threads)
-        answers: Iterable[list[Vectors]]
-        if len(groups) == 1:  # a query: not worth waking another thread for
-            answers = [self._answer([batch[place] for place in groups[0]])]
-        else:
-            texts = [[batch[place] for place in group] for group in groups]
-            answers = self._workers.map(self._answer, texts)
-        for group, outputs in zip(groups, answers, strict=True):
-            for row, place in enumerate(group):
-                yield place, [output[row] for output in outputs]
+        # A query is not worth waking another thread for.
+        side_by_side = map if len(groups) == 1 else self._workers.map
+        answers: Iterable[list[Result]] = side_by_side(answer, groups)
+        results = {
+            place: result
+            for group, made in zip(groups, answers, strict=True)
+            for place, result in zip(group, made, strict=True)
+        }
+        return [results[place] for place in range(len(batch))]
 
     def close(self) -> None:
         """Let go of the graph and its threads. Nothing can be run any more."""

@@ -34,13 +34,11 @@ def open_cross_encoder(name: str, folder: Path, settings: Settings) -> PairModel
         require_classifier(folder)
         graph = built_graph(folder, settings.built_dir, settings.rerank_precision, "classifier")
     runner = _runner(folder, graph, settings.rerank_threads)
-    count = _probe(graph, runner, tokenizer)
+    _require_labels(graph, runner, tokenizer)
 
     def judge(batch: Sequence[Tokenized]) -> NDArray[np.float32]:
-        labels = np.empty((len(batch), count), np.float32)
-        for place, [own] in runner.run(batch):
-            labels[place] = own
-        return relevance_logit(labels)
+        labels = runner.run(batch, lambda _, outputs: outputs[0])
+        return relevance_logit(np.stack(labels))
 
     return PairModel(
         name,
@@ -64,13 +62,12 @@ def _runner(folder: Path, graph: ModelGraph, threads: int) -> Runner:
     return Runner(session, [_LOGITS], threads=threads, first_position=first)
 
 
-def _probe(graph: ModelGraph, runner: Runner, tokenizer: PairTokenizer) -> int:
-    """How many labels the model gives a pair, 1 or 2, found by running it once."""
+def _require_labels(graph: ModelGraph, runner: Runner, tokenizer: PairTokenizer) -> None:
+    """Run the model once; raise ModelError unless it gives each pair one or two labels."""
     pairs = tokenizer.tokenize("a", ["a", "a few words more"]).items
     try:
-        shapes = [own.shape for _, [own] in runner.run(pairs)]
+        shapes = runner.run(pairs, lambda _, outputs: outputs[0].shape)
     except Exception as error:  # the runtime's exceptions have no common base
         raise ModelError(graph.path, f"can't be run on a pair of texts ({error})") from None
     if shapes[0] not in ((1,), (2,)):
         raise ModelError(graph.path, f"gives {list(shapes[0])} logits for a pair, not 1 or 2")
-    return int(shapes[0][0])

@@ -9,6 +9,7 @@ model without a calibration the relevance is (1 + raw) / 2.
 import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,14 +75,15 @@ def _keys(documents: Sequence[str], limit: int, keep: Keep) -> dict[str, bytes]:
     return {text: cache_key(text, limit, keep) for text in documents if text.strip()}
 
 
-def _digest(
-    texts: Sequence[Tokenized], vectors: Sequence[NDArray[np.float32]]
-) -> list[TokenVectors]:
-    """What is kept of each text's token vectors, float32 [t, d]."""
-    return [
-        TokenVectors.of(pool(own), len(text), text.cut)
-        for text, own in zip(texts, vectors, strict=True)
-    ]
+class _Document(Tokenized):
+    """A text whose token vectors are pooled and kept; those of a query are neither."""
+
+
+def _digest(text: Tokenized, vectors: NDArray[np.float32]) -> TokenVectors | NDArray[np.float32]:
+    """What is wanted of a text's token vectors, float32 [t, d]."""
+    if isinstance(text, _Document):
+        return TokenVectors.of(pool(vectors), len(text), text.cut)
+    return vectors
 
 
 class LateInteraction:
@@ -98,9 +100,9 @@ class LateInteraction:
         self._window = self._encoder.tokenizer.max_tokens - self._encoder.tokenizer.special_tokens
         self._calibration = read_calibration(folder, "late-interaction", self._encoder.revision)
         self._cache = TokenCache(settings.rerank_cache_mb * 1024 * 1024)
-        self._batcher: Batcher[Tokenized, NDArray[np.float32]] = Batcher(
+        self._batcher: Batcher[Tokenized, TokenVectors | NDArray[np.float32]] = Batcher(
             name,
-            self._encoder.token_vectors,
+            lambda batch: self._encoder.digest(batch, _digest),
             batch_tokens=settings.rerank_batch_tokens,
             queue=settings.rerank_queue,
         )
@@ -133,23 +135,22 @@ class LateInteraction:
             if kept is not None:
                 read[text] = kept
         missing = [text for text in keys if text not in read]
-        tokenized = await asyncio.to_thread(
-            lambda: [*tokenizer.tokenize([query]), *tokenizer.tokenize(missing, limit, keep)]
+        [asked], unread = await asyncio.to_thread(
+            lambda: (tokenizer.tokenize([query]), self._tokenize(missing, limit, keep))
         )
         if whole:
-            cuts = dict(zip(missing, (text.cut for text in tokenized[1:]), strict=True))
+            cuts = dict(zip(missing, (text.cut for text in unread), strict=True))
             cuts |= {text: kept.cut for text, kept in read.items()}
             require_whole(
-                tokenized[0].cut, [cuts.get(text, 0) for text in documents], tokenizer.max_tokens
+                asked.cut, [cuts.get(text, 0) for text in documents], tokenizer.max_tokens
             )
-        vectors = await self._batcher.submit(tokenized)
-        fresh = await asyncio.to_thread(_digest, tokenized[1:], vectors[1:])
-        for text, kept in zip(missing, fresh, strict=True):
-            read[text] = kept
-            self._cache.put(keys[text], kept)
+        query_vectors, *fresh = await self._batcher.submit([asked, *unread])
+        read |= self._keep([keys[text] for text in missing], missing, fresh)
         best = np.empty(0, np.float32)
         if keys:
-            best = await asyncio.to_thread(max_sim, vectors[0], [read[text] for text in keys])
+            best = await asyncio.to_thread(
+                max_sim, cast(NDArray[np.float32], query_vectors), [read[text] for text in keys]
+            )
         best = np.clip(best, -1, 1)  # rounding may carry a cosine a hair past 1
         raw = dict(zip(keys, best.tolist(), strict=True))
         relevance = dict(zip(keys, self._relevance(best).tolist(), strict=True))
@@ -157,10 +158,10 @@ class LateInteraction:
         return Scored(
             scores=[relevance.get(text, 0.0) for text in documents],
             raw_scores=[raw.get(text, -1.0) for text in documents],
-            tokens=len(tokenized[0]) + sum(document_tokens),
+            tokens=len(asked) + sum(document_tokens),
             document_tokens=document_tokens,
             truncated=[read[text].cut if text in read else 0 for text in documents],
-            query_truncated=tokenized[0].cut,
+            query_truncated=asked.cut,
         )
 
     async def fill(self, documents: Sequence[str]) -> int:
@@ -168,14 +169,28 @@ class LateInteraction:
         that were. Raises ApiError like `score`."""
         keys = await asyncio.to_thread(_keys, documents, self._window, "start")
         missing = [text for text, key in keys.items() if key not in self._cache]
-        tokenized = await asyncio.to_thread(
-            self._encoder.tokenizer.tokenize, missing, self._window, "start"
-        )
-        vectors = await self._batcher.submit(tokenized)
-        fresh = await asyncio.to_thread(_digest, tokenized, vectors)
-        for text, kept in zip(missing, fresh, strict=True):
-            self._cache.put(keys[text], kept)
+        unread = await asyncio.to_thread(self._tokenize, missing, self._window, "start")
+        fresh = await self._batcher.submit(unread)
+        self._keep([keys[text] for text in missing], missing, fresh)
         return len(missing)
+
+    def _tokenize(self, texts: Sequence[str], limit: int, keep: Keep) -> list[Tokenized]:
+        return [
+            _Document(text.ids, text.cut)
+            for text in self._encoder.tokenizer.tokenize(texts, limit, keep)
+        ]
+
+    def _keep(
+        self,
+        keys: Sequence[bytes],
+        texts: Sequence[str],
+        fresh: Sequence[TokenVectors | NDArray[np.float32]],
+    ) -> dict[str, TokenVectors]:
+        """Put what was read into the cache; gives it by text."""
+        read = dict(zip(texts, cast(Sequence[TokenVectors], fresh), strict=True))
+        for key, kept in zip(keys, read.values(), strict=True):
+            self._cache.put(key, kept)
+        return read
 
     def _relevance(self, raw: NDArray[np.float32]) -> NDArray[np.float64]:
         if self._calibration is None:

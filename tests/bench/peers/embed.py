@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Self
 
 import aiohttp
 import numpy as np
@@ -82,10 +83,21 @@ class Round:
 
 
 class Client:
-    """Asks a contender. Anything but success ends the program."""
+    """Asks a contender. Anything but success ends the program.
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
-        self._http = http
+    One for each time that a contender is awake: what sleeps drops the connections of before.
+    """
+
+    def __init__(self) -> None:
+        self._http = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=600), connector=aiohttp.TCPConnector(limit=0)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
 
     async def post(self, url: str, body: object) -> bytes:
         """The answer's bytes."""
@@ -111,39 +123,41 @@ class Client:
         seconds: list[float] = json.loads(await self.post(f"{url}/bare", {"batches": batches}))
         return seconds
 
-    async def vectors(self, contender: Contender, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def vectors(self, url: str, texts: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of the texts, float32 [n, d]."""
-        with contender.awake() as url:
-            answer = json.loads(await self.embed(url, texts))
+        answer = json.loads(await self.embed(url, texts))
         rows = [base64.b64decode(one["embedding"]) for one in answer["data"]]
         found = np.stack([np.frombuffer(row, "<f4") for row in rows])
         unit: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
         return unit
 
 
-async def measure(client: Client, entrant: Entrant, texts: Round) -> None:
+async def measure(entrant: Entrant, texts: Round) -> None:
     """One round of one contender."""
     with entrant.contender.awake() as url:
-        await client.embed(url, ["is anyone awake?"])
-        entrant.query_ms += [await client.timed(url, [query]) for query in texts.queries[::2]]
-        if entrant.library:
-            seconds = await client.bare(url, [[query] for query in texts.queries[1::2]])
-            entrant.bare_ms += [1000 * one for one in seconds]
-            [taken] = await client.bare(url, [list(chain.from_iterable(texts.requests))])
-        else:
-            entrant.query_ms += [await client.timed(url, [query]) for query in texts.queries[1::2]]
+        async with Client() as client:
+            await client.embed(url, ["is anyone awake?"])
+            entrant.query_ms += [await client.timed(url, [query]) for query in texts.queries[::2]]
+            if entrant.library:
+                seconds = await client.bare(url, [[query] for query in texts.queries[1::2]])
+                entrant.bare_ms += [1000 * one for one in seconds]
+                [taken] = await client.bare(url, [list(chain.from_iterable(texts.requests))])
+            else:
+                entrant.query_ms += [
+                    await client.timed(url, [query]) for query in texts.queries[1::2]
+                ]
+                started = time.perf_counter()
+                await asyncio.gather(*(client.embed(url, request) for request in texts.requests))
+                taken = time.perf_counter() - started
+            entrant.bulk_rate.append(sum(map(len, texts.requests)) / taken)
+
+            async def turns(own: Sequence[str]) -> list[float]:
+                return [await client.timed(url, [text]) for text in own]
+
             started = time.perf_counter()
-            await asyncio.gather(*(client.embed(url, request) for request in texts.requests))
-            taken = time.perf_counter() - started
-        entrant.bulk_rate.append(sum(map(len, texts.requests)) / taken)
-
-        async def turns(own: Sequence[str]) -> list[float]:
-            return [await client.timed(url, [text]) for text in own]
-
-        started = time.perf_counter()
-        times = await asyncio.gather(*map(turns, texts.clients))
-        entrant.client_rate.append(CLIENTS * TURNS / (time.perf_counter() - started))
-        entrant.client_ms += list(chain.from_iterable(times))
+            times = await asyncio.gather(*map(turns, texts.clients))
+            entrant.client_rate.append(CLIENTS * TURNS / (time.perf_counter() - started))
+            entrant.client_ms += list(chain.from_iterable(times))
 
 
 def start(contenders: Contenders, folder: Path, scratch: Path, batch: int) -> list[Entrant]:
@@ -184,9 +198,13 @@ def fastembed_folder(model: Path, folder: Path) -> Path:
     return folder
 
 
-async def require_likeness(client: Client, entrants: Sequence[Entrant], texts: list[str]) -> None:
+async def require_likeness(entrants: Sequence[Entrant], texts: list[str]) -> None:
     """End the program unless all make the same vectors, but for their precision."""
-    found = {one.contender.name: await client.vectors(one.contender, texts) for one in entrants}
+    found = {}
+    for one in entrants:
+        with one.contender.awake() as url:
+            async with Client() as client:
+                found[one.contender.name] = await client.vectors(url, texts)
     for name, own in found.items():
         cosines = (own * found[REFERENCE]).sum(axis=1)
         like = f"cosine to {REFERENCE}: mean {cosines.mean():.5f}, least {cosines.min():.5f}"
@@ -246,29 +264,25 @@ async def run(options: argparse.Namespace, scratch: Path) -> None:
     """Start all, compare their vectors, measure, print."""
     model = ModelStore(Settings().models_dir).require(MODEL).path
     short, long = queries(options.folder), mixed(options.folder)
-    timeout = aiohttp.ClientTimeout(total=600)
-    connector = aiohttp.TCPConnector(limit=0)
     with Contenders(scratch, options.threads) as contenders:
         entrants = start(contenders, model, scratch, options.batch)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-            client = Client(http)
-            await require_likeness(client, entrants, list(islice(long, 32)))
-            for number in range(-1, options.rounds):
-                texts = Round.draw(short, long, TEXTS if number >= 0 else TEXTS // 8)
-                turn = max(number, 0) % len(entrants)
-                for entrant in entrants[turn:] + entrants[:turn]:
-                    await measure(client, entrant, texts)
-                    print(f"round {number}: {entrant.contender.name}", file=sys.stderr)
-                if number < 0:  # each loads and lays out its weights
-                    for one in entrants:
-                        for name in (
-                            "query_ms",
-                            "bare_ms",
-                            "bulk_rate",
-                            "client_ms",
-                            "client_rate",
-                        ):
-                            getattr(one, name).clear()
+        await require_likeness(entrants, list(islice(long, 32)))
+        for number in range(-1, options.rounds):
+            texts = Round.draw(short, long, TEXTS if number >= 0 else TEXTS // 8)
+            turn = max(number, 0) % len(entrants)
+            for entrant in entrants[turn:] + entrants[:turn]:
+                await measure(entrant, texts)
+                print(f"round {number}: {entrant.contender.name}", file=sys.stderr)
+            if number < 0:  # each loads and lays out its weights
+                for one in entrants:
+                    for name in (
+                        "query_ms",
+                        "bare_ms",
+                        "bulk_rate",
+                        "client_ms",
+                        "client_rate",
+                    ):
+                        getattr(one, name).clear()
     Console(width=140).print(table(entrants), *verdict(entrants), sep="\n")
 
 
