@@ -86,6 +86,11 @@ class _Job(Generic[Item, Result]):
             self.future.set_result([self.results[place] for place in range(len(self.items))])
 
 
+def _stopping() -> ApiError:
+    message = "the model is being stopped; send the request again"
+    return ApiError(503, "stopping", message, headers={"Retry-After": "1"})
+
+
 def _tokens(batch: Sequence[tuple[_Job[Item, Result], int]]) -> int:
     return sum(job.lengths[place] for job, place in batch)
 
@@ -137,6 +142,8 @@ class Batcher(Generic[Item, Result]):
         current().deadline.check()
         job = _Job[Item, Result](items, asyncio.get_running_loop())
         with self._changed:
+            if self._closed:
+                raise _stopping()
             self._require_room()
             self._jobs[job] = None
             self._count(len(items), job.todo_tokens)
@@ -153,10 +160,15 @@ class Batcher(Generic[Item, Result]):
             self._require_room()
 
     def close(self) -> None:
-        """Let the batch that runs end, and run no other."""
+        """Let the batch that runs end, and run no other: those who still wait get an ApiError."""
         with self._changed:
             self._closed = True
+            left = list(self._jobs)
+            for job in left:
+                self._drop(job)
             self._changed.notify()
+        for job in left:
+            job.finish(_stopping())
         self._thread.join()
 
     def _require_room(self) -> None:
@@ -197,7 +209,7 @@ class Batcher(Generic[Item, Result]):
         started = time.perf_counter()
         try:
             results = dict(zip(batch, self._run(items), strict=True))
-        except Exception as error:  # told to everyone who waits for this batch
+        except BaseException as error:  # told to everyone who waits: the thread must not die
             self._fail(jobs, error)
             return
         seconds = time.perf_counter() - started
@@ -238,7 +250,7 @@ class Batcher(Generic[Item, Result]):
             del self._jobs[job]
             self._count(-len(job.todo), -job.todo_tokens)
 
-    def _fail(self, jobs: set[_Job[Item, Result]], error: Exception) -> None:
+    def _fail(self, jobs: set[_Job[Item, Result]], error: BaseException) -> None:
         with self._changed:
             for job in jobs:
                 self._drop(job)

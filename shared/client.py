@@ -113,6 +113,8 @@ class ServiceClient:
                 failure = self._unreachable(error)
             except TimeoutError:
                 raise self._out_of_time() from None
+            except ValueError as error:  # the URL can't be one, such as a name of 70 letters
+                raise self._unreachable(error) from None
             late = wait > patience.max_pause_s or wait * 1000 > current().deadline.remaining_ms()
             if not left or late:
                 raise failure

@@ -23,7 +23,6 @@ log = get_logger(__name__)
 # What a load balancer, a scraper or a client generator asks for; none of it shows a document.
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
 _MAX_DEADLINE_MS = 24 * 3600 * 1000
-_CALLER_LEFT = 499  # in metrics and logs; nobody is there to get it
 
 # Makes the body of an error's answer, from the error and the request's own body as it was parsed
 # from JSON (None where it was not, or not yet).
@@ -114,9 +113,11 @@ class Envelope:
         except ApiError as error:
             if status == 0:
                 await answer(error)
-        except asyncio.CancelledError:
-            status = status or _CALLER_LEFT
-            raise
+        except asyncio.CancelledError:  # by the server, which stops and waits no longer
+            if status:
+                raise
+            message = "the service is stopping; send the request again"
+            await answer(ApiError(503, "stopping", message, headers={"Retry-After": "1"}))
         except Exception as error:
             log.exception("unexpected_error", error=type(error).__name__)
             if status:  # too late for an answer of ours: the server closes the connection

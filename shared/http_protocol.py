@@ -34,14 +34,14 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on. Closes the connection where it can't be read as HTTP."""
         self._unset_keepalive_if_required()
-        within_head = self._too_slow is not None
+        head = self._too_slow
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._pass_over(data[offer.args[0] :])
         except httptools.HttpParserError:
             self.send_400_response("this can't be read as an HTTP/1.1 request")
-        if within_head and self._too_slow is not None:
+        if head is not None and self._too_slow is head:  # the same head, still not whole
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 message = f"the request's headers are over {MAX_HEAD_BYTES} bytes; send less"

@@ -157,7 +157,10 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         pairs = (part.partition("=") for part in value.split(",") if part.strip())
-        return {name.strip(): backend.strip() if given else None for name, given, backend in pairs}
+        found = {name.strip(): backend.strip() if given else None for name, given, backend in pairs}
+        if "" in found:
+            raise ValueError("a model has no name")
+        return found
 
     @field_validator("embed_cache_dir", mode="before")
     @classmethod

@@ -53,6 +53,8 @@ class Upstream:
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise StartupError(f"the URL of {name} must start with http:// or https://")
+        if "@" in base_url:  # it would be shown wherever the URL is
+            raise StartupError(f"the URL of {name} must hold no user and no password: set its key")
         self._name = name
         self._key = key
         self._client = ServiceClient(
@@ -87,9 +89,10 @@ class Upstream:
         await self._client.close()
 
     def _as_ours(self, error: ApiError) -> ApiError:
-        told = error.message[:_MESSAGE_CHARACTERS]
+        told = error.message
         if self._key is not None:  # some servers repeat the key that they don't know
             told = told.replace(self._key.get_secret_value(), "***")
+        told = told[:_MESSAGE_CHARACTERS]
         if error.status in (401, 403):
             return RefusedError(
                 f"{self._name} does not accept our key (status {error.status}): {told}",

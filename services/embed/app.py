@@ -53,7 +53,7 @@ def create_app(settings: Settings, pool: ModelPool) -> FastAPI:
             require_dimensions(request.dimensions, info, 400)
             prompt = prompt_of(info, request.prompt_name, request.input_type, 400)
             if "tokens" in request.outputs:
-                require_few_tokens(request.input, info, "input")
+                require_few_tokens(request.input, info, "input", prompt)
             with refusing_long(info, _param_of):
                 readings = await engine.read(
                     request.input,

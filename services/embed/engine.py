@@ -68,9 +68,7 @@ class Engine:
         Raises ApiError 503 where its numbers are no numbers, and whatever the model raises.
         """
         wanted = frozenset(self.info.kinds[:1])
-        [reading] = await self._model.read(["is anyone there?"], wanted)
-        if reading.dense is not None and not np.isfinite(reading.dense).all():
-            raise ApiError(503, "bad_model", "the model answers numbers that are not finite")
+        _require_sound(await self._model.read(["is anyone there?"], wanted))
 
     async def read(
         self,
@@ -98,6 +96,7 @@ class Engine:
         except TextTooLongError as error:
             place = inputs.index(unique[error.place])
             raise TextTooLongError(place, error.tokens, error.limit) from None
+        _require_sound(readings)
         by_text = dict(zip(unique, readings, strict=True))
         return [by_text[text] for text in inputs]
 
@@ -152,6 +151,15 @@ class Engine:
             await self._cache.put(read)
             known |= read
         return [Reading(one.tokens, one.cut, one.vector) for one in (known[key] for key in keys)]
+
+
+def _require_sound(readings: Sequence[Reading]) -> None:
+    """Raise ApiError 503 where a vector is none: in 16 bits, numbers may overflow."""
+    for reading in readings:
+        for vectors in (reading.dense, reading.token_vectors):
+            if vectors is not None and not np.isfinite(vectors).all():
+                message = "the model answers numbers that are not finite"
+                raise ApiError(503, "bad_model", message)
 
 
 def _tokens(encoding: Encoding) -> list[Token]:

@@ -36,13 +36,15 @@ def require_readable(texts: Sequence[str], param_of: Callable[[int], str]) -> No
             raise ApiError(413, "text_too_long", message, param=param)
 
 
-def require_few_tokens(texts: Sequence[str], info: ModelInfo, field: str) -> None:
-    """Raises ApiError 413 where the texts may have more tokens than MAX_TOKEN_VECTORS.
+def require_few_tokens(texts: Sequence[str], info: ModelInfo, field: str, prompt: str) -> None:
+    """Raises ApiError 413 where the texts, each after the prompt, may have more tokens than
+    MAX_TOKEN_VECTORS.
 
     A text has about as many tokens as bytes at most, and no more than the model reads.
     """
     window = info.max_tokens or MAX_TOKEN_VECTORS
-    tokens = sum(min(window, len(text.encode()) + info.special_tokens) for text in texts)
+    own = len(prompt.encode()) + info.special_tokens
+    tokens = sum(min(window, len(text.encode()) + own) for text in texts)
     if tokens > max(MAX_TOKEN_VECTORS, window):
         message = (
             f"{field}: token vectors are given for {MAX_TOKEN_VECTORS:,} tokens at a time, and "

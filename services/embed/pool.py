@@ -25,6 +25,8 @@ LOADS = Counter("refdesk_embed_model_loads", "Times that a model was loaded", ["
 UNLOADS = Counter("refdesk_embed_model_unloads", "Times that a model was unloaded", ["model"])
 
 _MIB = 1024 * 1024
+# A model that can't be loaded is not tried again for so long: each try may unload others for it.
+_TRY_AGAIN_S = 30.0
 
 
 @dataclass(eq=False)
@@ -33,7 +35,8 @@ class _Place:
 
     nbytes: what it takes in memory; until it was loaded once, what it may take. info: as it was
     when it was last loaded. engine: while it is loaded. loading: while it is being loaded. error:
-    of the last time that this failed. users: requests in flight. used: when the last one ended.
+    why the last try failed, and failed: when. users: requests in flight. used: when the last one
+    ended.
     """
 
     name: str
@@ -42,7 +45,8 @@ class _Place:
     info: ModelInfo | None = None
     engine: Engine | None = None
     loading: asyncio.Task[None] | None = None
-    error: ApiError | None = None
+    error: str = ""
+    failed: float = 0.0
     users: int = 0
     used: float = 0.0
 
@@ -87,6 +91,8 @@ class ModelPool:
         """
         place = self._find(name)
         async with self._turn:
+            if place.error and time.monotonic() < place.failed + _TRY_AGAIN_S:
+                raise _unavailable(place, place.error)
             if place.engine is None and place.loading is None:
                 await self._make_room(place)
                 # In a context of its own: it is not bound to the deadline of who asked first.
@@ -96,12 +102,12 @@ class ModelPool:
             if place.loading is not None:
                 await asyncio.shield(place.loading)  # the others wait on, whoever leaves
             if place.engine is None:
-                assert place.error is not None  # noqa: S101 - what a load without an engine leaves
-                raise place.error
+                raise _unavailable(place, place.error)
             yield place.engine
         finally:
             place.used = time.monotonic()
             self._release(place)
+            await self._shrink()
 
     async def info(self, name: str | None = None) -> ModelInfo:
         """A model as it was when it was last loaded, which it is now if it never was.
@@ -122,9 +128,11 @@ class ModelPool:
         """
         loaded = [place for place in self._places.values() if place.engine is not None]
         if not loaded:
-            async with self.use() as engine:
+            places = self._places.values()
+            coming = next((place for place in places if place.loading), self._default)
+            async with self.use(coming.name) as engine:
                 await engine.prove()
-                return engine.info
+            return await self.info()
         by_use = max(loaded, key=lambda place: place.used)
         place = self._default if self._default in loaded else by_use
         assert place.engine is not None  # noqa: S101 - as chosen
@@ -206,13 +214,19 @@ class ModelPool:
         try:
             await self._open(place)
         except (StartupError, ApiError) as error:
-            place.error = _unavailable(place, str(error))
+            place.error, place.failed = str(error), time.monotonic()
         except Exception as error:  # whatever a library raises over a model that it can't read
             log.exception("model_failed", model=place.name, error=type(error).__name__)
-            place.error = _unavailable(place, f"{type(error).__name__}; the log of embed says more")
+            place.error = f"{type(error).__name__}; the log of embed says more"
+            place.failed = time.monotonic()
         finally:
             place.loading = None
             self._left.set()
+        await self._shrink()
+
+    async def _shrink(self) -> None:
+        """Unload what is idle while the models take more than the limit: a model may take more than
+        its files, and those in use had to stay."""
         while self._taken() > self._limit and await self._unload_idle():
             pass
 
@@ -232,6 +246,7 @@ class ModelPool:
             LOADS.labels(place.name, "failed").inc()
             raise
         place.engine = engine
+        place.error = ""
         place.used = time.monotonic()
         LOADS.labels(place.name, "ok").inc()
         LOADED.inc()

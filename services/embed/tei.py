@@ -88,7 +88,8 @@ def add_tei_routes(app: FastAPI, pool: ModelPool) -> None:
         """A vector for each token of each text, special tokens included."""
         started = time.perf_counter()
         async with pool.use() as engine:
-            require_few_tokens(request.inputs, engine.info, "inputs")
+            prompt = prompt_of(engine.info, request.prompt_name, None, 422)
+            require_few_tokens(request.inputs, engine.info, "inputs", prompt)
             readings = await _read(engine, request.inputs, request, frozenset({"tokens"}))
 
         def answer() -> Response:

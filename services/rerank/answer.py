@@ -96,8 +96,11 @@ def text_too_long(error: TextTooLongError, *, query: str, documents: str) -> Api
 
 
 def _best_first(scored: Scored) -> list[int]:
-    """The documents' places, equal scores in the order of the request."""
-    return sorted(range(len(scored.scores)), key=lambda place: -scored.scores[place])
+    """The documents' places, equal scores in the order of the request.
+
+    By the model's own score: far from 0 log-odds differ where the relevance, rounded, does not.
+    """
+    return sorted(range(len(scored.raw_scores)), key=lambda place: -scored.raw_scores[place])
 
 
 def _report(parts: Sequence[Scored]) -> dict[str, Any]:

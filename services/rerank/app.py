@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 from services.rerank import answer
 from services.rerank.backends import open_model
@@ -52,7 +53,7 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
     app = create_service(
         "rerank", settings, probe=probe, close=model.close, error_shapes=ERROR_SHAPES
     )
-    app.add_middleware(WhileConnected)
+    app.user_middleware.append(Middleware(WhileConnected))  # the innermost
     add_token_vectors_route(app, model)
 
     def require_served(request: Body) -> None:
@@ -115,14 +116,20 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
             for query, part in groupby(pairs, key=lambda pair: pair[0])
         ]
         limit = None if request.truncate_prompt_tokens == -1 else request.truncate_prompt_tokens
+        # No more at once than the queue takes: they would refuse each other.
+        largest = 1 + max(len(documents) for _, documents in parts)
+        at_once = max(1, min(_QUERIES_AT_ONCE, settings.rerank_queue // largest))
         scored: list[Scored] = []
-        for start in range(0, len(parts), _QUERIES_AT_ONCE):
-            scored += await asyncio.gather(
-                *(
-                    model.score(query, documents, max_tokens=limit)
-                    for query, documents in parts[start : start + _QUERIES_AT_ONCE]
-                )
-            )
+        for start in range(0, len(parts), at_once):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(model.score(query, documents, max_tokens=limit))
+                        for query, documents in parts[start : start + at_once]
+                    ]
+            except ExceptionGroup as failed:  # the first has ended the others
+                raise failed.exceptions[0] from None
+            scored += [task.result() for task in tasks]
         return scored
 
     @app.post("/v1/ranking", response_model_exclude_none=True)

@@ -39,7 +39,10 @@ class Encoder:
         outputs = [name for name in names if name in _TOKENS][:1]
         self.gives_tokens = bool(outputs)
         # A graph that pools by itself is right whatever it does for it.
-        self._pooling = None if _SENTENCE in names else read_pooling(folder)
+        self._pooling = None
+        if _SENTENCE not in names:
+            require_modules(folder, _MODULES, "choose the backend sentence-transformers")
+            self._pooling = read_pooling(folder)
         if _SENTENCE in names:
             outputs.append(_SENTENCE)
         if not outputs:

@@ -118,7 +118,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ModelError(path, f"can't be read ({error.strerror})") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError(path, "is not JSON") from None
 
 

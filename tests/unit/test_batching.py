@@ -235,6 +235,24 @@ async def test_retry_after_is_the_time_that_what_waits_will_take(
     under_test.close()
 
 
+async def test_who_waits_when_it_is_closed_is_told() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder)
+    running = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
+    await started(recorder)
+    waiting = asyncio.create_task(under_test.submit(["bbbbbbbbbb"]))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(asyncio.to_thread(under_test.close))
+    with pytest.raises(ApiError, match="stopped") as caught:
+        await waiting
+    assert (caught.value.status, caught.value.code) == (503, "stopping")
+    recorder.go.release()
+    assert await running == ["aaaaaaaaaa"]
+    await closing
+    with pytest.raises(ApiError, match="stopped"):
+        await under_test.submit(["c"])
+
+
 async def test_a_model_that_fails_fails_only_those_who_were_in_the_batch() -> None:
     recorder = Recorder()
 

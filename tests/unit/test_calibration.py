@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.rerank.models.calibration import Calibration, read_calibration, sigmoid
 from services.rerank.models.late_interaction import LateInteraction
-from shared.encoder.weights import ModelError
+from shared.errors import StartupError
 from shared.settings import Settings
 from tests.quality.calibrate import Judged, fit
 
@@ -139,7 +139,7 @@ def test_the_file_of_another_backend_is_passed_over(tmp_path: Path) -> None:
 
 def test_a_file_fitted_to_other_weights_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
-    with pytest.raises(ModelError, match=r"calibration\.json was fitted to .*0123456789ab.*fff"):
+    with pytest.raises(StartupError, match=r"calibration\.json was fitted to .*0123456789ab.*fff"):
         read_calibration(tmp_path, "late-interaction", "fff-int8")
 
 
@@ -161,5 +161,5 @@ def test_a_file_fitted_to_other_weights_is_refused(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "calibration.json").write_text(content)
-    with pytest.raises(ModelError, match=r"calibration\.json"):
+    with pytest.raises(StartupError, match=r"calibration\.json"):
         read_calibration(tmp_path, "late-interaction", "0123456789ab-int8")

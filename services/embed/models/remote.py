@@ -260,8 +260,9 @@ async def _definition(upstream: Upstream, name: str) -> bytes | None:
 async def _embed(upstream: Upstream, name: str, texts: Sequence[str]) -> _Embedded:
     """Raises ApiError as Upstream does, and 502 for an answer that is not what was asked for."""
     body = {"model": name, "input": texts, "encoding_format": "base64"}
+    told = await upstream.post("/embeddings", body)
     try:
-        answer = _Answer.model_validate(await upstream.post("/embeddings", body))
+        answer = _Answer.model_validate(told)
         items = sorted(answer.data, key=lambda item: item.index)
         if [item.index for item in items] != list(range(len(texts))):
             raise _bad(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.encoder.weights import ModelError, read_json
+from shared.errors import StartupError
 from shared.settings import RerankBackend
 
 CALIBRATION_FILE = "calibration.json"
@@ -71,17 +72,16 @@ def read_calibration(folder: Path, backend: RerankBackend, revision: str) -> Cal
 
     revision: the model's own, of which the part before the first "-" tells the weights. The file in
     the folder goes before the one that comes with refdesk; made for another backend, it is passed
-    over. Raises ModelError where it is damaged or was made for other weights.
+    over. Raises StartupError where it is damaged or was made for other weights.
     """
     path = folder / CALIBRATION_FILE
     if path.exists():
         found = _read(path)
         if found.backend == backend:
             if _weights(found.revision) != _weights(revision):
-                raise ModelError(
-                    path,
-                    f"was fitted to the weights {_weights(found.revision)}, and these are "
-                    f"{_weights(revision)}; fit it again or remove it",
+                raise StartupError(
+                    f"{path} was fitted to the weights {_weights(found.revision)}, and these are "
+                    f"{_weights(revision)}: fit it again or remove it"
                 )
             return found.calibration
     return next(
@@ -107,10 +107,14 @@ def _shipped() -> list[CalibrationFile]:
 def _read(path: Path) -> CalibrationFile:
     try:
         return CalibrationFile.model_validate(read_json(path))
+    except ModelError:
+        raise StartupError(f"{path} is damaged: fit it again or remove it") from None
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        raise ModelError(path, f"is not a calibration ({where}: {fault['msg']})") from None
+        raise StartupError(
+            f"{path} is not a calibration ({where}: {fault['msg']}): fit it again or remove it"
+        ) from None
 
 
 def _weights(revision: str) -> str:

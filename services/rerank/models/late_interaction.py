@@ -166,7 +166,9 @@ class LateInteraction:
 
     async def fill(self, documents: Sequence[str]) -> int:
         """Read what is not in the cache yet into it, so that `score` finds it there; gives how many
-        that were. Raises ApiError like `score`."""
+        that were, 0 without a cache. Raises ApiError like `score`."""
+        if not self._cache.on:
+            return 0
         keys = await asyncio.to_thread(_keys, documents, self._window, "start")
         missing = [text for text, key in keys.items() if key not in self._cache]
         unread = await asyncio.to_thread(self._tokenize, missing, self._window, "start")

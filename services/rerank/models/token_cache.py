@@ -55,6 +55,7 @@ class TokenCache:
     """Least recently used texts go first. Used from the event loop only."""
 
     def __init__(self, max_bytes: int) -> None:
+        self.on = max_bytes > 0
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[bytes, TokenVectors] = OrderedDict()

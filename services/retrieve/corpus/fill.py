@@ -22,6 +22,7 @@ log = get_logger(__name__)
 _AT_ONCE = 8
 # Chunks that may wait, so that a long ingest does not pile up in memory: some 10 MB.
 _WAITING = 8192
+_BUSY_SECONDS = 5.0  # until it is asked again after it refused to take more
 _PATIENCE_MS = 60_000.0  # for one request; rerank may be busy with queries
 
 
@@ -62,6 +63,10 @@ class TokenFill:
             try:
                 await self._rerank.post("/v1/token-vectors", {"documents": texts})
             except ApiError as error:
+                if error.status == 429:  # it has others to serve: later
+                    self._waiting.extendleft(reversed(texts))
+                    await asyncio.sleep(_BUSY_SECONDS)
+                    continue
                 dropped = len(texts) + len(self._waiting)
                 self._waiting.clear()
                 log.warning("token_fill_dropped", chunks=dropped, why=error.message)

@@ -32,9 +32,10 @@ from services.retrieve.search.fusion import Fused
 CURATOR = "curator"
 # Scores closer together than this are one score: z-scores would blow float32 noise up to opinions.
 _SAME = 1e-5
-# A relevance of 0 or 1, which has no log-odds, counts as this near to it; a calibrated score that
-# came as a float64 is never so near.
-_NEAREST = 1e-12
+# A relevance of 0 or 1 has no log-odds: it is taken for a rounded one, as far from the end as a
+# server that rounds to four decimals means at most, or nearer where others of the window are.
+_END = 1e-4
+_NEAREST = 1e-12  # no calibrated float64 is so near to an end
 # Decimals of a shown score; rounded before thresholds are applied, so that what counts is shown.
 _DECIMALS = 6
 
@@ -75,7 +76,12 @@ def z_scores(column: Sequence[float]) -> NDArray[np.float64]:
 
 def log_odds(relevance: Sequence[float]) -> NDArray[np.float64]:
     """log(p / (1 - p)) of each relevance in 0..1, float64 [n], finite also at the ends."""
-    p = np.clip(np.asarray(relevance, dtype=np.float64), _NEAREST, 1.0 - _NEAREST)
+    p = np.asarray(relevance, dtype=np.float64)
+    inner = p[(p > 0.0) & (p < 1.0)]
+    low = min(_END, float(inner.min(initial=1.0)) / 2)
+    high = max(1.0 - _END, (1.0 + float(inner.max(initial=0.0))) / 2)
+    p = np.where(p <= 0.0, low, np.where(p >= 1.0, high, p))
+    p = np.clip(p, _NEAREST, 1.0 - _NEAREST)
     odds: NDArray[np.float64] = np.log(p) - np.log1p(-p)
     return odds
 
