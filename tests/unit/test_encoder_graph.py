@@ -1,6 +1,7 @@
 """The graph built from the weights gives the vectors of the original implementation."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,13 @@ def texts(request: pytest.FixtureRequest, minilm_dir: Path) -> list[str]:
         corpus = request.getfixturevalue("datasets") / "scifact" / "corpus.jsonl"
         sources = [json.loads(line)["text"] for line in corpus.read_text("utf-8").splitlines()]
     except pytest.skip.Exception:
-        sources = [path.read_text("utf-8") for path in sorted(REPOSITORY.glob("docs/**/*.md"))]
+        sources = [
+            page[found.start() :][:2000]
+            for page in (
+                path.read_text("utf-8") for path in sorted(REPOSITORY.glob("docs/**/*.md"))
+            )
+            for found in re.finditer(r"(?<=\n\n)\w.{200}", page)
+        ]
     tokenizer = Tokenizer.from_file(str(minilm_dir / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
