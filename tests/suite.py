@@ -6,8 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class ServiceProcess:
 class Suite:
     """The four services on loopback, each a process of its own."""
 
-    services: Mapping[str, ServiceProcess]
+    services: Mapping[ServiceName, ServiceProcess]
     env: Mapping[str, str]
     data_dir: Path
 
@@ -117,6 +117,14 @@ def prepare_suite(folder: Path, **settings: str) -> Suite:
     return Suite(services, env, folder / "data")
 
 
+class _Server(uvicorn.Server):
+    """One that leaves the handling of signals to pytest."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI app over real HTTP in this event loop; gives its base URL."""
@@ -129,9 +137,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
-    # pytest's own handling of signals goes on.
-    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
+    server = _Server(config)
     task = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from services.generate.app import build
 from shared.settings import Settings
@@ -36,7 +37,7 @@ class ModelServer:
         self.body = body
         self.seen: list[dict[str, Any]] = []
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         self.seen.append({**(await request.json()), "headers": dict(request.headers)})
         body = self.body or {

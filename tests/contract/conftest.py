@@ -1,6 +1,6 @@
 """Fixtures of the contract tests."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 
 from services.rerank.models.calibration import read_calibration
+from services.rerank.models.remote import RemoteModel
+from shared.settings import RerankRemoteApi
+from tests.guarded import this_machine_alone
+from tests.rerank_server import OpenRemote, remote_settings
+from tests.shelf import fill_shelf
 from tests.suite import Suite
 from tests.writers import Serve, writers_over
 
@@ -25,3 +30,32 @@ def relevance(suite: Suite, minilm_dir: Path) -> Callable[[float], float]:
     calibration = read_calibration(minilm_dir, "late-interaction", revision)
     assert calibration is not None
     return lambda raw: float(calibration.apply(np.array([raw]))[0])
+
+
+@pytest.fixture
+async def remote() -> AsyncIterator[OpenRemote]:
+    """Open rerank's remote model over a server; all are closed at the end."""
+    models: list[RemoteModel] = []
+
+    def make(url: str, api: RerankRemoteApi = "jina", **more: int) -> RemoteModel:
+        models.append(RemoteModel(remote_settings(url, api, **more)))
+        return models[-1]
+
+    yield make
+    for model in models:
+        await model.close()
+
+
+@pytest.fixture(scope="module")
+def shelf(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder whose corpora `shelf` and `secret` were made with the real embed."""
+    folder = tmp_path_factory.mktemp("shelf")
+    fill_shelf(folder, suite.url("embed"))
+    return folder
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """See `tests.guarded.this_machine_alone`."""
+    with this_machine_alone():
+        yield

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from shared import http_protocol
 from shared.http_protocol import MAX_HEAD_BYTES
@@ -356,9 +357,10 @@ def test_a_deadline_of_rubbish_is_refused(post: Post, target: Target, value: byt
 async def test_a_head_that_does_not_come_to_its_end_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The limit alone is another, so that it is soon over.
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.1)
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("nothing was asked")
 
     async with serving(app) as url:

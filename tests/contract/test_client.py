@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from shared.auth import LOCAL
 from shared.client import ServiceClient
@@ -25,7 +27,7 @@ class Peer:
         self.answers = list(answers)
         self.headers: list[dict[str, str]] = []
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         await request.body()
         self.headers.append(dict(request.headers))
@@ -36,8 +38,8 @@ class Peer:
 async def connect() -> AsyncIterator[Callable[..., ServiceClient]]:
     clients: list[ServiceClient] = []
 
-    def make(url: str, **options: object) -> ServiceClient:
-        clients.append(ServiceClient("embed", url, settings=Settings(), **options))  # type: ignore[arg-type]
+    def make(url: str, **options: Any) -> ServiceClient:
+        clients.append(ServiceClient("embed", url, settings=Settings(), **options))
         return clients[-1]
 
     yield make

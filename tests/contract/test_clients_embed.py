@@ -1,4 +1,7 @@
-"""The embedding clients of well-known packages, unchanged, against the running embed."""
+"""The embedding clients of well-known packages, unchanged, against the running embed.
+
+Packages that report their use are imported once they can't: within the tests.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,17 +13,13 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.guarded import KEY, service_with_a_key, this_machine_alone
+from tests.guarded import KEY, service_with_a_key
 from tests.suite import Suite
 
 TEXTS = ["a cat", "a tax return", "a kitten"]
 MODEL = "all-MiniLM-L6-v2"
 
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    with this_machine_alone():
-        yield
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture
@@ -74,10 +73,10 @@ def test_openai_sends_its_key_and_raises_its_own_errors(url: str, guarded: str) 
 
 
 def langchain(base_url: str, key: str = "any", **options: Any) -> Any:
-    package = pytest.importorskip("langchain_openai")
-    return package.OpenAIEmbeddings(
-        base_url=f"{base_url}/v1", api_key=key, model=MODEL, max_retries=0, **options
-    )
+    from langchain_openai import OpenAIEmbeddings
+
+    options |= {"base_url": f"{base_url}/v1", "api_key": key}
+    return OpenAIEmbeddings(model=MODEL, max_retries=0, **options)
 
 
 async def test_langchain_embeds_texts_once_it_is_told_to_send_them(url: str) -> None:
@@ -92,8 +91,9 @@ async def test_langchain_embeds_texts_once_it_is_told_to_send_them(url: str) -> 
 def test_langchain_left_as_it_is_shows_which_setting_to_change(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import tiktoken.registry
+
     # In place of the vocabulary that it would download: any makes ids that mean nothing here.
-    tiktoken = pytest.importorskip("tiktoken")
     name = "cl100k_base"
     bytewise = tiktoken.Encoding(
         name,
@@ -133,21 +133,23 @@ def test_the_client_of_huggingface_sends_its_token(guarded: str) -> None:
 
 def haystack(base_url: str, key: str = "any") -> tuple[Any, Any]:
     """Its embedder of a query and its embedder of documents."""
-    package = pytest.importorskip("haystack_integrations.components.embedders.huggingface_api")
-    secret = pytest.importorskip("haystack.utils").Secret.from_token(key)
-    options = {
+    from haystack.utils import Secret
+    from haystack_integrations.components.embedders import huggingface_api
+
+    options: dict[str, Any] = {
         "api_type": "text_embeddings_inference",
         "api_params": {"url": base_url},
-        "token": secret,
+        "token": Secret.from_token(key),
     }
-    text = package.HuggingFaceAPITextEmbedder(**options)
-    return text, package.HuggingFaceAPIDocumentEmbedder(progress_bar=False, **options)
+    text = huggingface_api.HuggingFaceAPITextEmbedder(**options)
+    return text, huggingface_api.HuggingFaceAPIDocumentEmbedder(progress_bar=False, **options)
 
 
 def test_haystack_embeds_queries_and_documents_by_tei(url: str) -> None:
-    document = pytest.importorskip("haystack").Document
+    from haystack import Document
+
     query, documents = haystack(url)
-    found = documents.run(documents=[document(content=text) for text in TEXTS])["documents"]
+    found = documents.run(documents=[Document(content=text) for text in TEXTS])["documents"]
     assert_sensible([one.embedding for one in found])
     assert query.run(text=TEXTS[0])["embedding"] == pytest.approx(found[0].embedding, abs=1e-4)
 

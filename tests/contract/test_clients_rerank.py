@@ -1,4 +1,7 @@
-"""The rerankers of well-known packages, unchanged, against the running rerank."""
+"""The rerankers of well-known packages, unchanged, against the running rerank.
+
+Packages that report their use are imported once they can't: within the tests.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.guarded import KEY, service_with_a_key, this_machine_alone
+from tests.guarded import KEY, service_with_a_key
 from tests.suite import Suite
 
 QUERY = "How do I reset my password?"
@@ -17,11 +20,7 @@ DOCUMENTS = [
 ]
 MODEL = "all-MiniLM-L6-v2"
 
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    with this_machine_alone():
-        yield
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture
@@ -36,7 +35,8 @@ def guarded(models_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def cohere_client(base_url: str, key: str) -> Any:
-    cohere = pytest.importorskip("cohere")
+    import cohere
+
     return cohere.ClientV2(api_key=key, base_url=base_url)
 
 
@@ -54,7 +54,8 @@ def test_cohere_reads_places_scores_and_what_was_billed(url: str) -> None:
 
 
 async def test_cohere_asks_asynchronously_too(url: str) -> None:
-    cohere = pytest.importorskip("cohere")
+    import cohere
+
     client = cohere.AsyncClientV2(api_key="any", base_url=url)
     answer = await client.rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
     assert answer.results[0].index == 1
@@ -62,7 +63,8 @@ async def test_cohere_asks_asynchronously_too(url: str) -> None:
 
 
 def test_cohere_sends_its_key_and_raises_its_own_errors(url: str, guarded: str) -> None:
-    errors = pytest.importorskip("cohere.errors")
+    from cohere import errors
+
     with pytest.raises(errors.UnauthorizedError, match="valid API key"):
         cohere_client(guarded, "wrong").rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
     answer = cohere_client(guarded, KEY).rerank(model=MODEL, query=QUERY, documents=DOCUMENTS)
@@ -75,10 +77,13 @@ def test_cohere_sends_its_key_and_raises_its_own_errors(url: str, guarded: str) 
 
 
 def llama_index_rank(base_url: str, **options: Any) -> list[Any]:
-    tei = pytest.importorskip("llama_index.postprocessor.tei_rerank")
-    schema = pytest.importorskip("llama_index.core.schema")
-    nodes = [schema.NodeWithScore(node=schema.TextNode(text=text)) for text in DOCUMENTS]
-    ranker = tei.TextEmbeddingInference(base_url=base_url, top_n=2, **options)
+    from llama_index.core.schema import NodeWithScore, TextNode
+    from llama_index.postprocessor.tei_rerank import (  # type: ignore[import-untyped]  # has none
+        TextEmbeddingInference,
+    )
+
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in DOCUMENTS]
+    ranker = TextEmbeddingInference(base_url=base_url, top_n=2, **options)
     ranked: list[Any] = ranker.postprocess_nodes(nodes, query_str=QUERY)
     return ranked
 
@@ -100,18 +105,20 @@ def test_llamaindex_sends_its_token_bare_or_as_it_is_told(guarded: str) -> None:
 
 
 def haystack_rank(base_url: str, key: str = "any", query: str = QUERY, **options: Any) -> list[Any]:
-    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
-    haystack = pytest.importorskip("haystack")
-    secret = pytest.importorskip("haystack.utils").Secret.from_token(key)
-    documents = [haystack.Document(content=text) for text in DOCUMENTS]
-    ranker = rankers.HuggingFaceTEIRanker(url=base_url, top_k=2, token=secret)
+    from haystack import Document
+    from haystack.utils import Secret
+    from haystack_integrations.components.rankers.huggingface_api import HuggingFaceTEIRanker
+
+    documents = [Document(content=text) for text in DOCUMENTS]
+    ranker = HuggingFaceTEIRanker(url=base_url, top_k=2, token=Secret.from_token(key))
     ranked: list[Any] = ranker.run(query=query, documents=documents, **options)["documents"]
     return ranked
 
 
 def test_haystack_ranks_by_tei(url: str) -> None:
-    rankers = pytest.importorskip("haystack_integrations.components.rankers.huggingface_api")
-    for direction in (None, *rankers.TruncationDirection):
+    from haystack_integrations.components.rankers.huggingface_api import TruncationDirection
+
+    for direction in (None, *TruncationDirection):
         ranked = haystack_rank(url, truncation_direction=direction)
         assert len(ranked) == 2
         assert ranked[0].content == DOCUMENTS[1]

@@ -103,6 +103,7 @@ async def test_a_model_with_prompts_reads_them_before_each_text(
     app = await build(
         Settings(
             models_dir=tmp_path / "models",
+            data_dir=tmp_path / "data",
             embed_model="prompted",
             embed_precision="fp32",
             embed_threads=1,
@@ -293,7 +294,6 @@ def test_the_tokenizer_can_be_had(client: httpx.Client) -> None:
 def test_the_torch_backend_gives_the_same_vectors(
     suite: Suite, models_dir: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("sentence_transformers")
     port = free_port()
     env = {
         "REFDESK_EMBED_PORT": str(port),

@@ -21,6 +21,7 @@ from shared.modelstore.entry import ENTRY_FILE
 from shared.modelstore.folder import FolderSource
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
+from tests.small_model import NAME, store_small_model
 from tests.suite import serving
 
 PLAIN, PROMPTED, BROKEN = "plain", "prompted", "broken"
@@ -52,12 +53,17 @@ def store(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store"
 
 
+def folders(store: Path) -> dict[str, Any]:
+    """The settings that name the model store and, beside it, where graphs are built."""
+    return {"models_dir": store, "data_dir": store.parent / "data"}
+
+
 @asynccontextmanager
 async def service(store: Path, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of embed with the model `plain`; the others are known to it."""
     others = {PROMPTED: None, BROKEN: None}
-    given: dict[str, Any] = {"models_dir": store, "embed_model": PLAIN, "embed_models": others}
-    app = await build(Settings(**given | settings))
+    given: dict[str, Any] = {"embed_model": PLAIN, "embed_models": others}
+    app = await build(Settings(**folders(store), **(given | settings)))
     async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=120) as client:
         yield client
 
@@ -182,7 +188,7 @@ async def test_a_model_that_cannot_be_loaded_harms_no_other(
         # Not tried again at once, as each try may unload others for it, but later it is.
         assert (await client.get("/info", params={"model": BROKEN})).status_code == 503
         assert loads(BROKEN, "failed") == failed
-        monkeypatch.setattr(pool, "_TRY_AGAIN_S", 0.0)
+        monkeypatch.setattr(pool, "_TRY_AGAIN_S", 0.0)  # in place of waiting for it
         assert (await client.get("/info", params={"model": BROKEN})).status_code == 503
         assert loads(BROKEN, "failed") == failed + 1
         assert (await client.get("/ready")).status_code == 200
@@ -190,9 +196,9 @@ async def test_a_model_that_cannot_be_loaded_harms_no_other(
 
 async def test_the_default_model_must_be_there(store: Path) -> None:
     with pytest.raises(StartupError, match=r"config\.json"):
-        await build(Settings(models_dir=store, embed_model=BROKEN))
+        await build(Settings(**folders(store), embed_model=BROKEN))
     with pytest.raises(StartupError, match="REFDESK_EMBED_MEMORY_MB allows 5"):
-        await build(Settings(models_dir=store, embed_model=PLAIN, embed_memory_mb=5))
+        await build(Settings(**folders(store), embed_model=PLAIN, embed_memory_mb=5))
 
 
 async def test_models_make_room_for_each_other(store: Path) -> None:
@@ -242,7 +248,7 @@ async def test_who_waits_for_room_and_leaves_leaves_no_trace(store: Path) -> Non
 
 
 async def test_ten_thousand_texts_are_answered_in_order_beside_others(store: Path) -> None:
-    async with service(store, embed_queue=2 * MANY) as client:
+    async with service(store) as client:
         texts = [f"number {n}" for n in range(MANY)]
         large = asyncio.create_task(vectors(client, input=texts))
         await until(texts_wait)
@@ -272,9 +278,6 @@ async def test_what_a_caller_who_left_had_waiting_is_never_run(store: Path) -> N
 async def test_a_model_that_makes_all_kinds_gives_them_in_one_answer(
     minilm_dir: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip("torch")
-    from tests.small_model import NAME, store_small_model
-
     store_small_model(minilm_dir, tmp_path)
     flag: dict[str, Any] = {"embed_model": NAME, "embed_backend": "flag", "embed_models": {}}
     async with service(tmp_path / "models", **flag) as client:
@@ -293,7 +296,6 @@ async def test_a_model_that_makes_all_kinds_gives_them_in_one_answer(
 
 
 async def test_another_backend_has_vectors_of_its_own(store: Path) -> None:
-    pytest.importorskip("sentence_transformers")
     models = {PROMPTED: "sentence-transformers"}
     async with service(store, embed_models=models) as client:
         info = (await client.get("/info", params={"model": PROMPTED})).json()

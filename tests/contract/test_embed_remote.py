@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.embed.models.base import Kind
+from services.embed.models.base import Kind, Reading
 from services.embed.models.opening import open_model
 from services.embed.models.remote import RemoteModel
 from shared.auth import LOCAL
@@ -27,15 +27,25 @@ DENSE: frozenset[Kind] = frozenset({"dense"})
 KEY = "sk-very-secret"
 
 
+def numbers(readings: Sequence[Reading]) -> list[int]:
+    """The numbers of the texts that the vectors tell."""
+    vectors = np.stack([one.dense for one in readings if one.dense is not None])
+    return [round(number) for number in vectors[:, 0] / vectors[:, 1]]
+
+
 def vector_of(text: str) -> list[float]:
     """A vector that tells the text again: its number, and 1."""
     return [float(text.rpartition(" ")[2] or 0) if text[-1:].isdigit() else 0.0, 1.0, 0.0, 0.0]
 
 
+def base64_of(vector: list[float]) -> str:
+    return base64.b64encode(np.array(vector, "<f4").tobytes()).decode()
+
+
 def embedded(body: dict[str, Any]) -> dict[str, Any]:
     """What a well-behaved server answers."""
     data = [
-        {"index": place, "embedding": base64.b64encode(np.float32(vector_of(text))).decode()}
+        {"index": place, "embedding": base64_of(vector_of(text))}
         for place, text in enumerate(body["input"])
     ]
     tokens = 7 * len(data) + 3
@@ -123,8 +133,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
 
 def embeddings_of(*vectors: list[float]) -> Callable[[Any], Response]:
     data = [
-        {"index": place, "embedding": base64.b64encode(np.float32(vector)).decode()}
-        for place, vector in enumerate(vectors)
+        {"index": place, "embedding": base64_of(vector)} for place, vector in enumerate(vectors)
     ]
     return answering({"data": data})
 
@@ -134,7 +143,7 @@ async def test_a_large_request_is_sent_in_batches_a_few_at_a_time() -> None:
     async with remote(server) as model:
         texts = [f"text {number}" for number in range(1, 501)]
         readings = await model.read(texts, DENSE)
-    assert [round(one.dense[0] / one.dense[1]) for one in readings] == list(range(1, 501))  # type: ignore[index]
+    assert numbers(readings) == list(range(1, 501))
     assert max(len(call["input"]) for call in server.calls) == 32
     assert 1 < server.most_running <= 4
     # Whatever it counted for each call, no token is lost or made up.
@@ -187,6 +196,7 @@ async def test_what_passes_is_waited_for(trouble: Any) -> None:
     server = Server([trouble])
     async with remote(server) as model:
         [one] = await model.read(["text 5"], DENSE)
+    assert one.dense is not None
     assert np.allclose(one.dense, np.array([5, 1, 0, 0]) / 26**0.5)
     assert len(server.calls) == (1 if trouble == "slow" else 2)
 
@@ -263,7 +273,7 @@ async def test_vectors_are_put_in_order_and_may_come_as_numbers() -> None:
 
     async with remote(Server([answer])) as model:
         readings = await model.read(["text 1", "text 2", "text 3"], DENSE)
-    assert [round(one.dense[0] / one.dense[1]) for one in readings] == [1, 2, 3]  # type: ignore[index]
+    assert numbers(readings) == [1, 2, 3]
     assert [one.tokens for one in readings] == [0, 0, 0]  # it did not say
 
 
@@ -290,7 +300,7 @@ async def test_a_server_that_asks_for_more_patience_than_there_is_gets_none() ->
 
 async def test_a_caller_who_leaves_ends_the_calls_made_for_it() -> None:
     server = Server(["hang"] * 4)
-    async with remote(server, embed_queue=300) as model:
+    async with remote(server, embed_queue_tokens=300) as model:
         reading = asyncio.create_task(model.read(["x"] * 320, DENSE))
         while server.running < 4:  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.01)

@@ -141,9 +141,9 @@ async def test_the_official_client_gets_a_whole_answer_and_a_stream(serve: Serve
     assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]][-1] == "stop"
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
-    last = chunks[-2].to_dict()
-    assert last["refdesk"]["decision"]["answered"] is True  # type: ignore[index]
-    assert last["choices"][0]["delta"]["annotations"]  # type: ignore[index]
+    last: dict[str, Any] = chunks[-2].to_dict()
+    assert last["refdesk"]["decision"]["answered"] is True
+    assert last["choices"][0]["delta"]["annotations"]
 
 
 async def test_a_stream_without_asked_usage_has_none_and_ends_with_done(serve: Serve) -> None:

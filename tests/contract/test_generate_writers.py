@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from services.generate.answer.citations import claims
 from services.generate.answer.delivery import events
@@ -207,7 +208,7 @@ async def test_a_caller_who_hangs_up_stops_the_draft(serve: Serve) -> None:
     started = asyncio.Event()
     stopped = asyncio.Event()
 
-    async def slow_model(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def slow_model(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).json()
         started.set()
         while (await receive())["type"] != "http.disconnect":
@@ -235,7 +236,7 @@ async def test_a_stream_shows_life_while_a_writer_thinks(serve: Serve) -> None:
     think = asyncio.Event()
     writer = ModelServer("Ada Lovelace wrote the first program in 1843 [3].")
 
-    async def slow_model(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def slow_model(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await think.wait()
             await writer(scope, receive, send)

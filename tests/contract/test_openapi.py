@@ -1,18 +1,18 @@
 """What the OpenAPI documents of embed and rerank say holds: for good bodies, and for bad ones."""
 
+from typing import Any
+
 import httpx
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from schemathesis.core.failures import FailureGroup
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi import checks
 
 from shared.settings import ServiceName
 from tests.suite import Suite
-
-schemathesis = pytest.importorskip("schemathesis")
-checks = pytest.importorskip("schemathesis.specs.openapi.checks")
-GenerationMode = pytest.importorskip("schemathesis.generation").GenerationMode
-
-FailureGroup = pytest.importorskip("schemathesis.core.failures").FailureGroup
 
 # A document can't say which models and prompts there are, nor which texts fit a window.
 _BEYOND_A_DOCUMENT = [checks.positive_data_acceptance]
@@ -25,7 +25,8 @@ def check_every_operation(url: str, examples: int, *, same_every_time: bool) -> 
     """
     document = httpx.get(f"{url}/openapi.json", timeout=60).json()
     statuses: set[int] = set()
-    for operation in schemathesis.openapi.from_dict(document).get_all_operations():
+    schema: Any = schemathesis.openapi.from_dict(document)
+    for operation in schema.get_all_operations():
         for mode in GenerationMode:
 
             @settings(
@@ -37,10 +38,10 @@ def check_every_operation(url: str, examples: int, *, same_every_time: bool) -> 
                 suppress_health_check=list(HealthCheck),
             )
             @given(operation.ok().as_strategy(generation_mode=mode))
-            def send(case: schemathesis.Case) -> None:
+            def send(case: schemathesis.Case[Any]) -> None:
                 answer = case.call(base_url=url)
                 statuses.add(answer.status_code)
-                excluded = list(_BEYOND_A_DOCUMENT)
+                excluded: list[Any] = list(_BEYOND_A_DOCUMENT)
                 if answer.status_code == 413:  # not among those that it counts as a refusal
                     excluded.append(checks.negative_data_rejection)
                 try:

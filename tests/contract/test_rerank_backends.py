@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from sentence_transformers import CrossEncoder
 
 from services.rerank.models.base import RerankModel, TextTooLongError
 from services.rerank.models.cross_encoder import open_cross_encoder
+from services.rerank.models.flag import open_flag
 from services.rerank.models.late_interaction import LateInteraction
+from services.rerank.models.sentence_transformers import open_torch_cross_encoder
 from shared.encoder.weights import ModelError
 from shared.errors import StartupError
 from shared.settings import Precision, Settings
 from tests.cross_encoder import auc, from_collection, from_handbook, logits, make_cross_encoder
+from tests.random_model import save_random_model
 from tests.suite import REPOSITORY
 
 QUERY = "How do I reset my password?"
@@ -40,16 +45,10 @@ def _int8(minilm: Path, small: Path, built: Path) -> RerankModel:
 
 
 def _torch(minilm: Path, small: Path, built: Path) -> RerankModel:
-    pytest.importorskip("sentence_transformers")
-    from services.rerank.models.sentence_transformers import open_torch_cross_encoder
-
     return open_torch_cross_encoder("small", small, "0123456789ab", _settings(built))
 
 
 def _flag(minilm: Path, small: Path, built: Path) -> RerankModel:
-    pytest.importorskip("sentence_transformers")
-    from services.rerank.models.flag import open_flag
-
     return open_flag("small", small, "0123456789ab", _settings(built))
 
 
@@ -203,9 +202,7 @@ async def test_onnx_gives_the_logits_of_pytorch(
     found = (await ours.score(query, documents)).raw_scores
     expected = (await theirs.score(query, documents)).raw_scores
     assert np.abs(np.array(found) - expected).max() < 1e-3
-    library = pytest.importorskip("sentence_transformers")
-    torch = pytest.importorskip("torch")
-    own = library.CrossEncoder(str(small), device="cpu").predict(
+    own = CrossEncoder(str(small), device="cpu").predict(
         [(query, document) for document in documents[:5]], activation_fn=torch.nn.Identity()
     )
     assert np.abs(np.array(found[:5]) - own).max() < 1e-3
@@ -244,25 +241,16 @@ def test_a_damaged_cross_encoder_is_refused(small: Path, tmp_path: Path) -> None
 async def test_other_classifiers_and_ready_graphs_give_the_logits_of_pytorch(
     minilm_dir: Path, tmp_path: Path, kind: str, labels: int
 ) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("sentence_transformers")
-    from services.rerank.models.sentence_transformers import open_torch_cross_encoder
-
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
+    folder, ready, built = tmp_path / "model", tmp_path / "ready", tmp_path / "built"
+    save_random_model(
+        f"{kind}ForSequenceClassification",
+        folder,
         max_position_embeddings=130,
         vocab_size=30522,
         type_vocab_size=2,
         initializer_range=0.2,
         num_labels=labels,
     )
-    folder, ready, built = tmp_path / "model", tmp_path / "ready", tmp_path / "built"
-    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(folder)
     described = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
     for name in described:
         shutil.copy(minilm_dir / name, folder)

@@ -17,7 +17,7 @@ WORDS = "harbour lantern orchard granite velvet compass meadow thunder"
 
 def document(number: int) -> dict[str, str]:
     """A document of several chunks; every chunk names it."""
-    sentences = [f"Entry {number} part {part} mentions {WORDS}." for part in range(40)]
+    sentences = [f"Entry {number} part {part} mentions {WORDS}." for part in range(24)]
     return {"id": f"d{number}", "title": f"Entry {number}", "text": " ".join(sentences)}
 
 

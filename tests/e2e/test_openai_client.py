@@ -3,6 +3,7 @@
 import httpx
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from tests.suite import Suite
 
@@ -31,14 +32,14 @@ def client(suite: Suite) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{suite.url('generate')}/v1", api_key="none")
 
 
-def question(text: str) -> list[dict[str, str]]:
+def question(text: str) -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": text}]
 
 
 def test_a_chat_answer_cites_the_document_that_holds_it(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="auto",
-        messages=question("What does a reader card cost?"),  # type: ignore[arg-type]
+        messages=question("What does a reader card cost?"),
         extra_body=CORPUS,
     )
     message = answer.choices[0].message
@@ -55,7 +56,7 @@ def test_a_stream_gives_the_same_answer_piece_by_piece(client: openai.OpenAI) ->
     pieces = list(
         client.chat.completions.create(
             model="auto",
-            messages=question("When does the reading room open?"),  # type: ignore[arg-type]
+            messages=question("When does the reading room open?"),
             stream=True,
             stream_options={"include_usage": True},
             extra_body=CORPUS,
@@ -72,11 +73,11 @@ def test_a_stream_gives_the_same_answer_piece_by_piece(client: openai.OpenAI) ->
 def test_what_the_documents_do_not_say_is_not_answered(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="auto",
-        messages=question("Who won the football world cup in 1990?"),  # type: ignore[arg-type]
+        messages=question("Who won the football world cup in 1990?"),
         extra_body=CORPUS,
     )
     assert not answer.choices[0].message.annotations
-    assert answer.refdesk["decision"]["answered"] is False  # type: ignore[attr-defined]
+    assert answer.refdesk["decision"]["answered"] is False  # type: ignore[attr-defined]  # it keeps a field of ours
 
 
 def test_the_models_can_be_listed(client: openai.OpenAI) -> None:
@@ -87,6 +88,6 @@ def test_an_unknown_model_raises_the_clients_own_error(client: openai.OpenAI) ->
     with pytest.raises(openai.NotFoundError, match="gpt-9"):
         client.chat.completions.create(
             model="gpt-9",
-            messages=question("hello"),  # type: ignore[arg-type]
+            messages=question("hello"),
             extra_body=CORPUS,
         )

@@ -156,6 +156,7 @@ def test_a_corpus_whose_folder_can_not_be_moved_stays(
     def refuse(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
+    # No real disk can be made to refuse this for root, too.
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refuse)
         with pytest.raises(ApiError) as failure:

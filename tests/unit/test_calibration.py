@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ def write(folder: Path, **changed: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> LateInteraction:
-    return LateInteraction("all-MiniLM-L6-v2", minilm_dir, Settings())
+def model(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LateInteraction]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
+    model = LateInteraction("all-MiniLM-L6-v2", minilm_dir, settings)
+    yield model
+    asyncio.run(model.close())
 
 
 def relevance(model: LateInteraction, query: str, documents: Sequence[str]) -> list[float]:

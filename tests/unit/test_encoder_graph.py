@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from shared.encoder.encoder import Encoder
@@ -15,7 +16,7 @@ from shared.encoder.tokenizer import TextTokenizer
 from shared.settings import Precision
 from tests.suite import REPOSITORY
 
-TEXTS = 200
+TEXTS = 200  # the fidelity over 1,000 is in tests/bench/fidelity.py
 LENGTHS = (3, 4, 6, 9, 14, 25, 45, 80, 130, 190, 250)  # tokens, special ones included
 
 
@@ -55,8 +56,7 @@ def texts(request: pytest.FixtureRequest, minilm_dir: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def reference(minilm_dir: Path, texts: list[str]) -> NDArray[np.float32]:
     """sentence-transformers' own fp32 vectors."""
-    library = pytest.importorskip("sentence_transformers")
-    model = library.SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
+    model = SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
     vectors: NDArray[np.float32] = model.encode(texts, normalize_embeddings=True)
     return vectors
 
@@ -84,8 +84,7 @@ def test_vectors_agree_with_sentence_transformers_on_real_texts(
 def test_a_text_longer_than_the_window_is_read_as_far_as_sentence_transformers_reads_it(
     minilm_dir: Path, built: Path
 ) -> None:
-    library = pytest.importorskip("sentence_transformers")
-    model = library.SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
+    model = SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
     text = " ".join(f"word{number}" for number in range(400))
     encoder = Encoder.open(minilm_dir, built, "fp32", 2)
     [vector] = encoder.embed(encoder.tokenizer.tokenize([text]))

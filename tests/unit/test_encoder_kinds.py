@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import sentence_transformers as library
+import torch
+import transformers
 from numpy.typing import NDArray
 
 from shared.encoder.encoder import Encoder
 from shared.encoder.weights import ModelError
 from shared.errors import StartupError
-
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-library = pytest.importorskip("sentence_transformers")
 
 TEXTS = ["a cat", "How do I reset my password?", "Ärger 🙂 " * 9, "word " * 100]
 WINDOW = 64

@@ -12,8 +12,8 @@ from shared.errors import StartupError
 from shared.settings import RerankBackend, Settings
 
 
-async def test_the_default_needs_nothing_else(models_dir: Path) -> None:
-    model = open_model(Settings())
+async def test_the_default_needs_nothing_else(models_dir: Path, tmp_path: Path) -> None:
+    model = open_model(Settings(models_dir=models_dir, data_dir=tmp_path))
     assert isinstance(model, LateInteraction)
     assert model.info.calibration != "none"
     await model.close()
@@ -49,6 +49,6 @@ def test_a_backend_without_its_package_says_what_to_install(
 ) -> None:
     for name in ("flag", "sentence_transformers"):
         monkeypatch.delitem(sys.modules, f"services.rerank.models.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
     with pytest.raises(StartupError, match=r"pip install 'refdesk\[torch\]'"):
-        open_model(Settings(rerank_backend=backend))
+        open_model(Settings(models_dir=models_dir, rerank_backend=backend))

@@ -3,16 +3,16 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from services.retrieve.protocol import CorpusSettings, DocumentBatch, RetrieveRequest
 from services.retrieve.search.candidates import Arm
 
 
-def first_fault(model: type, body: dict[str, Any]) -> tuple[str, str]:
+def first_fault(model: type[BaseModel], body: dict[str, Any]) -> tuple[str, str]:
     """Where and what the first fault of a body is, as the API tells it."""
     with pytest.raises(ValidationError) as caught:
-        model.model_validate(body)  # type: ignore[attr-defined]
+        model.model_validate(body)
     fault = caught.value.errors()[0]
     return ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
 

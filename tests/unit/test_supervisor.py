@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from tests.e2e.command import alive, wait_until
 
 SLEEP = "import time\nprint('here', flush=True)\nwhile True: time.sleep(1)"
 STUBBORN = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}"
+
+
+def says_here(log: Path) -> bool:
+    return "here" in log.read_text()
 
 
 @pytest.fixture
@@ -143,7 +148,7 @@ signal.signal(signal.SIGTERM, end)
     for grace_s, ends in ((0.1, False), (60, True)):
         child = program(code, f"grace-{grace_s}")
         with Supervisor([child], print, grace_s=grace_s):
-            wait_until(lambda log=child.log: "here" in log.read_text())  # type: ignore[misc]
+            wait_until(partial(says_here, child.log))
         assert ("done" in child.log.read_text()) == ends
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog.testing
+from structlog.typing import EventDict
 
 from services.embed.disk_cache import FAILURES, FILE, DiskCache
 from services.embed.memory_cache import Known, MemoryCache
@@ -108,10 +109,10 @@ def test_no_memory_keeps_nothing() -> None:
 
 
 @pytest.fixture
-def events() -> Iterator[list[dict[str, object]]]:
+def events() -> Iterator[list[EventDict]]:
     """What is logged; in memory, because a limit on files holds for the log's file, too."""
     with structlog.testing.capture_logs() as captured:
-        yield captured  # type: ignore[misc]
+        yield captured
 
 
 def opened(folder: Path, limit: int = 64 * MIB) -> DiskCache:
@@ -190,9 +191,7 @@ def test_services_share_a_folder(tmp_path: Path) -> None:
     assert len(one.get(list(many(0, 20)))) == len(other.get(list(many(0, 20)))) == 20
 
 
-def test_a_folder_that_another_holds_is_still_read(
-    tmp_path: Path, events: list[dict[str, object]]
-) -> None:
+def test_a_folder_that_another_holds_is_still_read(tmp_path: Path, events: list[EventDict]) -> None:
     kept = many(0, 10)
     cache = opened(tmp_path)
     cache.put(kept)
@@ -221,7 +220,7 @@ def test_a_folder_that_another_holds_is_still_read(
     ],
 )
 def test_a_damaged_row_is_a_miss_and_is_replaced(
-    tmp_path: Path, damage: str, events: list[dict[str, object]]
+    tmp_path: Path, damage: str, events: list[EventDict]
 ) -> None:
     kept = many(1, 4)
     cache = opened(tmp_path)
@@ -239,9 +238,7 @@ def test_a_damaged_row_is_a_miss_and_is_replaced(
     assert len(cache.get(list(kept))) == 3
 
 
-def test_a_damaged_file_never_gives_a_wrong_vector(
-    tmp_path: Path, events: list[dict[str, object]]
-) -> None:
+def test_a_damaged_file_never_gives_a_wrong_vector(tmp_path: Path, events: list[EventDict]) -> None:
     kept = many(0, 60)
     cache = opened(tmp_path)
     cache.put(kept)
@@ -265,7 +262,7 @@ def test_a_damaged_file_never_gives_a_wrong_vector(
 
 
 def test_a_damaged_schema_costs_the_cache_and_nothing_more(
-    tmp_path: Path, events: list[dict[str, object]]
+    tmp_path: Path, events: list[EventDict]
 ) -> None:
     cache = opened(tmp_path)
     cache.put(many(0, 3))
@@ -280,7 +277,7 @@ def test_a_damaged_schema_costs_the_cache_and_nothing_more(
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough" * 400])
 def test_a_file_of_something_else_costs_the_cache_and_nothing_more(
-    tmp_path: Path, content: bytes, events: list[dict[str, object]]
+    tmp_path: Path, content: bytes, events: list[EventDict]
 ) -> None:
     (tmp_path / FILE).write_bytes(content)
     cache = opened(tmp_path)
@@ -299,9 +296,7 @@ def test_an_empty_setting_means_no_folder(tmp_path: Path, monkeypatch: pytest.Mo
     assert Settings().embed_cache_dir == tmp_path
 
 
-def test_a_folder_that_can_not_be_is_told_once(
-    tmp_path: Path, events: list[dict[str, object]]
-) -> None:
+def test_a_folder_that_can_not_be_is_told_once(tmp_path: Path, events: list[EventDict]) -> None:
     (tmp_path / "file").touch()
     before = FAILURES.labels("open")._value.get()
     cache = opened(tmp_path / "file" / "folder")
@@ -318,7 +313,7 @@ def test_a_folder_that_can_not_be_is_told_once(
 
 @pytest.mark.parametrize("limit", [0, 100, 9000, 20_000, 60_000, 150_000, 400_000])
 def test_a_full_disk_costs_new_vectors_alone(
-    tmp_path: Path, limit: int, events: list[dict[str, object]]
+    tmp_path: Path, limit: int, events: list[EventDict]
 ) -> None:
     old, new = many(0, 20), many(100, 800)
     cache = opened(tmp_path)
@@ -337,7 +332,7 @@ def test_a_full_disk_costs_new_vectors_alone(
 
 @pytest.mark.parametrize("limit", [0, 100, 9000, 20_000])
 def test_a_disk_that_is_full_from_the_start_costs_the_cache_and_nothing_more(
-    tmp_path: Path, limit: int, events: list[dict[str, object]]
+    tmp_path: Path, limit: int, events: list[EventDict]
 ) -> None:
     kept = many(0, 100)
     with files_no_longer_than(limit):
