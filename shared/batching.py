@@ -35,7 +35,7 @@ BATCH_SECONDS = Histogram(
 # waits for a page, nor do singles of many lengths each make a batch.
 _ALIKE_TOKENS = 32
 _LONGEST_WAIT_S = 30  # that a caller is told
-_SHARES = 4  # of the queue: what one request counts for at most
+QUEUE_SHARES = 4  # of the queue: what one request counts for at most
 
 
 class Sized(Protocol):
@@ -55,7 +55,7 @@ class _Job(Generic[Item, Result]):
 
     def __init__(self, items: Sequence[Item], loop: asyncio.AbstractEventLoop) -> None:
         self.items = items
-        self.lengths = [len(item) for item in items]
+        self.lengths = [max(1, len(item)) for item in items]
         self.todo = sorted(range(len(items)), key=self.lengths.__getitem__)
         self.todo_tokens = sum(self.lengths)
         self.results: dict[int, Result] = {}
@@ -64,8 +64,8 @@ class _Job(Generic[Item, Result]):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest item still to run, 1 at least."""
-        return max(1, self.lengths[self.todo[-1]])
+        """Tokens of the longest item still to run."""
+        return self.lengths[self.todo[-1]]
 
     def take(self) -> int:
         """The place of the longest item still to run, which is run now."""
@@ -100,9 +100,9 @@ class Batcher(Generic[Item, Result]):
 
     run: called with a batch, gives one result per item, in order. name: the model, for metrics.
     batch_tokens: a batch ends when its longest item's length times its count would pass this;
-    a single longer item still runs, alone. queue: a request is taken while fewer items than this
-    wait, however many it has itself. Of one request, a quarter of the queue counts at most, so that
-    a single large one, which others overtake, does not shut them out.
+    a single longer item still runs, alone. queue_tokens: a request is taken while fewer tokens than
+    this wait, however many it has itself. Of one request, a quarter of the queue counts at most, so
+    that a single large one, which others overtake, does not shut them out.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[Sequence[Item]], Sequence[Result]],
         *,
         batch_tokens: int,
-        queue: int,
+        queue_tokens: int,
     ) -> None:
         self._run = run
         self._batch_tokens = batch_tokens
-        self._limit = queue
+        self._limit = queue_tokens
         # In the order of their turns; a job may leave from anywhere.
         self._jobs: OrderedDict[_Job[Item, Result], None] = OrderedDict()
         self._waiting = 0
@@ -173,17 +173,17 @@ class Batcher(Generic[Item, Result]):
 
     def _require_room(self) -> None:
         """Called with the lock held."""
-        if self._waiting < self._limit:
+        if self._waiting_tokens < self._limit:
             return
-        share = max(1, self._limit // _SHARES)
-        if sum(min(len(job.todo), share) for job in self._jobs) < self._limit:
+        share = max(1, self._limit // QUEUE_SHARES)
+        if sum(min(job.todo_tokens, share) for job in self._jobs) < self._limit:
             return
         wait = self._waiting_tokens * self._recent_seconds / max(1.0, self._recent_tokens)
         seconds = min(max(math.ceil(wait), 1), _LONGEST_WAIT_S)
         raise ApiError(
             429,
             "queue_full",
-            f"{self._waiting} texts are waiting already; try again in {seconds} s",
+            f"{self._waiting_tokens} tokens are waiting already; try again in {seconds} s",
             headers={"Retry-After": str(seconds), "x-should-retry": "true"},
         )
 

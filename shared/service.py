@@ -20,13 +20,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from shared import __version__
 from shared.auth import KeyFile
 from shared.envelope import PARSED_BODY, Envelope, ErrorShape, is_loopback
 from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError
 from shared.http_protocol import HttpProtocol
+from shared.presence import WhileConnected
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
 
@@ -59,12 +60,14 @@ def create_service(
     *,
     probe: Probe,
     close: Callable[[], Awaitable[None]] | None = None,
+    while_connected: bool = False,
     error_shapes: Mapping[str, ErrorShape] | None = None,
 ) -> FastAPI:
     """An app with everything that all services share.
 
     probe: proves that the service can do its work (an inference, a query) and returns details for
     /ready; it raises ApiError where it can't. close: called once, after the last request.
+    while_connected: whether work ends when its caller has left; see shared/presence.py.
     error_shapes: by path, for paths whose clients expect another shape of errors than ours.
     Raises StartupError if the keys file is wrong.
     """
@@ -89,7 +92,9 @@ def create_service(
         redirect_slashes=False,
     )
     app.router.route_class = _StrictRoute
-    app.add_middleware(
+    if while_connected:
+        app.add_middleware(WhileConnected)
+    app.add_middleware(  # the last one added is the outermost
         Envelope, service=name, settings=settings, keys=keys, error_shapes=error_shapes or {}
     )
     app.add_exception_handler(RequestValidationError, _raise_for_validation_error)

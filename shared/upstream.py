@@ -18,8 +18,8 @@ from shared.errors import ApiError, StartupError
 # What passes by itself: request timeout, too many requests, and a server in trouble (529: busy).
 _PASSING = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _MESSAGE_CHARACTERS = 500
+_TOKEN_CHARACTERS = 4
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -132,20 +132,21 @@ def batches_of(texts: Sequence[str], most: int, characters: int) -> list[Sequenc
 class Lane:
     """The calls of all requests to one server: a few side by side, and a bound on what waits.
 
-    at_once: calls that run side by side. queue: a request is taken while fewer items wait or are
-    under way, however many it brings.
+    at_once: calls that run side by side. queue_tokens: a request is taken while fewer tokens wait
+    or are under way, however many it brings; only the server counts them, so that four characters
+    are taken for one here.
     """
 
-    def __init__(self, *, at_once: int, queue: int) -> None:
+    def __init__(self, *, at_once: int, queue_tokens: int) -> None:
         self._at_once = at_once
-        self._queue = queue
+        self._queue = queue_tokens
         self._calls = asyncio.Semaphore(at_once)
         self._waiting = 0
 
     async def run(
         self,
-        batches: Sequence[Sequence[Item]],
-        call: Callable[[Sequence[Item]], Awaitable[Result]],
+        batches: Sequence[Sequence[str]],
+        call: Callable[[Sequence[str]], Awaitable[Result]],
     ) -> list[Result]:
         """Call with each batch and return the results in their order.
 
@@ -157,7 +158,7 @@ class Lane:
             raise ApiError(
                 429,
                 "queue_full",
-                f"{self._waiting} texts are waiting already; try again in a moment",
+                f"some {self._waiting} tokens are waiting already; try again in a moment",
                 headers={"Retry-After": "1", "x-should-retry": "true"},
             )
         results: dict[int, Result] = {}
@@ -170,8 +171,8 @@ class Lane:
                 async with self._calls:
                     results[place] = await call(batch)
 
-        items = sum(map(len, batches))
-        self._waiting += items
+        tokens = sum(1 + len(text) // _TOKEN_CHARACTERS for batch in batches for text in batch)
+        self._waiting += tokens
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._at_once, len(batches))):
@@ -179,5 +180,5 @@ class Lane:
         except ExceptionGroup as failed:  # the first has ended the others
             raise failed.exceptions[0] from None
         finally:
-            self._waiting -= items
+            self._waiting -= tokens
         return [results[place] for place in range(len(batches))]

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
-from starlette.middleware import Middleware
 
 from services.embed.answer import embeddings_answer, made
 from services.embed.inputs import (
@@ -18,7 +17,6 @@ from services.embed.pool import ModelPool
 from services.embed.protocol import EmbeddingRequest, EmbeddingResponse
 from services.embed.tei import ERROR_SHAPES, add_tei_routes, tei_info
 from shared.model_list import Model, ModelList
-from shared.presence import WhileConnected
 from shared.service import create_service
 from shared.settings import Settings
 
@@ -37,9 +35,13 @@ def create_app(settings: Settings, pool: ModelPool) -> FastAPI:
         return asdict(await pool.prove())
 
     app = create_service(
-        "embed", settings, probe=probe, close=pool.close, error_shapes=ERROR_SHAPES
+        "embed",
+        settings,
+        probe=probe,
+        close=pool.close,
+        while_connected=True,
+        error_shapes=ERROR_SHAPES,
     )
-    app.user_middleware.append(Middleware(WhileConnected))  # the innermost
     add_tei_routes(app, pool)
 
     # The answer is written without the model's check of every number, which takes longer than

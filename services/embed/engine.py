@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from services.embed.cache import CacheKeys, VectorCache
@@ -17,8 +16,7 @@ from services.embed.models.base import (
     Reading,
     TextTooLongError,
 )
-from shared.encoder.tokenizer import Keep
-from shared.errors import ApiError
+from shared.encoder.tokenizer import Keep, read_whole
 
 DENSE: frozenset[Kind] = frozenset({"dense"})
 # Hashing less than this takes less time than handing it to a thread.
@@ -65,10 +63,9 @@ class Engine:
     async def prove(self) -> None:
         """Run the model once, past the cache, so that /ready says what is so now.
 
-        Raises ApiError 503 where its numbers are no numbers, and whatever the model raises.
+        Raises ApiError as EmbeddingModel does.
         """
-        wanted = frozenset(self.info.kinds[:1])
-        _require_sound(await self._model.read(["is anyone there?"], wanted))
+        await self._model.read(["is anyone there?"], frozenset(self.info.kinds[:1]))
 
     async def read(
         self,
@@ -96,7 +93,6 @@ class Engine:
         except TextTooLongError as error:
             place = inputs.index(unique[error.place])
             raise TextTooLongError(place, error.tokens, error.limit) from None
-        _require_sound(readings)
         by_text = dict(zip(unique, readings, strict=True))
         return [by_text[text] for text in inputs]
 
@@ -116,10 +112,7 @@ class Engine:
     @cached_property
     def _whole_tokenizer(self) -> Tokenizer:
         """Made when it is first asked for: few callers want to see tokens."""
-        tokenizer = Tokenizer.from_buffer(self._model.tokenizer_json())
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+        return read_whole(Tokenizer.from_buffer(self._model.tokenizer_json()))
 
     async def _read_cached(
         self, cache_keys: CacheKeys, texts: Sequence[str], keep: Keep, whole: bool
@@ -151,15 +144,6 @@ class Engine:
             await self._cache.put(read)
             known |= read
         return [Reading(one.tokens, one.cut, one.vector) for one in (known[key] for key in keys)]
-
-
-def _require_sound(readings: Sequence[Reading]) -> None:
-    """Raise ApiError 503 where a vector is none: in 16 bits, numbers may overflow."""
-    for reading in readings:
-        for vectors in (reading.dense, reading.token_vectors):
-            if vectors is not None and not np.isfinite(vectors).all():
-                message = "the model answers numbers that are not finite"
-                raise ApiError(503, "bad_model", message)
 
 
 def _tokens(encoding: Encoding) -> list[Token]:

@@ -57,7 +57,7 @@ class ModelPool:
     A model is loaded once, however many ask for it at the same time. Before that, models that no
     request uses are unloaded, the least recently used first, until it fits. While it waits for one
     that is in use, later requests wait behind it, so that it gets its turn. A model that can't be
-    loaded costs the requests for it a 503 and no other; the next request for it tries again.
+    loaded costs the requests for it a 503 and no other, and is tried again half a minute later.
     Used from one event loop.
     """
 

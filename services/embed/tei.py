@@ -44,11 +44,15 @@ ERROR_SHAPES: dict[str, ErrorShape] = dict.fromkeys(
 _TOKENIZE_CHARACTERS = 200_000
 # Headers have to stay small: clients refuse long ones.
 _TRUNCATED_SHOWN = 100
+_WINDOW = 512  # tokens, where a model's is not known
 _DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def tei_info(info: ModelInfo, settings: Settings) -> dict[str, Any]:
-    """The fields of TEI's `/info`, as far as they mean something here."""
+    """The fields of TEI's `/info`, as far as they mean something here.
+
+    `max_concurrent_requests` is how many of the longest texts may wait.
+    """
     return {
         "model_id": info.model,
         "model_sha": info.revision,
@@ -56,7 +60,7 @@ def tei_info(info: ModelInfo, settings: Settings) -> dict[str, Any]:
         "model_type": {"embedding": {}},
         "max_input_length": info.max_tokens,
         "max_batch_tokens": settings.embed_batch_tokens,
-        "max_concurrent_requests": settings.embed_queue,
+        "max_concurrent_requests": settings.embed_queue_tokens // (info.max_tokens or _WINDOW),
         "max_client_batch_size": MAX_INPUTS,
         "auto_truncate": False,
         "version": __version__,

@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
 
 from services.rerank import answer
 from services.rerank.backends import open_model
@@ -25,14 +24,15 @@ from services.rerank.protocol import (
 )
 from services.rerank.tei import EITHER_ERRORS, ERROR_SHAPES, RERANK_PATHS
 from services.rerank.token_vectors import add_token_vectors_route
+from shared.batching import QUEUE_SHARES
 from shared.context import current
 from shared.encoder.tokenizer import Keep
 from shared.errors import ApiError
 from shared.model_list import Model, ModelList
-from shared.presence import WhileConnected
 from shared.service import create_service
 from shared.settings import Settings
 
+_WINDOW = 512  # tokens, where a model's is not known
 _QUERIES_AT_ONCE = 16  # of one request; enough to fill batches, without filling the queue
 
 
@@ -51,9 +51,13 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
         return asdict(model.info)
 
     app = create_service(
-        "rerank", settings, probe=probe, close=model.close, error_shapes=ERROR_SHAPES
+        "rerank",
+        settings,
+        probe=probe,
+        close=model.close,
+        while_connected=True,
+        error_shapes=ERROR_SHAPES,
     )
-    app.user_middleware.append(Middleware(WhileConnected))  # the innermost
     add_token_vectors_route(app, model)
 
     def require_served(request: Body) -> None:
@@ -116,9 +120,12 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
             for query, part in groupby(pairs, key=lambda pair: pair[0])
         ]
         limit = None if request.truncate_prompt_tokens == -1 else request.truncate_prompt_tokens
-        # No more at once than the queue takes: they would refuse each other.
-        largest = 1 + max(len(documents) for _, documents in parts)
-        at_once = max(1, min(_QUERIES_AT_ONCE, settings.rerank_queue // largest))
+        # No more at once than the queue takes, or they would refuse each other. So many it takes
+        # whatever their length, as of each a quarter of it counts at most.
+        longest = 1 + max(len(documents) for _, documents in parts)
+        window = model.info.max_tokens or _WINDOW
+        fitting = settings.rerank_queue_tokens // (longest * window)
+        at_once = max(QUEUE_SHARES, min(_QUERIES_AT_ONCE, fitting))
         scored: list[Scored] = []
         for start in range(0, len(parts), at_once):
             try:

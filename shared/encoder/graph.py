@@ -10,6 +10,7 @@ times as long on a CPU (tests/bench/encoder.py compares the forms).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,6 +56,19 @@ class Graph:
         return self.operators(kind, inputs, 1, domain, **attributes)[0]
 
 
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer: `weight` [i, o], and `bias` [o] if it has one.
+
+    after_gelu: whether its input is the output of a GELU, and so nowhere below -0.17.
+    """
+
+    name: str
+    weight: Matrix
+    bias: Matrix | None = None
+    after_gelu: bool = False
+
+
 class Arithmetic(Protocol):
     """How the graph's two kinds of table are kept and used; decides precision, speed and size."""
 
@@ -62,20 +76,8 @@ class Arithmetic(Protocol):
         """Rows of `table` [rows, d] for ids [n, t]: float32 [n, t, d]."""
         ...
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
-        """x [n, t, i] times `weight` [i, o], plus `bias` [o] if it is given: float32 [n, t, o].
-
-        after_gelu: x is the output of a GELU, and so nowhere below -0.17.
-        """
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
+        """The layer's output for x [n, t, i]: float32 [n, t, o]."""
         ...
 
 
@@ -86,21 +88,13 @@ class Float32:
         """See Arithmetic."""
         return graph.operator("Gather", [graph.constant(name, table), ids])
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,  # noqa: ARG002 - all values are alike to float32
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        product = graph.operator("MatMul", [x, graph.constant(f"{name}.weight", weight)])
-        if bias is None:
+        weight = graph.constant(f"{layer.name}.weight", layer.weight)
+        product = graph.operator("MatMul", [x, weight])
+        if layer.bias is None:
             return product
-        return graph.operator("Add", [product, graph.constant(f"{name}.bias", bias)])
+        return graph.operator("Add", [product, graph.constant(f"{layer.name}.bias", layer.bias)])
 
 
 def encoder_graph(config: BertConfig, weights: Weights, arithmetic: Arithmetic) -> onnx.ModelProto:
@@ -130,7 +124,7 @@ def classifier_graph(
             hidden = graph.operator("Tanh", [hidden])
         weight = weights.tensor(f"{name}.weight", rows, config.hidden_size).T
         bias = weights.tensor(f"{name}.bias", rows)
-        hidden = Float32().project(graph, name, hidden, weight, bias)
+        hidden = Float32().project(graph, hidden, Linear(name, weight, bias))
     one = graph.constant("one", np.array([1], np.int64))
     graph.nodes.append(helper.make_node("Squeeze", [hidden, one], ["logits"]))
     return _model(graph, ("input_ids", "attention_mask", "token_type_ids"), ("n", labels))
@@ -219,7 +213,7 @@ def _layer(
     # One product for all three: the input is read, and in int8 quantised, once.
     packed = np.concatenate([weights.tensor(f"{part}.weight", size, size) for part in parts])
     bias = np.concatenate([weights.tensor(f"{part}.bias", size) for part in parts])
-    together = arithmetic.project(graph, f"{name}.attention.self", hidden, packed.T)
+    together = arithmetic.project(graph, hidden, Linear(f"{name}.attention.self", packed.T))
     query, key, value = graph.operators("Split", [together], 3, axis=2)
     attended = graph.operator(
         "MultiHeadAttention",
@@ -230,32 +224,27 @@ def _layer(
     if first_only:
         attended, hidden = (_first_tokens(graph, x) for x in (attended, hidden))
     output = f"{name}.attention.output"
-    projected = arithmetic.project(
-        graph,
+    narrow = Linear(
         f"{output}.dense",
-        attended,
         weights.tensor(f"{output}.dense.weight", size, size).T,
         weights.tensor(f"{output}.dense.bias", size),
     )
-    hidden = graph.operator("Add", [projected, hidden])
+    hidden = graph.operator("Add", [arithmetic.project(graph, attended, narrow), hidden])
     hidden = _normalise(graph, f"{output}.LayerNorm", hidden, config, weights)
 
     widen = f"{name}.intermediate.dense"
-    wide = arithmetic.project(
-        graph, widen, hidden, weights.tensor(f"{widen}.weight", inner, size).T
-    )
+    weight = weights.tensor(f"{widen}.weight", inner, size).T
+    wide = arithmetic.project(graph, hidden, Linear(widen, weight))
     bias = weights.tensor(f"{widen}.bias", inner)
     wide = graph.operator("BiasGelu", [wide, graph.constant(f"{widen}.bias", bias)], MICROSOFT)
     output = f"{name}.output"
-    projected = arithmetic.project(
-        graph,
+    narrow = Linear(
         f"{output}.dense",
-        wide,
         weights.tensor(f"{output}.dense.weight", size, inner).T,
         weights.tensor(f"{output}.dense.bias", size),
         after_gelu=True,
     )
-    hidden = graph.operator("Add", [projected, hidden])
+    hidden = graph.operator("Add", [arithmetic.project(graph, wide, narrow), hidden])
     return _normalise(graph, f"{output}.LayerNorm", hidden, config, weights)
 
 

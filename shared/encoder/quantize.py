@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from shared.encoder.graph import MICROSOFT, Graph
+from shared.encoder.graph import MICROSOFT, Graph, Linear
 from shared.encoder.weights import Matrix
 
 _LEVELS = 127
@@ -30,19 +30,11 @@ class Int8:
         numbers = graph.operator("Cast", [rows], to=TensorProto.FLOAT)
         return graph.operator("Mul", [numbers, scale])
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        by_channel, scales = quantise_rows(weight.T)
-        if after_gelu:
+        by_channel, scales = quantise_rows(layer.weight.T)
+        bias = layer.bias
+        if layer.after_gelu:
             x = graph.operator("Add", [x, graph.constant("gelu_lift", _GELU_LIFT)])
             size = x
             step = graph.constant("step_above_zero", np.float32(1 / 255))
@@ -58,15 +50,15 @@ class Int8:
         quantised = graph.operator(
             "QuantizeLinear", [graph.operator("Div", [x, largest]), step, zero]
         )
-        weight_name = graph.constant(f"{name}.int8", by_channel.T)
-        scale = graph.constant(f"{name}.scale", scales[:, 0])
+        weight = graph.constant(f"{layer.name}.int8", by_channel.T)
+        scale = graph.constant(f"{layer.name}.scale", scales[:, 0])
         product = graph.operator(
-            "MatMulIntegerToFloat", [quantised, weight_name, step, scale, zero], MICROSOFT
+            "MatMulIntegerToFloat", [quantised, weight, step, scale, zero], MICROSOFT
         )
         product = graph.operator("Mul", [product, largest])
         if bias is None:
             return product
-        return graph.operator("Add", [product, graph.constant(f"{name}.bias", bias)])
+        return graph.operator("Add", [product, graph.constant(f"{layer.name}.bias", bias)])
 
 
 def quantise_rows(table: Matrix) -> tuple[NDArray[np.int8], Matrix]:

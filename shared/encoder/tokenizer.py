@@ -34,11 +34,22 @@ class Tokenized:
         return len(self.ids)
 
 
-def load_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
-    """The tokenizer in a model's folder, neither padding nor cutting, and the model's window.
+def read_whole(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, made to neither pad nor cut. May be used from any thread from then on.
 
-    It may be used from any thread as long as nobody changes it. Raises ModelError where a file of
-    it is damaged, or where none says how long an input may be.
+    A definition may bring a window and a fixed padding of its own, which are not the model's. Both
+    are switched off once and never touched again: the library only fails across threads ("Already
+    borrowed") where one of them is changed while another encodes.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
+    """The tokenizer in a model's folder, as `read_whole` makes it, and the model's window.
+
+    Raises ModelError where a file of it is damaged, or where none says how long an input may be.
     """
     path = folder / TOKENIZER_FILE
     try:
@@ -48,12 +59,7 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, int]:
     except Exception as error:  # the library raises bare Exception for a bad definition
         raise ModelError(path, f"is not a tokenizer ({error})") from None
     truncation = tokenizer.truncation["max_length"] if tokenizer.truncation else None
-    # The file may bring a window and a fixed padding of its own, which are not the model's. Both
-    # are switched off once and never touched again: the library only fails across threads
-    # ("Already borrowed") where one of them is changed while another encodes.
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, window(folder, truncation)
+    return read_whole(tokenizer), window(folder, truncation)
 
 
 class TextTokenizer:
@@ -64,8 +70,13 @@ class TextTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Load the tokenizer in `folder`. Raises ModelError where a file of it is damaged."""
+        self._folder = folder
         self._tokenizer, self.max_tokens = load_tokenizer(folder)
         self.special_tokens = self._tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    def definition(self) -> bytes:
+        """The contents of its tokenizer.json."""
+        return (self._folder / TOKENIZER_FILE).read_bytes()
 
     def tokenize(
         self, texts: Sequence[str], max_tokens: int | None = None, keep: Keep = "start"

@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.encoder.encoder import Encoder
-from shared.encoder.graph import MICROSOFT, Arithmetic, Float32, Graph, encoder_graph
+from shared.encoder.graph import MICROSOFT, Arithmetic, Float32, Graph, Linear, encoder_graph
 from shared.encoder.quantize import Int8, quantise_rows
 from shared.encoder.ready import ModelGraph
 from shared.encoder.session import Vectors
 from shared.encoder.tokenizer import TextTokenizer, Tokenized
-from shared.encoder.weights import Matrix, open_weights, read_config
+from shared.encoder.weights import open_weights, read_config
 
 HANDBOOK = Path(__file__).resolve().parents[2] / "docs"
 LENGTHS = (3, 5, 8, 12, 20, 40, 80, 128, 190, 250)
@@ -37,72 +37,43 @@ TEXTS = 100
 class OneScaleForAll(Float32):
     """int8 weights by channel; activations with one scale for the whole batch (the runtime's)."""
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        by_channel, scales = quantise_rows(weight.T)
+        by_channel, scales = quantise_rows(layer.weight.T)
         inputs = [
             x,
-            graph.constant(f"{name}.int8", by_channel.T),
-            graph.constant(f"{name}.scale", scales[:, 0]),
+            graph.constant(f"{layer.name}.int8", by_channel.T),
+            graph.constant(f"{layer.name}.scale", scales[:, 0]),
             "",
         ]
-        if bias is not None:
-            inputs.append(graph.constant(f"{name}.bias", bias))
+        if layer.bias is not None:
+            inputs.append(graph.constant(f"{layer.name}.bias", layer.bias))
         return graph.operator("DynamicQuantizeMatMul", inputs, MICROSOFT)
 
 
 class Float32AfterGelu(Int8):
     """As shipped, but with the feed-forward down projections in fp32."""
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        if after_gelu:
-            return Float32().project(graph, name, x, weight, bias)
-        return super().project(graph, name, x, weight, bias)
+        return (Float32() if layer.after_gelu else super()).project(graph, x, layer)
 
 
 class Blocks(Float32):
     """8-bit weights and activations with a scale for every 32 numbers (MatMulNBits)."""
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        wide, out = weight.shape
-        blocks, scales = quantise_rows(np.ascontiguousarray(weight.T).reshape(-1, 32))
+        wide, out = layer.weight.shape
+        blocks, scales = quantise_rows(np.ascontiguousarray(layer.weight.T).reshape(-1, 32))
         unsigned = (blocks.astype(np.int16) + 128).astype(np.uint8)
         inputs = [
             x,
-            graph.constant(f"{name}.blocks", unsigned.reshape(out, wide // 32, 32)),
-            graph.constant(f"{name}.scales", scales.reshape(out, wide // 32)),
+            graph.constant(f"{layer.name}.blocks", unsigned.reshape(out, wide // 32, 32)),
+            graph.constant(f"{layer.name}.scales", scales.reshape(out, wide // 32)),
         ]
-        if bias is not None:
-            inputs += ["", "", graph.constant(f"{name}.bias", bias)]
+        if layer.bias is not None:
+            inputs += ["", "", graph.constant(f"{layer.name}.bias", layer.bias)]
         return graph.operator(
             "MatMulNBits",
             inputs,

@@ -1,12 +1,12 @@
 """Twice the load that a service can bear: what it answers, how late, and how soon it is well again.
 
-    python -m tests.bench.overload FOLDER [--service embed] [--seconds 30] [--queue 64]
+    python -m tests.bench.overload FOLDER [--service embed] [--seconds 30] [--queue 8192]
 
 FOLDER is a collection in BEIR layout; no text of it is sent twice. embed gets one mixed text a
 request, rerank a query and eight passages of 150 tokens. First one request at a time (the unloaded
 p99), then as many clients as keep the model busy (the rate it can bear), then twice that rate,
 whatever is answered. Then nothing but a probe every 50 ms: recovered is when one is answered as
-fast as unloaded. The queue bound is what a full queue takes at the rate that can be borne.
+fast as unloaded. The queue bound is what a full queue takes at the tokens a second it can bear.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +39,24 @@ PASSAGES = 8
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and milliseconds of a request; complete: a 429 has both of its headers."""
+    """Status, milliseconds and tokens of a request; complete: a 429 has both of its headers."""
 
     status: int
     milliseconds: float
+    tokens: int
     complete: bool = True
 
 
 Ask = Callable[[], "asyncio.Task[Answer]"]
 
 
-def embeddings(folder: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """Path, body and items of requests to embed."""
+def embeddings(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path and body of requests to embed."""
     for text in mixed(folder):
-        yield "/v1/embeddings", {"input": text, "encoding_format": "base64"}, 1
+        yield "/v1/embeddings", {"input": text, "encoding_format": "base64"}
 
 
-def rankings(folder: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+def rankings(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The same of requests to rerank. Once all passages were seen, they start anew at other words,
     so that none is in the cache.
     """
@@ -71,39 +71,40 @@ def rankings(folder: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
         chosen = [texts[place % len(texts)] for place in range(first, first + PASSAGES)]
         fresh = [f"{number} {text}" for text in chosen]
         body = {"query": asked[number % len(asked)], "documents": fresh}
-        yield "/rerank", body, 1 + PASSAGES
+        yield "/rerank", body
 
 
-def asker(http: aiohttp.ClientSession, requests: Iterator[tuple[str, dict[str, Any], int]]) -> Ask:
+def asker(http: aiohttp.ClientSession, requests: Iterator[tuple[str, dict[str, Any]]]) -> Ask:
     """Sends the next request."""
 
     async def ask(path: str, body: dict[str, Any]) -> Answer:
         started = time.perf_counter()
         async with http.post(path, json=body) as response:
-            await response.read()
+            told = await response.json()
             complete = response.status != 429 or (
                 "Retry-After" in response.headers and "x-should-retry" in response.headers
             )
             milliseconds = (time.perf_counter() - started) * 1000
-            return Answer(response.status, milliseconds, complete)
+            tokens = told["usage"]["total_tokens"] if response.status == 200 else 0
+            return Answer(response.status, milliseconds, tokens, complete)
 
-    return lambda: asyncio.create_task(ask(*next(requests)[:2]))
+    return lambda: asyncio.create_task(ask(*next(requests)))
 
 
-async def bearable(ask: Ask, clients: int, seconds: float) -> float:
-    """Requests a second that are answered while the model is always busy."""
+async def bearable(ask: Ask, clients: int, seconds: float) -> tuple[float, float]:
+    """Requests and tokens a second that are answered while the model is always busy."""
     end = time.perf_counter() + seconds
-    answered = 0
+    answers: list[Answer] = []
 
     async def client() -> None:
-        nonlocal answered
         while time.perf_counter() < end:
-            answer = await ask()
-            answered += answer.status == 200
+            answers.append(await ask())
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return answered / (time.perf_counter() - started)
+    taken = time.perf_counter() - started
+    answered = sum(answer.status == 200 for answer in answers)
+    return answered / taken, sum(answer.tokens for answer in answers) / taken
 
 
 async def flood(ask: Ask, rate: float, seconds: float) -> list["asyncio.Task[Answer]"]:
@@ -133,28 +134,28 @@ async def recovery(ask: Ask, fast_ms: float) -> tuple[float, float]:
 async def measure(url: str, options: argparse.Namespace) -> Table:
     """All phases, one after another."""
     requests = (embeddings if options.service == "embed" else rankings)(options.folder)
-    [(_, _, items)] = islice(requests, 1)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=600)
     async with aiohttp.ClientSession(url, connector=connector, timeout=timeout) as http:
         ask = asker(http, requests)
         for _ in range(10):
             await ask()
-        alone = [(await ask()).milliseconds for _ in range(UNLOADED)]
-        unloaded = float(np.quantile(alone, 0.99))
-        clients = min(CLIENTS, max(2, options.queue // items))
-        rate = await bearable(ask, clients, options.seconds / 2)
+        alone = [await ask() for _ in range(UNLOADED)]
+        median, unloaded = np.quantile([answer.milliseconds for answer in alone], [0.5, 0.99])
+        tokens = sum(answer.tokens for answer in alone) / UNLOADED
+        clients = min(CLIENTS, max(2, int(options.queue / tokens)))
+        rate, speed = await bearable(ask, clients, options.seconds / 2)
         sent = await flood(ask, 2 * rate, options.seconds)
         late = asyncio.create_task(recovery(ask, 2 * unloaded))
         answers = await asyncio.gather(*sent)
         taken, well = await late
-    bound = options.queue / items / rate * 1000
+    bound = options.queue / speed * 1000
     served = [answer.milliseconds for answer in answers if answer.status == 200]
     statuses = Counter(answer.status for answer in answers)
     p50, p99 = np.quantile(served, [0.5, 0.99])
-    table = Table(f"{options.service}, a queue of {options.queue}", "asked", "measured")
-    table.add_row("unloaded p50 / p99", "", f"{np.median(alone):.0f} / {unloaded:.0f} ms")
-    table.add_row("rate that it can bear", "", f"{rate:.1f} requests/s of {items} texts")
+    table = Table(f"{options.service}, a queue of {options.queue} tokens", "asked", "measured")
+    table.add_row("unloaded p50 / p99", "", f"{median:.0f} / {unloaded:.0f} ms")
+    table.add_row("rate that it can bear", "", f"{rate:.1f} requests/s, {speed:.0f} tokens/s")
     counts = ", ".join(f"{status}: {count}" for status, count in sorted(statuses.items()))
     table.add_row(f"{options.seconds} s at twice that rate", "200 and 429 alone", counts)
     incomplete = sum(not answer.complete for answer in answers)
@@ -172,11 +173,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--service", choices=["embed", "rerank"], default="embed")
     parser.add_argument("--seconds", type=float, default=30, help="of the flood")
-    parser.add_argument("--queue", type=int, default=64, help="texts that may wait")
+    parser.add_argument("--queue", type=int, default=8192, help="tokens that may wait")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     prefix = f"REFDESK_{options.service.upper()}"
-    limits = {f"{prefix}_QUEUE": str(options.queue), f"{prefix}_CACHE_MB": "0"}
+    limits = {f"{prefix}_QUEUE_TOKENS": str(options.queue), f"{prefix}_CACHE_MB": "0"}
     with (
         tempfile.TemporaryDirectory() as folder,
         Contenders(Path(folder), options.threads) as contenders,

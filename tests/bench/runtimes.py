@@ -29,11 +29,11 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from shared.encoder.graph import MICROSOFT, Arithmetic, Float32, Graph, encoder_graph
+from shared.encoder.graph import MICROSOFT, Arithmetic, Float32, Graph, Linear, encoder_graph
 from shared.encoder.quantize import Int8, quantise_rows
 from shared.encoder.session import Vectors, open_session
 from shared.encoder.tokenizer import TextTokenizer
-from shared.encoder.weights import Matrix, open_weights, read_config
+from shared.encoder.weights import open_weights, read_config
 from tests.bench.encoder import OneScaleForAll
 
 Ids = NDArray[np.int64]
@@ -68,19 +68,10 @@ class Watched(Float32):
     def __init__(self) -> None:
         self.inputs: dict[str, str] = {}
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        self.inputs[name] = x
-        return super().project(graph, name, x, weight, bias, after_gelu=after_gelu)
+        self.inputs[layer.name] = x
+        return super().project(graph, x, layer)
 
     def largest(self, folder: Path, samples: list[Ids]) -> dict[str, float]:
         """By product: the largest number that goes into it, whatever its sign."""
@@ -106,29 +97,20 @@ class Static(Float32):
 
     largest: dict[str, float]
 
-    def project(
-        self,
-        graph: Graph,
-        name: str,
-        x: str,
-        weight: Matrix,
-        bias: Matrix | None = None,
-        *,
-        after_gelu: bool = False,
-    ) -> str:
+    def project(self, graph: Graph, x: str, layer: Linear) -> str:
         """See Arithmetic."""
-        by_channel, scales = quantise_rows(weight.T)
-        step = graph.constant(f"{name}.step", np.float32(self.largest[name] / 127))
+        by_channel, scales = quantise_rows(layer.weight.T)
+        step = graph.constant(f"{layer.name}.step", np.float32(self.largest[layer.name] / 127))
         zero = graph.constant("zero_between", np.uint8(128))
         inputs = [
             graph.operator("QuantizeLinear", [x, step, zero]),
-            graph.constant(f"{name}.int8", by_channel.T),
+            graph.constant(f"{layer.name}.int8", by_channel.T),
             step,
-            graph.constant(f"{name}.scale", scales[:, 0]),
+            graph.constant(f"{layer.name}.scale", scales[:, 0]),
             zero,
         ]
-        if bias is not None:
-            inputs += ["", graph.constant(f"{name}.bias", bias)]
+        if layer.bias is not None:
+            inputs += ["", graph.constant(f"{layer.name}.bias", layer.bias)]
         return graph.operator("MatMulIntegerToFloat", inputs, MICROSOFT)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from shared.settings import ServiceName
 from tests.suite import prepare_suite
 
 FLOOD = 30
@@ -19,11 +20,13 @@ WORDS = [f"word {number}" for number in range(900)]
 
 @pytest.fixture(scope="module")
 def urls(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """embed and rerank with a queue of four texts."""
+    """embed and rerank with room for four pages in their queues."""
     suite = prepare_suite(
-        tmp_path_factory.mktemp("overload"), REFDESK_EMBED_QUEUE="4", REFDESK_RERANK_QUEUE="4"
+        tmp_path_factory.mktemp("overload"),
+        REFDESK_EMBED_QUEUE_TOKENS="800",
+        REFDESK_RERANK_QUEUE_TOKENS="800",
     )
-    names = ("embed", "rerank")
+    names: tuple[ServiceName, ...] = ("embed", "rerank")
     try:
         for name in names:
             suite.services[name].start()

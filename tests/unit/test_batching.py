@@ -34,11 +34,20 @@ class Recorder:
 
 
 def batcher(run: Callable[[Sequence[str]], Sequence[str]], **options: int) -> Batcher[str, str]:
-    return Batcher("test", run, **{"batch_tokens": 10, "queue": 100, **options})
+    return Batcher("test", run, **{"batch_tokens": 10, "queue_tokens": 1000, **options})
 
 
 async def started(recorder: Recorder) -> None:
     await asyncio.to_thread(recorder.started.acquire)
+
+
+async def begun(
+    under_test: Batcher[str, str], recorder: Recorder, items: Sequence[str]
+) -> asyncio.Task[list[str]]:
+    """A request whose first batch the model runs, until it is let go."""
+    request = asyncio.create_task(under_test.submit(items))
+    await started(recorder)
+    return request
 
 
 @settings(max_examples=50, deadline=None)
@@ -56,7 +65,7 @@ def test_every_item_is_answered_in_order_and_no_batch_passes_the_budget(
         return [f"{item}!" for item in batch]
 
     async def main() -> list[list[str]]:
-        under_test = batcher(run, batch_tokens=budget, queue=1000)
+        under_test = batcher(run, batch_tokens=budget, queue_tokens=100_000)
         try:
             return await asyncio.gather(*(under_test.submit(items) for items in requests))
         finally:
@@ -72,8 +81,7 @@ def test_every_item_is_answered_in_order_and_no_batch_passes_the_budget(
 async def test_a_single_query_waits_for_one_batch_of_a_big_client_at_most() -> None:
     recorder = Recorder()
     under_test = batcher(recorder)
-    big = asyncio.create_task(under_test.submit(["aaaaa"] * 10))
-    await started(recorder)
+    big = await begun(under_test, recorder, ["aaaaa"] * 10)
     small = asyncio.create_task(under_test.submit(["q"]))
     await asyncio.sleep(0)
     recorder.go.release(100)
@@ -86,8 +94,7 @@ async def test_a_single_query_waits_for_one_batch_of_a_big_client_at_most() -> N
 async def test_a_caller_who_left_is_not_computed_for() -> None:
     recorder = Recorder()
     under_test = batcher(recorder)
-    first = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
-    await started(recorder)
+    first = await begun(under_test, recorder, ["aaaaaaaaaa"])
     left = asyncio.create_task(under_test.submit(["bbbbbbbbbb"] * 50))
     await asyncio.sleep(0)
     left.cancel()
@@ -102,9 +109,8 @@ async def test_a_caller_who_left_is_not_computed_for() -> None:
 
 async def test_single_queries_pass_a_client_of_ten_thousand_texts() -> None:
     recorder = Recorder()
-    under_test = batcher(recorder, batch_tokens=4096, queue=100_000)
-    big = asyncio.create_task(under_test.submit(["a" * (1 + n % 256) for n in range(10_000)]))
-    await started(recorder)
+    under_test = batcher(recorder, batch_tokens=4096, queue_tokens=10_000_000)
+    big = await begun(under_test, recorder, ["a" * (1 + n % 256) for n in range(10_000)])
     singles = [asyncio.create_task(under_test.submit(["q" * n])) for n in range(10, 30)]
     await asyncio.sleep(0)
     recorder.go.release(10_000)
@@ -118,8 +124,7 @@ async def test_single_queries_pass_a_client_of_ten_thousand_texts() -> None:
 async def test_a_short_text_does_not_wait_for_long_ones_of_others() -> None:
     recorder = Recorder()
     under_test = batcher(recorder, batch_tokens=4096)
-    running = asyncio.create_task(under_test.submit(["r"]))
-    await started(recorder)
+    running = await begun(under_test, recorder, ["r"])
     texts = ["q" * 12, "q" * 30, "l" * 250, "m" * 50, "l" * 256]
     tasks = [asyncio.create_task(under_test.submit([text])) for text in texts]
     await asyncio.sleep(0)
@@ -131,9 +136,8 @@ async def test_a_short_text_does_not_wait_for_long_ones_of_others() -> None:
 
 async def test_of_callers_who_leave_under_load_nothing_runs_and_all_others_are_answered() -> None:
     recorder = Recorder()
-    under_test = batcher(recorder, queue=10_000)
-    running = asyncio.create_task(under_test.submit(["rrrrrrrrrr"]))
-    await started(recorder)
+    under_test = batcher(recorder, queue_tokens=100_000)
+    running = await begun(under_test, recorder, ["rrrrrrrrrr"])
     tasks = [
         asyncio.create_task(under_test.submit([("left" if n % 2 else "stay") + "!" * (n % 6)] * n))
         for n in range(1, 60)
@@ -152,36 +156,34 @@ async def test_of_callers_who_leave_under_load_nothing_runs_and_all_others_are_a
 
 async def test_a_request_is_refused_exactly_while_the_queue_is_full() -> None:
     recorder = Recorder()
-    under_test = batcher(recorder, queue=3)
-    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))]
-    await started(recorder)
-    tasks += [asyncio.create_task(under_test.submit([text * 10])) for text in ("b", "c")]
+    under_test = batcher(recorder, queue_tokens=40)
+    tasks = [await begun(under_test, recorder, ["aaaaaaaaaa"])]
+    tasks += [asyncio.create_task(under_test.submit([text * 10])) for text in ("b", "c", "d")]
     await asyncio.sleep(0)
-    # Two wait where three may: room, and so a request is taken, however large it is.
-    tasks.append(asyncio.create_task(under_test.submit(["d" * 10] * 1000)))
+    # 30 wait where 40 may: room, and so a request is taken, however large it is.
+    tasks.append(asyncio.create_task(under_test.submit(["e" * 10] * 1000)))
     await asyncio.sleep(0)
     with pytest.raises(ApiError) as caught:
-        await under_test.submit(["e"])
+        await under_test.submit(["f"])
     assert (caught.value.status, caught.value.code) == (429, "queue_full")
     assert caught.value.headers == {"Retry-After": "1", "x-should-retry": "true"}
     recorder.go.release(2000)
-    assert [len(answer) for answer in await asyncio.gather(*tasks)] == [1, 1, 1, 1000]
-    assert await under_test.submit(["f"]) == ["f"]
+    assert [len(answer) for answer in await asyncio.gather(*tasks)] == [1, 1, 1, 1, 1000]
+    assert await under_test.submit(["g"]) == ["g"]
     under_test.close()
 
 
 async def test_a_single_large_request_leaves_room_for_others() -> None:
     recorder = Recorder()
-    under_test = batcher(recorder, queue=8)
-    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 100))]
-    await started(recorder)
-    for _ in range(2):  # each counts two, a quarter of the queue
+    under_test = batcher(recorder, queue_tokens=80)
+    tasks = [await begun(under_test, recorder, ["aaaaaaaaaa"] * 100)]
+    for _ in range(2):  # each counts 20, a quarter of the queue
         tasks.append(asyncio.create_task(under_test.submit(["bbbbbbbbbb"] * 50)))
         await asyncio.sleep(0)
         under_test.require_room()
     tasks.append(asyncio.create_task(under_test.submit(["cccccccccc"] * 50)))
     await asyncio.sleep(0)
-    with pytest.raises(ApiError, match="texts are waiting already"):
+    with pytest.raises(ApiError, match="tokens are waiting already"):
         under_test.require_room()
     recorder.go.release(1000)
     assert [len(answer) for answer in await asyncio.gather(*tasks)] == [100, 50, 50, 50]
@@ -190,10 +192,9 @@ async def test_a_single_large_request_leaves_room_for_others() -> None:
 
 async def test_the_queue_has_room_again_as_soon_as_a_batch_is_taken_from_it() -> None:
     recorder = Recorder()
-    under_test = batcher(recorder, queue=2)
-    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))]
-    await started(recorder)
-    tasks += [asyncio.create_task(under_test.submit(["bbbbbbbbbb"])) for _ in range(2)]
+    under_test = batcher(recorder, queue_tokens=40)
+    tasks = [await begun(under_test, recorder, ["aaaaaaaaaa"])]
+    tasks += [asyncio.create_task(under_test.submit(["bbbbbbbbbb"])) for _ in range(4)]
     await asyncio.sleep(0)
     with pytest.raises(ApiError):
         await under_test.submit(["c"])
@@ -216,14 +217,14 @@ async def test_retry_after_is_the_time_that_what_waits_will_take(
         now += 0.2 * sum(map(len, batch))
         return recorder(batch)
 
+    # A clock that only the model moves: a real one would measure this machine.
     monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: now))
-    under_test = batcher(run, queue=2)
-    tasks = [asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 2))]
-    await started(recorder)
+    under_test = batcher(run, queue_tokens=40)
+    tasks = [await begun(under_test, recorder, ["aaaaaaaaaa"] * 2)]
     recorder.go.release()
     await started(recorder)  # the first batch has told how long a token takes
-    for count, seconds in ((3, "12"), (50, "30")):
-        waiting = asyncio.gather(*(under_test.submit(["bbbbbbbbbb"] * count) for _ in range(2)))
+    for count, seconds in ((1, "8"), (50, "30")):
+        waiting = asyncio.gather(*(under_test.submit(["bbbbbbbbbb"] * count) for _ in range(4)))
         await asyncio.sleep(0)
         with pytest.raises(ApiError) as caught:
             await under_test.submit(["c"])
@@ -238,8 +239,7 @@ async def test_retry_after_is_the_time_that_what_waits_will_take(
 async def test_who_waits_when_it_is_closed_is_told() -> None:
     recorder = Recorder()
     under_test = batcher(recorder)
-    running = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
-    await started(recorder)
+    running = await begun(under_test, recorder, ["aaaaaaaaaa"])
     waiting = asyncio.create_task(under_test.submit(["bbbbbbbbbb"]))
     await asyncio.sleep(0)
     closing = asyncio.create_task(asyncio.to_thread(under_test.close))
@@ -262,8 +262,7 @@ async def test_a_model_that_fails_fails_only_those_who_were_in_the_batch() -> No
         return recorder(batch)
 
     under_test = batcher(run)
-    running = asyncio.create_task(under_test.submit(["aaaaaaaaaa"]))
-    await started(recorder)
+    running = await begun(under_test, recorder, ["aaaaaaaaaa"])
     bad = asyncio.create_task(under_test.submit(["bad"] * 20))
     good = asyncio.create_task(under_test.submit(["g" * 40] * 5))  # longer than goes with "bad"
     await asyncio.sleep(0)
@@ -290,7 +289,7 @@ async def test_nothing_keeps_the_results_of_callers_who_left_or_were_answered() 
         made.extend(map(weakref.ref, answers))
         return answers
 
-    under_test = Batcher("test", run, batch_tokens=10, queue=100)
+    under_test = Batcher("test", run, batch_tokens=10, queue_tokens=1000)
     leaving = asyncio.create_task(under_test.submit(["aaaaaaaaaa"] * 3))
     staying = asyncio.create_task(under_test.submit(["bbbbbbbbbb"] * 3))
     for _ in range(3):  # two of the leaving one's items may have run by then

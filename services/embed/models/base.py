@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.encoder.tokenizer import Keep, Tokenized
+from shared.encoder.tokenizer import Keep, TextTokenizer, Tokenized
 from shared.errors import ApiError
 from shared.settings import EmbedBackend
 
@@ -72,6 +72,27 @@ def require_kinds(info: ModelInfo, wanted: frozenset[Kind]) -> None:
         raise ApiError(424, "no_such_output", message, param="outputs")
 
 
+def readings(
+    batch: Sequence[Tokenized],
+    *,
+    dense: Vectors | None = None,
+    sparse: Sequence[dict[int, float]] | None = None,
+    token_vectors: Sequence[Vectors] | None = None,
+) -> list[Reading]:
+    """A reading for each text, of what was made for the batch: dense, float32 [n, d], and for each
+    text the weights of its words and its tokens' vectors, float32 [t, d]."""
+    return [
+        Reading(
+            len(text),
+            text.cut,
+            dense=None if dense is None else dense[row],
+            sparse=None if sparse is None else sparse[row],
+            token_vectors=None if token_vectors is None else token_vectors[row],
+        )
+        for row, text in enumerate(batch)
+    ]
+
+
 class TextTooLongError(Exception):
     """A text that was to be read whole has more tokens than the model reads.
 
@@ -110,7 +131,8 @@ class EmbeddingModel(Protocol):
 
         keep: the part of a text that is read where it is too long. whole: whether a text that is
         too long is refused instead, before any of them is read. Raises ApiError (424 for a kind
-        that the model does not make, 429, 502, 504) and, where whole, TextTooLongError.
+        that the model does not make, 429, 502, 503 where the model's numbers are none, 504) and,
+        where whole, TextTooLongError.
         """
         ...
 
@@ -127,7 +149,7 @@ class EmbeddingModel(Protocol):
 
 
 class LocalModel(Protocol):
-    """A model in this process. `tokenize` may be called from any thread, `run` from one at a time.
+    """A model in this process. `run` may be called from one thread at a time.
 
     services/embed/models/local.py makes an EmbeddingModel of it.
     """
@@ -142,8 +164,9 @@ class LocalModel(Protocol):
         """The memory that the weights take, roughly."""
         ...
 
-    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
-        """The token ids of each text, cut to the model's window. keep: the part that stays."""
+    @property
+    def tokenizer(self) -> TextTokenizer:
+        """Makes what `run` takes."""
         ...
 
     def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
@@ -151,10 +174,6 @@ class LocalModel(Protocol):
 
         wanted: of the kinds that `info` has, at least one.
         """
-        ...
-
-    def tokenizer_json(self) -> bytes:
-        """The tokenizer's definition. Raises ApiError 404 `no_tokenizer` where there is none."""
         ...
 
     def close(self) -> None:

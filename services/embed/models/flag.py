@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from services.embed.models.base import Kind, ModelInfo, Reading
+from services.embed.models.base import Kind, ModelInfo, Reading, readings
 from services.embed.models.prompts import read_default_prompt, read_prompts
 from services.embed.models.tensors import Place, unit_rows, unit_rows_by_text, weights_nbytes
-from shared.encoder.tokenizer import TOKENIZER_FILE, Keep, TextTokenizer, Tokenized
+from shared.encoder.tokenizer import TextTokenizer, Tokenized
 from shared.encoder.weights import WEIGHTS_FILE, ModelError
 from shared.errors import StartupError
 from shared.settings import Settings
@@ -50,8 +50,7 @@ class FlagModel:
     def __init__(self, name: str, folder: Path, revision: str, settings: Settings) -> None:
         self._place = Place.choose(settings)
         prompts = read_prompts(folder)
-        self._tokenizer = TextTokenizer(folder)
-        self._definition = folder / TOKENIZER_FILE
+        self.tokenizer = TextTokenizer(folder)
         torch.set_num_threads(settings.embed_threads)
         self._model, self._padding, self._wordless = _load(folder, self._place)
         self.nbytes = weights_nbytes(self._model)
@@ -59,8 +58,8 @@ class FlagModel:
             model=name,
             revision=f"{revision}-flag-{self._place.precision}",
             dimension=int(self._model.body.config.hidden_size),
-            max_tokens=self._tokenizer.max_tokens,
-            special_tokens=self._tokenizer.special_tokens,
+            max_tokens=self.tokenizer.max_tokens,
+            special_tokens=self.tokenizer.special_tokens,
             precision=self._place.precision,
             backend="flag",
             prompts=prompts,
@@ -68,37 +67,24 @@ class FlagModel:
             kinds=("dense", "sparse", "tokens"),
         )
 
-    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
-        """See LocalModel."""
-        return self._tokenizer.tokenize(texts, keep=keep)
-
     def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
         """See LocalModel."""
         inputs = self._place.batch(batch, self._padding)
-        dense = weights = tokens = None
+        dense = sparse = tokens = None
         with torch.inference_mode():
             hidden = self._model.body(**inputs).last_hidden_state
             if "dense" in wanted:
                 dense = unit_rows(hidden[:, 0])
             if "sparse" in wanted:
                 weights = torch.relu(self._model.word_weight(hidden)).squeeze(-1).float().cpu()
+                sparse = [
+                    self._by_word(text, own.tolist())
+                    for text, own in zip(batch, weights, strict=True)
+                ]
             if "tokens" in wanted:
                 vectors = self._model.token_vector(hidden[:, 1:])
                 tokens = unit_rows_by_text(vectors, inputs["attention_mask"][:, 1:])
-        return [
-            Reading(
-                len(text),
-                text.cut,
-                dense=None if dense is None else dense[row],
-                sparse=None if weights is None else self._by_word(text, weights[row].tolist()),
-                token_vectors=None if tokens is None else tokens[row],
-            )
-            for row, text in enumerate(batch)
-        ]
-
-    def tokenizer_json(self) -> bytes:
-        """See LocalModel."""
-        return self._definition.read_bytes()
+        return readings(batch, dense=dense, sparse=sparse, token_vectors=tokens)
 
     def close(self) -> None:
         """See LocalModel."""

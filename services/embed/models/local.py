@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
 
 from services.embed.models.base import (
     Kind,
@@ -14,6 +17,7 @@ from services.embed.models.base import (
 )
 from shared.batching import Batcher
 from shared.encoder.tokenizer import Keep, Tokenized
+from shared.errors import ApiError
 from shared.settings import Settings
 
 # Tokenising less than this takes less time than handing it to a thread.
@@ -42,7 +46,7 @@ class QueuedModel:
             model.info.model,
             self._run,
             batch_tokens=settings.embed_batch_tokens,
-            queue=settings.embed_queue,
+            queue_tokens=settings.embed_queue_tokens,
         )
 
     @property
@@ -71,11 +75,14 @@ class QueuedModel:
             for place, text in enumerate(tokenized):
                 if text.cut:
                     raise TextTooLongError(place, len(text) + text.cut, len(text))
-        return await self._batcher.submit([_Task(text, wanted) for text in tokenized])
+        readings = await self._batcher.submit([_Task(text, wanted) for text in tokenized])
+        for reading in readings:
+            _require_sound(reading)
+        return readings
 
     def tokenizer_json(self) -> bytes:
         """See EmbeddingModel."""
-        return self._model.tokenizer_json()
+        return self._model.tokenizer.definition()
 
     async def close(self) -> None:
         """See EmbeddingModel."""
@@ -83,12 +90,13 @@ class QueuedModel:
         self._model.close()
 
     async def _tokenize(self, texts: Sequence[str], keep: Keep) -> list[Tokenized]:
+        tokenize = partial(self._model.tokenizer.tokenize, keep=keep)
         if len(texts) <= _SLICE_TEXTS and sum(map(len, texts)) <= _INLINE_CHARACTERS:
-            return self._model.tokenize(texts, keep)
+            return tokenize(texts)
         tokenized: list[Tokenized] = []
         for first in range(0, len(texts), _SLICE_TEXTS):
             some = texts[first : first + _SLICE_TEXTS]
-            tokenized += await asyncio.to_thread(self._model.tokenize, some, keep)
+            tokenized += await asyncio.to_thread(tokenize, some)
         return tokenized
 
     def _run(self, batch: Sequence[_Task]) -> list[Reading]:
@@ -99,3 +107,12 @@ class QueuedModel:
             texts = [batch[place].text for place in places]
             readings |= zip(places, self._model.run(texts, wanted), strict=True)
         return [readings[place] for place in range(len(batch))]
+
+
+def _require_sound(reading: Reading) -> None:
+    """Raise ApiError 503 where a vector is none: in 16 bits, numbers may overflow."""
+    for vectors in (reading.dense, reading.token_vectors):
+        # NaN and infinity stay in a sum of squares, and nothing is 0 but what has no direction.
+        if vectors is not None and not 0 < np.vdot(vectors, vectors) < np.inf:
+            message = "the model answers vectors that are not finite, or that are all 0"
+            raise ApiError(503, "bad_model", message)

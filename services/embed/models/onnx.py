@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.embed.models.base import Kind, ModelInfo, Reading
+from services.embed.models.base import Kind, ModelInfo, Reading, readings
 from services.embed.models.prompts import read_default_prompt, read_prompts
 from shared.encoder.encoder import Encoder
-from shared.encoder.tokenizer import TOKENIZER_FILE, Keep, Tokenized
+from shared.encoder.tokenizer import Tokenized
 from shared.settings import Precision
 
 
@@ -22,14 +22,14 @@ class OnnxModel:
     ) -> None:
         prompts, default_prompt = read_prompts(folder), read_default_prompt(folder)
         self._encoder = Encoder.open(folder, built_dir, precision, threads)
-        self._definition = folder / TOKENIZER_FILE
+        self.tokenizer = self._encoder.tokenizer
         self.nbytes = self._encoder.nbytes
         self.info = ModelInfo(
             model=name,
             revision=self._encoder.revision,
             dimension=self._encoder.dimension,
-            max_tokens=self._encoder.tokenizer.max_tokens,
-            special_tokens=self._encoder.tokenizer.special_tokens,
+            max_tokens=self.tokenizer.max_tokens,
+            special_tokens=self.tokenizer.special_tokens,
             precision=self._encoder.precision,
             backend="onnx",
             prompts=prompts,
@@ -37,33 +37,14 @@ class OnnxModel:
             kinds=("dense", "tokens") if self._encoder.gives_tokens else ("dense",),
         )
 
-    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
-        """See LocalModel."""
-        return self._encoder.tokenizer.tokenize(texts, keep=keep)
-
     def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
         """See LocalModel."""
         if "tokens" not in wanted:
-            vectors = self._encoder.embed(batch)
-            return [
-                Reading(len(text), text.cut, dense=vector)
-                for text, vector in zip(batch, vectors, strict=True)
-            ]
+            return readings(batch, dense=self._encoder.embed(batch))
         if "dense" not in wanted:
-            of_tokens = self._encoder.token_vectors(batch)
-            return [
-                Reading(len(text), text.cut, token_vectors=rows)
-                for text, rows in zip(batch, of_tokens, strict=True)
-            ]
-        vectors, of_tokens = self._encoder.both(batch)
-        return [
-            Reading(len(text), text.cut, dense=vector, token_vectors=rows)
-            for text, vector, rows in zip(batch, vectors, of_tokens, strict=True)
-        ]
-
-    def tokenizer_json(self) -> bytes:
-        """See LocalModel."""
-        return self._definition.read_bytes()
+            return readings(batch, token_vectors=self._encoder.token_vectors(batch))
+        dense, of_tokens = self._encoder.both(batch)
+        return readings(batch, dense=dense, token_vectors=of_tokens)
 
     def close(self) -> None:
         """See LocalModel."""

@@ -25,7 +25,7 @@ from services.embed.models.base import (
 )
 from shared.auth import NOBODY
 from shared.context import Deadline, RequestContext, enter
-from shared.encoder.tokenizer import Keep, in_groups
+from shared.encoder.tokenizer import Keep, in_groups, read_whole
 from shared.errors import ApiError, StartupError
 from shared.settings import Settings
 from shared.upstream import Lane, Upstream, batches_of
@@ -105,14 +105,16 @@ class RemoteModel:
         definition: bytes | None,
         *,
         batch_texts: int,
-        queue: int,
+        queue_tokens: int,
     ) -> None:
         self._upstream = upstream
         self._revision = revision
         self._definition = definition
-        self._tokenizer = _whole_tokenizer(definition) if definition is not None else None
+        self._tokenizer = None
+        if definition is not None:
+            self._tokenizer = read_whole(Tokenizer.from_buffer(definition))
         self._batch_texts = batch_texts
-        self._lane = Lane(at_once=_AT_ONCE, queue=queue)
+        self._lane = Lane(at_once=_AT_ONCE, queue_tokens=queue_tokens)
         self.info = info
         self.nbytes = 0
 
@@ -236,7 +238,7 @@ async def _open(name: str, upstream: Upstream, root: Upstream, settings: Setting
         first.revision,
         await _definition(upstream, name) if first.revision else None,
         batch_texts=min(_BATCH_TEXTS, about.max_client_batch_size),
-        queue=settings.embed_queue,
+        queue_tokens=settings.embed_queue_tokens,
     )
 
 
@@ -303,10 +305,3 @@ def _readings(texts: Sequence[str], made: _Embedded) -> Iterator[Reading]:
         upto = made.tokens * done // max(1, characters)
         yield Reading(upto - counted, made.cut.get(place, 0), dense=vector)
         counted = upto
-
-
-def _whole_tokenizer(definition: bytes) -> Tokenizer:
-    tokenizer = Tokenizer.from_buffer(definition)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

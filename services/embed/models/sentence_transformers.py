@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from sentence_transformers import SentenceTransformer
 
-from services.embed.models.base import Kind, ModelInfo, Reading
+from services.embed.models.base import Kind, ModelInfo, Reading, readings
 from services.embed.models.prompts import read_default_prompt, read_prompts
 from services.embed.models.tensors import Place, unit_rows, unit_rows_by_text, weights_nbytes
-from shared.encoder.tokenizer import TOKENIZER_FILE, Keep, TextTokenizer, Tokenized
+from shared.encoder.tokenizer import TextTokenizer, Tokenized
 from shared.errors import StartupError
 from shared.settings import Settings
 
@@ -24,8 +24,7 @@ class TorchModel:
     def __init__(self, name: str, folder: Path, revision: str, settings: Settings) -> None:
         self._place = Place.choose(settings)
         prompts = read_prompts(folder)
-        self._tokenizer = TextTokenizer(folder)
-        self._definition = folder / TOKENIZER_FILE
+        self.tokenizer = TextTokenizer(folder)
         torch.set_num_threads(settings.embed_threads)
         self._model = _load(folder, self._place)
         self._padding: int = self._model.tokenizer.pad_token_id or 0
@@ -34,18 +33,14 @@ class TorchModel:
             model=name,
             revision=f"{revision}-torch-{self._place.precision}",
             dimension=int(self._model.get_embedding_dimension()),
-            max_tokens=self._tokenizer.max_tokens,
-            special_tokens=self._tokenizer.special_tokens,
+            max_tokens=self.tokenizer.max_tokens,
+            special_tokens=self.tokenizer.special_tokens,
             precision=self._place.precision,
             backend="sentence-transformers",
             prompts=prompts,
             default_prompt=read_default_prompt(folder),
             kinds=("dense", "tokens"),
         )
-
-    def tokenize(self, texts: Sequence[str], keep: Keep = "start") -> list[Tokenized]:
-        """See LocalModel."""
-        return self._tokenizer.tokenize(texts, keep=keep)
 
     def run(self, batch: Sequence[Tokenized], wanted: frozenset[Kind]) -> list[Reading]:
         """See LocalModel."""
@@ -57,19 +52,7 @@ class TorchModel:
             tokens = (
                 unit_rows_by_text(made["token_embeddings"], mask) if "tokens" in wanted else None
             )
-        return [
-            Reading(
-                len(text),
-                text.cut,
-                dense=None if dense is None else dense[row],
-                token_vectors=None if tokens is None else tokens[row],
-            )
-            for row, text in enumerate(batch)
-        ]
-
-    def tokenizer_json(self) -> bytes:
-        """See LocalModel."""
-        return self._definition.read_bytes()
+        return readings(batch, dense=dense, token_vectors=tokens)
 
     def close(self) -> None:
         """See LocalModel."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import xllamacpp  # type: ignore[import-untyped]
+import xllamacpp
 
 from services.generate.answer.prompt import Message, build, declines, excerpts
 from services.generate.tiers.endpoint import Draft, DraftRequest

@@ -3,7 +3,7 @@
 Its FlagReranker reads a pair with a classifier, as any cross-encoder does. Its FlagLLMReranker asks
 a language model, and score(q, d) = the logit of "Yes" as the next token. Source: `BaseReranker` and
 `BaseLLMReranker` of https://github.com/FlagOpen/FlagEmbedding, `inference/reranker`; a test holds
-both to the numbers of that package. It is not called itself: it runs a batch twice, and tries for
+both to what that source computes. It is not called itself: it runs a batch twice, and tries for
 ever on one that fails.
 """
 

@@ -104,7 +104,7 @@ class LateInteraction:
             name,
             lambda batch: self._encoder.digest(batch, _digest),
             batch_tokens=settings.rerank_batch_tokens,
-            queue=settings.rerank_queue,
+            queue_tokens=settings.rerank_queue_tokens,
         )
         self.info = ModelInfo(
             model=name,

@@ -49,7 +49,10 @@ class PairModel:
         self._release = release
         self._calibration = read_calibration(folder, backend, revision)
         self._batcher: Batcher[Tokenized, float] = Batcher(
-            name, self._run, batch_tokens=settings.rerank_batch_tokens, queue=settings.rerank_queue
+            name,
+            self._run,
+            batch_tokens=settings.rerank_batch_tokens,
+            queue_tokens=settings.rerank_queue_tokens,
         )
         self.info = ModelInfo(
             model=name,

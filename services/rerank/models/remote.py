@@ -11,7 +11,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from services.rerank.models.base import BLANK_LOGIT, UNCALIBRATED, ModelInfo, Scored
 from services.rerank.models.calibration import sigmoid
@@ -51,6 +60,16 @@ class _Results(BaseModel):
     results: list[_Result]
     usage: _Usage | None = None
 
+    @field_validator("usage", mode="wrap")
+    @classmethod
+    def _no_usage_that_is_none(cls, told: Any, read: ValidatorFunctionWrapHandler) -> _Usage | None:
+        """What is said of tokens is no reason to refuse scores."""
+        try:
+            usage: _Usage | None = read(told)
+        except ValidationError:
+            return None
+        return usage
+
 
 class _Rank(BaseModel):
     """One of TEI's ranks."""
@@ -87,7 +106,7 @@ class RemoteModel:
                 "REFDESK_RERANK_BACKEND=remote needs the server's URL in REFDESK_RERANK_REMOTE_URL"
             )
         self._server = Upstream(_NAME, url, settings.rerank_remote_key)
-        self._lane = Lane(at_once=_CALLS, queue=settings.rerank_queue)
+        self._lane = Lane(at_once=_CALLS, queue_tokens=settings.rerank_queue_tokens)
         self._logits = self._api in ("tei", "jina-logits")
         self.info = ModelInfo(
             model=settings.rerank_model,

@@ -39,11 +39,8 @@ def sentence_transformers(folder: Path, threads: int, batch: int) -> Encode:
 
 def fastembed(folder: Path, threads: int, batch: int) -> Encode:
     """ONNX Runtime; the folder has `model.onnx`. It runs texts in the order given."""
-    from fastembed import TextEmbedding  # type: ignore[import-not-found]
-    from fastembed.common.model_description import (  # type: ignore[import-not-found]
-        ModelSource,
-        PoolingType,
-    )
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
 
     TextEmbedding.add_custom_model(
         model="local",

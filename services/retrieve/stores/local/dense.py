@@ -56,7 +56,6 @@ class DenseIndex:
             return {}
         wanted = np.asarray(keys, np.int64)
         # FAISS' stubs don't know the keyword arguments that its Python layer adds.
-        # Its stubs don't know what its own constructor takes.
         parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(wanted))  # type: ignore[call-arg]
         return dict(self._search(vector, len(wanted), parameters))
 
