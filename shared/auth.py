@@ -1,21 +1,22 @@
 """API keys from a file, and the principal that a request acts for.
 
-The file is JSON: ``{"keys": [{"name", "sha256", "role", "services", "corpora"}]}``. It holds the
-SHA-256 of each key, never the key; ``refdesk keys new NAME`` makes an entry. Keys are 256 random
-bits, so a fast hash is as good as a slow one here.
+The file is JSON: ``{"keys": [{"name", "sha256", "role", "services", "corpora", "groups"}]}``. It
+holds the SHA-256 of each key, never the key; ``refdesk keys new NAME`` makes an entry. Keys are 256
+random bits, so a fast hash is as good as a slow one here.
 """
 
 import hashlib
 import hmac
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ApiError, StartupError
 
 Role = Literal["admin", "reader"]
+GroupName = Annotated[str, Field(min_length=1, max_length=128)]
 EVERYTHING = frozenset({"*"})
 
 
@@ -27,6 +28,15 @@ class Principal:
     role: Role
     services: frozenset[str] = EVERYTHING
     corpora: frozenset[str] = EVERYTHING
+    groups: frozenset[str] = frozenset()
+
+    @property
+    def readers(self) -> frozenset[str] | None:
+        """The names that open a document that names its readers: its own and its groups'.
+
+        None opens every document of the corpora that it may read: an admin's.
+        """
+        return None if self.role == "admin" else self.groups | {self.name}
 
     def may_use(self, service: str) -> bool:
         """Whether this principal may call `service` at all."""
@@ -39,11 +49,6 @@ class Principal:
     def may_write(self, corpus: str) -> bool:
         """Whether this principal may change `corpus`."""
         return self.role == "admin" and self.may_read(corpus)
-
-    def require_read(self, corpus: str) -> None:
-        """Raise a 403 ApiError unless `may_read`."""
-        if not self.may_read(corpus):
-            raise ApiError(403, "forbidden_corpus", f"this key may not read corpus '{corpus}'")
 
     def require_write(self, corpus: str) -> None:
         """Raise a 403 ApiError unless `may_write`."""
@@ -65,6 +70,7 @@ class KeyEntry(BaseModel):
     role: Role = "reader"
     services: list[str] = ["*"]
     corpora: list[str] = ["*"]
+    groups: Annotated[list[GroupName], Field(max_length=1000)] = []
 
 
 class KeyFile(BaseModel):
@@ -99,7 +105,11 @@ class KeyFile(BaseModel):
         for entry in self.keys:
             if hmac.compare_digest(entry.sha256, digest):
                 return Principal(
-                    entry.name, entry.role, frozenset(entry.services), frozenset(entry.corpora)
+                    entry.name,
+                    entry.role,
+                    frozenset(entry.services),
+                    frozenset(entry.corpora),
+                    frozenset(entry.groups),
                 )
         return None
 

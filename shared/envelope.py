@@ -96,7 +96,7 @@ class Envelope:
             await send(message)
 
         async def answer(error: ApiError) -> None:
-            shape = self._error_shapes.get(scope["path"])
+            shape = self._shape_for(scope["path"])
             body = shape(error, scope.get(PARSED_BODY)) if shape else error.body()
             response = json_response(error.status, body, error.headers)
             await response(scope, receive, send_with_id)
@@ -126,6 +126,13 @@ class Envelope:
             await answer(ApiError(500, "internal_error", message))
         finally:
             self._record(scope, status, principal, time.perf_counter() - started)
+
+    def _shape_for(self, path: str) -> ErrorShape | None:
+        """The shape of errors at a path; a key that ends in `*` stands for all that begin so."""
+        for known, shape in self._error_shapes.items():
+            if path == known or (known.endswith("*") and path.startswith(known[:-1])):
+                return shape
+        return None
 
     @staticmethod
     async def _within(deadline: Deadline, work: Awaitable[None]) -> None:

@@ -68,7 +68,8 @@ def create_service(
     probe: proves that the service can do its work (an inference, a query) and returns details for
     /ready; it raises ApiError where it can't. close: called once, after the last request.
     while_connected: whether work ends when its caller has left; see shared/presence.py.
-    error_shapes: by path, for paths whose clients expect another shape of errors than ours.
+    error_shapes: by path, or by how paths begin (`/knowledgebases/*`), for those whose clients
+    expect another shape of errors than ours.
     Raises StartupError if the keys file is wrong.
     """
     keys = KeyFile.read(settings.keys_file) if settings.keys_file else None

@@ -132,6 +132,9 @@ class Settings(BaseSettings):
         256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
     )
     chunk_overlap: int = Field(32, ge=0, le=1024, description="tokens shared by two neighbours")
+    dense_device: Device = Field(
+        "auto", description="where vectors are searched; auto = GPU if any"
+    )
 
     default_corpora: Annotated[list[str], NoDecode] = Field(
         [], description="comma-separated corpora a chat searches if it names none; empty = all"

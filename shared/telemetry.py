@@ -68,7 +68,9 @@ def configure_logging(service: str, settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    logging.getLogger("uvicorn").setLevel("WARNING")  # its start and stop lines say less than ours
+    # Their lines on starting, stopping and each request say less than ours.
+    for name in ("uvicorn", "mcp"):
+        logging.getLogger(name).setLevel("WARNING")
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -23,6 +23,7 @@ def document(
     texts: Sequence[str],
     title: str | None = None,
     metadata: Metadata | None = None,
+    readers: tuple[str, ...] | None = None,
 ) -> NewDocument:
     """A document whose chunks are `texts`, each with `vector_of` it."""
     starts = np.cumsum([0, *(len(text) + 1 for text in texts)]).tolist()
@@ -34,5 +35,14 @@ def document(
     whole = "\n".join(texts)
     content_hash = hashlib.sha256(whole.encode()).hexdigest()
     return NewDocument(
-        document_id, content_hash, title, None, "text", metadata or {}, whole, chunks, vectors
+        id=document_id,
+        content_hash=content_hash,
+        title=title,
+        url=None,
+        format="text",
+        metadata=metadata or {},
+        text=whole,
+        chunks=chunks,
+        vectors=vectors,
+        readers=readers,
     )

@@ -18,7 +18,6 @@ from services.generate.protocol import MODELS, ChatCompletion, ChatRequest, Mode
 from services.generate.routing.policy import Policy, Tier
 from services.generate.tiers.registry import open_registry
 from shared.client import ServiceClient
-from shared.context import current
 from shared.service import create_service
 from shared.settings import Settings
 
@@ -80,9 +79,6 @@ async def build(settings: Settings) -> FastAPI:
 def _query(body: ChatRequest) -> Query:
     question = body.question()
     options = body.refdesk
-    principal = current().principal
-    for corpus in options.corpora or ():
-        principal.require_read(corpus)
     return Query(
         question=question,
         corpora=options.corpora or (),

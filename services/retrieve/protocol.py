@@ -1,236 +1,26 @@
-"""What goes over the wire of the desk: every request and response body, with its limits."""
+"""What goes over the wire of a search: every request and response body, with its limits."""
 
-import json
-import math
-import unicodedata
-from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from services.retrieve.corpus.protocol import Body, MetadataKey, distinct
 from services.retrieve.search.candidates import Arm
 from services.retrieve.search.fusion import FusionMethod
-from services.retrieve.stores.base import DocumentFormat, JsonScalar
+from services.retrieve.stores.base import JsonScalar
 
-CORPUS_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-MAX_TEXT_CHARACTERS = 2_000_000
-_MAX_METADATA_KEYS = 64
-_MAX_METADATA_STRING = 4096
-_MAX_METADATA_LIST = 256
-_MAX_METADATA_CHARACTERS = 65_536
-_SCRIPT_SCHEMES = ("javascript:", "data:", "vbscript:")
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is blank: there is nothing in it to work with")
-    return value
-
-
-def _no_controls(value: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in value):
-        raise ValueError("holds a control character, such as a line break; remove it")
-    return value
-
-
-def _no_script(value: str) -> str:
-    if value.strip().lower().startswith(_SCRIPT_SCHEMES):
-        raise ValueError("is a script, not the address of a document")
-    return value
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    for place, value in enumerate(values):
-        if value in values[:place]:
-            raise ValueError(f"names '{value}' twice")
-    return values
-
-
-def _metadata_value(value: object) -> object:
-    """One message for whatever is wrong: a union would give one for each of its members."""
-    if isinstance(value, str) and len(value) > _MAX_METADATA_STRING:
-        raise ValueError(f"is a text of over {_MAX_METADATA_STRING} characters")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError("is a whole number beyond 64 bits; send it as a text")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("is not a finite number")
-    if isinstance(value, list):
-        if len(value) > _MAX_METADATA_LIST:
-            raise ValueError(f"is a list of over {_MAX_METADATA_LIST} texts")
-        for one in value:
-            if not isinstance(one, str) or len(one) > _MAX_METADATA_STRING:
-                raise ValueError(
-                    f"holds something that is not a text of at most {_MAX_METADATA_STRING} "
-                    "characters; a list may hold only such texts"
-                )
-    elif not isinstance(value, str | int | float | bool):
-        message = "must be a text, a number, true, false or a list of texts, nothing deeper"
-        raise ValueError(message)  # noqa: TRY004 - pydantic turns only ValueError into a 422
-    return value
-
-
-def _not_too_large(metadata: dict[str, JsonScalar | list[str]]) -> object:
-    """All of a document's metadata goes with each of its passages that a search reads."""
-    if len(json.dumps(metadata, ensure_ascii=False)) > _MAX_METADATA_CHARACTERS:
-        raise ValueError(
-            f"is over {_MAX_METADATA_CHARACTERS} characters as JSON; put what is long into the text"
-        )
-    return metadata
-
-
-MetadataKey = Annotated[str, Field(min_length=1, max_length=128)]
-MetadataValue = Annotated[JsonScalar | list[str], BeforeValidator(_metadata_value)]
-Line = Annotated[str, AfterValidator(_no_controls)]
+_MAX_MESSAGE = 100_000
 Weight = Annotated[float, Field(ge=1e-6, le=1000)]  # a smaller one makes every score 0
 
 
-class _Body(BaseModel):
-    """A body of our own API: unknown fields are refused, NaN and infinity are not numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# --- corpora ---------------------------------------------------------------------------------
-
-
-class CorpusSettings(_Body):
-    """What the owner of a corpus chooses; what is left out is the suite's default.
-
-    chunk_tokens: longest chunk as the embedder sees it. chunk_overlap: tokens that neighbours
-    share, less than half of it. language: ISO 639-1 code that picks the analyser of words.
-    """
-
-    description: Annotated[str, Field(max_length=2000)] = ""
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
-    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
-    chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
-
-
-class Corpus(_Body):
-    """A corpus as it is: its settings, the stamp of its vectors, its counts and generation."""
-
-    name: str
-    description: str
-    language: str
-    model: str
-    revision: str
-    dimension: int
-    chunk_tokens: int
-    chunk_overlap: int
-    documents: int
-    chunks: int
-    generation: int
-    created_at: datetime
-
-
-class CorpusList(_Body):
-    """The corpora that the caller may read."""
-
-    corpora: list[Corpus]
-
-
-# --- documents -------------------------------------------------------------------------------
-
-
-class Document(_Body):
-    """A document to store. A document with the same id is replaced whole."""
-
-    id: Annotated[Line, Field(min_length=1, max_length=512), AfterValidator(_not_blank)]
-    text: Annotated[
-        str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS), AfterValidator(_not_blank)
-    ]
-    title: Annotated[str, Field(max_length=1024)] | None = None
-    url: Annotated[Line, Field(max_length=2048), AfterValidator(_no_script)] | None = None
-    format: DocumentFormat = "text"
-    metadata: Annotated[
-        dict[MetadataKey, MetadataValue],
-        Field(max_length=_MAX_METADATA_KEYS),
-        AfterValidator(_not_too_large),
-    ] = {}
-
-
-class DocumentBatch(_Body):
-    """Documents that are stored together, or not at all."""
-
-    documents: Annotated[list[Document], Field(min_length=1, max_length=256)]
-
-    @model_validator(mode="after")
-    def _ids_are_distinct(self) -> Self:
-        seen: dict[str, int] = {}
-        for place, document in enumerate(self.documents):
-            first = seen.setdefault(document.id, place)
-            if first != place:
-                raise ValueError(
-                    f"documents.{place}.id is the id of documents.{first}, too; "
-                    "send each document once"
-                )
-        return self
-
-
-class DocumentVerdict(_Body):
-    """What became of one document. chunks: how many it has now."""
-
-    id: str
-    status: Literal["created", "replaced", "unchanged"]
-    chunks: int
-
-
-class IngestResponse(_Body):
-    """The verdicts in the order of the request, and the corpus's counts after it."""
-
-    results: list[DocumentVerdict]
-    documents: int
-    chunks: int
-    generation: int
-
-
-class DocumentLine(_Body):
-    """A document in a list. chunks is a count."""
-
-    id: str
-    title: str | None
-    url: str | None
-    chunks: int
-    updated_at: datetime
-
-
-class DocumentPage(_Body):
-    """A page of documents in the order of their ids. next: what to send as `after`, or null."""
-
-    documents: list[DocumentLine]
-    next: str | None
-
-
-class DocumentBody(DocumentLine):
-    """A whole document. text: as parsed, which the offsets of its chunks refer to.
-
-    version: counts its writes from 1.
-    """
-
-    format: DocumentFormat
-    metadata: dict[str, JsonScalar | list[str]]
-    text: str
-    version: int
-
-
-# --- retrieve --------------------------------------------------------------------------------
-
-
-class FusionWeights(_Body):
+class FusionWeights(Body):
     """Each arm's weight in the fusion; an arm is left out by `arms`, not by a weight of 0."""
 
     bm25: Weight = 1.0
     dense: Weight = 1.0
 
 
-class Fusion(_Body):
+class Fusion(Body):
     """How the arms' lists become one. k: the constant of reciprocal rank fusion."""
 
     method: FusionMethod = FusionMethod.RRF
@@ -238,36 +28,110 @@ class Fusion(_Body):
     weights: FusionWeights = FusionWeights()
 
 
-class RetrieveRequest(_Body):
-    """A question to the desk.
+class Recency(Body):
+    """How much younger documents are preferred.
 
-    candidates: length of each arm's list per corpus. rerank_window: how many fused candidates the
-    curator reads. min_score: least shown score of a hit. max_tokens: budget for all passages
-    together, tokens of the corpora's own models; null is no budget. explain: say of each hit where
-    every part of its place comes from.
+    half_life_days: after so many days a document's lift is halved. weight: of the list of dates in
+    the fusion, where each arm has 1 by default. field: the metadata that holds a document's date
+    (ISO 8601, or seconds since 1970); null is when it was last written. when: for every query, or
+    only for one that asks for something recent (`latest`, `today`).
     """
 
-    query: Annotated[str, Field(min_length=1, max_length=8192), AfterValidator(_not_blank)]
+    half_life_days: Annotated[float, Field(gt=0, le=36_500)] = 30
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.1
+    field: MetadataKey | None = None
+    when: Literal["always", "asked"] = "always"
+
+
+class Expansion(Body):
+    """Further searches, made by the tier utility where one is configured.
+
+    queries: so many other wordings of the query. hyde: a made-up passage that would answer it,
+    whose vector is searched for, too.
+    """
+
+    queries: Annotated[int, Field(ge=0, le=4)] = 0
+    hyde: bool = False
+
+
+class TextPart(Body):
+    """A piece of a message's text, in OpenAI's form."""
+
+    type: Literal["text"]
+    text: Annotated[str, Field(max_length=_MAX_MESSAGE)]
+
+
+class Message(Body):
+    """A turn of a conversation."""
+
+    role: Literal["user", "assistant", "system"]
+    content: (
+        Annotated[str, Field(max_length=_MAX_MESSAGE)]
+        | Annotated[list[TextPart], Field(max_length=64)]
+    )
+
+
+class RetrieveRequest(Body):
+    """A question to the desk.
+
+    query: the question; or messages: a conversation that ends with it. candidates: length of each
+    arm's list per corpus. rerank_window: how many fused candidates the curator reads. filter: which
+    documents count, in OpenAI's grammar. curate: "auto" leaves it out where the arms are certain,
+    null is as the corpora say. min_score: least shown score of a hit. max_tokens: budget for all
+    passages together, in tokens of tokenizer (a model in the model store), null: of the corpora's
+    own models; no budget if it is null. neighbors: widen each hit by so many chunks before and
+    after it, or to its whole document. diversity: 0 is none, 1 is nothing else. expand: search for
+    other wordings, too. explain: say of each hit where every part of its place comes from.
+    """
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=200)] | None = None
+    query: Annotated[str, Field(max_length=8192, validate_default=True)] = ""
     corpora: Annotated[
         list[Annotated[str, Field(max_length=256)]],
         Field(min_length=1, max_length=16),
-        AfterValidator(_distinct),
+        AfterValidator(distinct),
     ]
     top_k: Annotated[int, Field(ge=1, le=1000)] = 5
     candidates: Annotated[int, Field(ge=1, le=1000)] = 100
     rerank_window: Annotated[int, Field(ge=0, le=200)] = 50
-    arms: Annotated[list[Arm], Field(min_length=1), AfterValidator(_distinct)] = [
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1), AfterValidator(distinct)] = (
         Arm.BM25,
         Arm.DENSE,
-    ]
+    )
     fusion: Fusion = Fusion()
-    curate: bool = True
+    recency: Recency | None = None
+    filter: dict[str, Any] | None = None
+    curate: bool | Literal["auto"] | None = None
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    tokenizer: Annotated[str, Field(max_length=256)] | None = None
+    neighbors: Annotated[int, Field(ge=0, le=20)] | Literal["document"] = 0
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0
+    expand: Expansion = Expansion()
     explain: bool = False
 
+    @field_validator("messages")
+    @classmethod
+    def _ends_with_the_question(cls, value: list[Message] | None) -> list[Message] | None:
+        if value is not None and value[-1].role != "user":
+            raise ValueError("the last one must be the user's question")
+        return value
 
-class Position(_Body):
+    @field_validator("query")
+    @classmethod
+    def _asked_once(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("messages") is not None:
+            if value:
+                raise ValueError("is there beside messages: send one of them")
+        elif "messages" in info.data:  # they were not refused themselves
+            if not value:
+                raise ValueError("is missing: send the question, or a conversation as `messages`")
+            if not value.strip():
+                raise ValueError("is blank: there is nothing in it to work with")
+        return value
+
+
+class Position(Body):
     """Where a passage is in its document: chunk `chunk` (from 0) of `chunks`.
 
     start, end: character offsets in the document's parsed text.
@@ -279,7 +143,7 @@ class Position(_Body):
     end: int
 
 
-class ArmExplanation(_Body):
+class ArmExplanation(Body):
     """One arm's view of a hit: rank in the arm's list (null if not in it) and raw score.
 
     score: BM25 or cosine; null if it was not needed. share: what the arm gave to the fused score.
@@ -290,7 +154,7 @@ class ArmExplanation(_Body):
     share: float
 
 
-class CurationExplanation(_Body):
+class CurationExplanation(Body):
     """How the curator changed a hit's place.
 
     relevance: the curator's score, 0..1. z: z-scores over the window; the curator's are those of
@@ -305,17 +169,40 @@ class CurationExplanation(_Body):
     rank_after: int
 
 
-class Explanation(_Body):
-    """Why a hit is where it is. fused_score: the sum of the arms' shares, fused_rank its place."""
+class RecencyExplanation(Body):
+    """What its date did for a hit. age_days: null where it has no date. in_fusion: its part of the
+    fused score. in_blend: what was added to the blend, null where no curator judged."""
+
+    age_days: float | None
+    in_fusion: float
+    in_blend: float | None
+
+
+class Explanation(Body):
+    """Why a hit is where it is. fused_score: the sum of the arms' shares, fused_rank its place.
+
+    dense: how the vectors of its corpus were searched.
+    """
 
     arms: dict[Arm, ArmExplanation]
     fused_score: float
     fused_rank: int
+    recency: RecencyExplanation | None
     curation: CurationExplanation | None
+    dense: str | None
 
 
-class Hit(_Body):
-    """A passage that answers. score: 0..1, never rising along the hits; see docs on scores.
+class Twin(Body):
+    """A passage that says the same as a hit, in another place."""
+
+    id: str
+    document_id: str
+    corpus: str
+
+
+class Hit(Body):
+    """A passage that answers. score: 0..1, never rising along the hits unless diversity moved them;
+    see docs on scores.
 
     rank: from 1. tokens: of `text`, as the corpus's own model counts them.
     """
@@ -331,20 +218,25 @@ class Hit(_Body):
     metadata: dict[str, JsonScalar | list[str]]
     position: Position
     tokens: int
+    duplicates: tuple[Twin, ...] = ()
     explain: Explanation | None = None
 
 
-class SignalsBody(_Body):
-    """How well the search itself thinks it did; see docs on signals. All but the last are 0..1."""
+class SignalsBody(Body):
+    """How well the search itself thinks it did; see docs on signals. All but documents are 0..1.
+
+    freshness: of the best hit; null where nothing says how old it is.
+    """
 
     top_score: float
     margin: float
     agreement: float
     coverage: float
     documents: int
+    freshness: float | None
 
 
-class DroppedBody(_Body):
+class DroppedBody(Body):
     """What was left out of the hits, and why.
 
     A chunk deleted while the search ran has no id any more; it goes by its key in the store.
@@ -355,7 +247,23 @@ class DroppedBody(_Body):
     reason: Literal["below_min_score", "over_budget", "deleted"]
 
 
-class RetrieveResponse(_Body):
+class Skipped(Body):
+    """A stage that was left out on purpose, or a wish that came to nothing, and why."""
+
+    stage: str
+    reason: str
+
+
+class Searched(Body):
+    """What was searched for. query: as the arms and the curator got it. how: what was done to the
+    question for it. variants: other wordings that were searched for, too."""
+
+    query: str
+    how: str
+    variants: list[str]
+
+
+class RetrieveResponse(Body):
     """The passages that answer, best first, with how they were found.
 
     degraded: the stages that failed or were left out (`dense`, `curate`); empty when all is well.
@@ -366,5 +274,66 @@ class RetrieveResponse(_Body):
     hits: list[Hit]
     signals: SignalsBody
     dropped: list[DroppedBody]
+    searched: Searched
+    skipped: list[Skipped]
     degraded: list[Literal["dense", "curate"]]
     timings_ms: dict[str, float]
+
+
+class WhyNotRequest(RetrieveRequest):
+    """A search, and a document whose place in it is to be explained. corpora: where it may be."""
+
+    document_id: Annotated[str, Field(min_length=1, max_length=512)]
+
+
+WhyNotReason = Literal[
+    "returned",
+    "merged",
+    "over_budget",
+    "not_diverse",
+    "duplicate",
+    "below_min_score",
+    "less_relevant",
+    "not_read",
+    "not_a_candidate",
+    "filtered",
+]
+
+
+class ArmVerdict(Body):
+    """One arm's view of a chunk. rank: in its list, null where it is not in it. score: raw. last:
+    that of the last of its list, which the chunk had to reach; null where the list is not full."""
+
+    rank: int | None
+    score: float | None
+    last: float | None
+
+
+class ChunkVerdict(Body):
+    """How far a chunk came. fused_rank: null where it is no candidate. relevance: the curator's,
+    null where it did not read it. rank: in the final order. message: the reason in words."""
+
+    id: str
+    corpus: str
+    arms: dict[Arm, ArmVerdict]
+    fused_rank: int | None
+    relevance: float | None
+    rank: int | None
+    score: float | None
+    reason: WhyNotReason
+    message: str
+
+
+class WhyNotResponse(Body):
+    """Why a document is not among the hits, or that it is.
+
+    reason, message: those of the chunk that came farthest. chunks: all of the document's, those
+    that came farthest first.
+    """
+
+    document_id: str
+    reason: WhyNotReason
+    message: str
+    chunks: list[ChunkVerdict]
+    searched: Searched
+    degraded: list[Literal["dense", "curate"]]

@@ -34,6 +34,9 @@ def ingest(
         list[str] | None,
         typer.Option(help="Take only files in folders that match this glob; may be repeated."),
     ] = None,
+    language: Annotated[
+        str, typer.Option(help="ISO 639-1 code of a new corpus's language; English if not given.")
+    ] = "",
     url: Annotated[str, typer.Option(help="Address of the retrieve service.")] = "",
 ) -> None:
     """Store documents in a corpus. Running it again sends only what has changed.
@@ -49,7 +52,7 @@ def ingest(
             + ("matches --include" if include else "of text, Markdown, HTML or JSON lines")
         )
     with Api("retrieve", load_settings(), url, patience_s=PATIENCE_S) as api:
-        if ensure_corpus(api, corpus):
+        if ensure_corpus(api, corpus, language):
             console.print(f"made corpus {corpus}", markup=False)
         documents = chain(found.unreadable, chain.from_iterable(read(file) for file in found.files))
         size = sum(file.size for file in found.files)

@@ -33,6 +33,9 @@ def new(
     role: Annotated[Role, typer.Option(help="admin may change corpora.")] = "reader",
     services: Annotated[str, typer.Option(help="Services it may use, with commas.")] = "*",
     corpora: Annotated[str, typer.Option(help="Corpora it may use, with commas.")] = "*",
+    group: Annotated[
+        list[str] | None, typer.Option(help="A group whose documents it may read; may be repeated.")
+    ] = None,
 ) -> None:
     """Make an API key, print it once, and add its hash to the keys file."""
     path = file or load_settings().keys_file
@@ -44,6 +47,9 @@ def new(
         raise CliError(f"there is no service '{unknown[0]}'; there are {', '.join(SERVICES)}")
     if not 1 <= len(name) <= 128:
         raise CliError("the name of a key has 1 to 128 characters")
+    groups = [one.strip() for one in group or []]
+    if not all(1 <= len(one) <= 128 for one in groups):
+        raise CliError("the name of a group has 1 to 128 characters")
     key = f"rd-{secrets.token_urlsafe(32)}"
     try:
         entry = KeyEntry(
@@ -52,9 +58,10 @@ def new(
             role=role,
             services=allowed,
             corpora=_names(corpora, "--corpora"),
+            groups=groups,
         )
     except ValidationError:  # what the shell passed on is not text
-        raise CliError("the names of a key and of its corpora must be UTF-8") from None
+        raise CliError("the names of a key, its corpora and its groups must be UTF-8") from None
     # A link stays a link: what it leads to is replaced.
     _append(Path(os.path.realpath(absolute(path))), entry)
     print(key)

@@ -37,9 +37,17 @@ class Tally:
         return self.statuses.total() + len(self.failed)
 
 
-def ensure_corpus(api: Api, corpus: str) -> bool:
-    """Create `corpus` with the suite's own settings where it is missing; whether it was."""
+def ensure_corpus(api: Api, corpus: str, language: str = "") -> bool:
+    """Create `corpus` with the suite's own settings where it is missing; whether it was.
+
+    language: of a new corpus, the suite's own if it is empty; one that is there in another raises
+    RefusedError.
+    """
     path = corpus_path(corpus)
+    if language:
+        before = api.get("/corpora", "corpora")["corpora"]
+        api.put(path, {"language": language})
+        return corpus not in [one["name"] for one in before]
     try:
         api.get(path)
     except RefusedError as error:

@@ -9,7 +9,10 @@ import pytest
 
 from services.rerank.models.calibration import read_calibration
 from services.rerank.models.remote import RemoteModel
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.stores.base import CorpusSpec, CorpusStore
 from shared.settings import RerankRemoteApi
+from tests.corpora import STAMP
 from tests.guarded import this_machine_alone
 from tests.rerank_server import OpenRemote, remote_settings
 from tests.shelf import fill_shelf
@@ -52,6 +55,15 @@ def shelf(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shelf")
     fill_shelf(folder, suite.url("embed"))
     return folder
+
+
+@pytest.fixture(params=["local"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CorpusStore]:
+    """An empty corpus of each engine behind `CorpusStore`; a new engine is one more parameter."""
+    catalog = Catalog.open(tmp_path / "corpora")
+    catalog.create(CorpusSpec("c"), STAMP)
+    yield catalog.get("c")
+    catalog.close()
 
 
 @pytest.fixture

@@ -15,10 +15,14 @@ from fastapi import Request, Response
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import TokenCounter, title_line
 from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.corpus.tokenizers import Tokenizers
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse
 from services.retrieve.search import pipeline
+from services.retrieve.search.candidates import Shelves
 from services.retrieve.search.curator import Curator
-from services.retrieve.stores.base import ChunkRecord, CorpusStore
+from services.retrieve.search.exact_bm25 import ExactArm
+from services.retrieve.search.pipeline import Staff
+from services.retrieve.stores.base import EVERYTHING, ChunkRecord, CorpusStore
 from shared.client import ServiceClient
 from shared.context import Deadline
 from shared.settings import Settings
@@ -227,13 +231,10 @@ def searched(
         rerank = ServiceClient("rerank", settings.url("rerank"), settings=settings)
         catalog = Catalog.open(folder / "corpora")
         try:
-            return await pipeline.retrieve(
-                RetrieveRequest(query=QUERY, corpora=["shelf"]),
-                {"shelf": wrap(catalog.get("shelf"))},
-                Librarian(embed),
-                Curator(rerank),
-                deadline,
-            )
+            shelves = Shelves({"shelf": wrap(catalog.get("shelf"))}, EVERYTHING, ExactArm())
+            staff = Staff(Librarian(embed), Curator(rerank), Tokenizers(settings.models_dir))
+            request = RetrieveRequest(query=QUERY, corpora=["shelf"])
+            return await pipeline.retrieve(request, shelves, staff, deadline)
         finally:
             catalog.close()
             await embed.close()

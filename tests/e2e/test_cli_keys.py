@@ -14,6 +14,7 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> 
     result = refdesk(
         "keys", "new", "desk-bot", "--file", str(path),
         "--role", "admin", "--services", "retrieve,embed", "--corpora", "handbook",
+        "--group", "hr", "--group", " law ",
     )  # fmt: skip
     assert result.returncode == 0
     key = result.stdout.strip()
@@ -25,6 +26,7 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> 
     assert (principal.name, principal.role) == ("desk-bot", "admin")
     assert principal.services == {"retrieve", "embed"}
     assert principal.corpora == {"handbook"}
+    assert principal.groups == {"hr", "law"}
 
 
 def test_a_second_key_is_added_beside_the_first(tmp_path: Path) -> None:
@@ -76,6 +78,7 @@ def test_what_can_not_be_meant_is_refused(tmp_path: Path) -> None:
     )
     assert "--corpora" in one_error(refdesk("keys", "new", "a", *file, "--corpora", " , "))
     assert "1 to 128" in one_error(refdesk("keys", "new", "", *file))
+    assert "group" in one_error(refdesk("keys", "new", "a", *file, "--group", " "))
     assert "--file" in one_error(refdesk("keys", "new", "a"))
     assert "must be UTF-8" in one_error(refdesk("keys", "new", "\udcff", *file))
     home = "~nobody-of-that-name/keys.json"

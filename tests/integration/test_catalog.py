@@ -69,6 +69,7 @@ def test_creating_again_with_the_same_settings_changes_nothing(catalog: Catalog)
         (CorpusSpec("a", language="de"), "language"),
         (CorpusSpec("a", chunk_tokens=128), "chunk_tokens"),
         (CorpusSpec("a", chunk_overlap=0), "chunk_overlap"),
+        (CorpusSpec("a", curate=False), "curate"),
     ],
 )
 def test_creating_again_with_other_settings_is_refused(

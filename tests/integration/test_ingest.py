@@ -170,6 +170,8 @@ async def test_only_what_changed_is_embedded_and_written(desk: Desk) -> None:
         replace(first, url="https://x/b"),
         replace(first, metadata={"k": ["w"]}),
         replace(first, format="markdown"),
+        replace(first, readers=()),
+        replace(first, readers=("hr",)),
     ]
     for changed in changes:
         assert await desk.write(other, changed) == [("b", "unchanged"), ("a", "replaced")]

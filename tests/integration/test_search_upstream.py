@@ -30,6 +30,7 @@ CORPUS = CorpusInfo(
     dimension=4,
     chunk_tokens=256,
     chunk_overlap=32,
+    curate=True,
     chunker="test",
     documents=0,
     chunks=0,

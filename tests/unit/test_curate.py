@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.retrieve.search.candidates import Arm, ChunkKey
-from services.retrieve.search.curate import blend, curated, uncurated, z_scores
+from services.retrieve.search.curate import arm_z_scores, curated, uncurated, z_scores
 from services.retrieve.search.fusion import Fused
 
 unit = st.floats(0, 1)
@@ -43,8 +43,13 @@ def test_a_column_of_equal_scores_says_nothing() -> None:
 
 
 def test_the_blend_is_the_mean_of_the_z_scores() -> None:
-    mixed = blend({"curator": [0.1, 0.9], "bm25": [5.0, 1.0], "dense": [0.0, 0.5]})
-    assert mixed == pytest.approx([-1 / 3, 1 / 3])
+    ranked = curated(
+        fused_list(2),
+        window(0.1, 0.9),
+        {Arm.BM25: window(5.0, 1.0), Arm.DENSE: window(0.0, 0.5)},
+    )
+    blended = {one.key.key: one.curation.blended for one in ranked if one.curation}
+    assert blended == pytest.approx({0: -1 / 3, 1: 1 / 3})
 
 
 def test_the_window_is_reordered_and_the_rest_follows_unchanged() -> None:
@@ -144,6 +149,66 @@ def test_the_scale_of_an_arm_does_not_matter(
     values: tuple[list[float], list[float], list[float]], factor: float, offset: float
 ) -> None:
     relevance, words, _ = values
-    scaled = [round(word, 2) * factor + offset for word in words]
-    plain = blend({"curator": relevance, "bm25": [round(word, 2) for word in words]})
-    assert blend({"curator": relevance, "bm25": scaled}) == pytest.approx(plain, abs=1e-6)
+    plain, scaled = (
+        curated(fused_list(len(relevance)), window(*relevance), {Arm.BM25: window(*column)})
+        for column in (
+            [round(word, 2) for word in words],
+            [round(word, 2) * factor + offset for word in words],
+        )
+    )
+    first, second = (
+        {one.key: one.curation.blended for one in ranked if one.curation}
+        for ranked in (plain, scaled)
+    )
+    assert second == pytest.approx(first, abs=1e-6)
+
+
+def test_an_arm_that_has_no_score_of_a_chunk_says_nothing_of_it() -> None:
+    ranked = curated(
+        fused_list(3), window(0.2, 0.5, 0.8), {Arm.BM25: {key(0): 1.0, key(1): 3.0}, Arm.DENSE: {}}
+    )
+    z = {one.key.key: one.curation for one in ranked}
+    assert [set(z[place].z) for place in range(3)] == [  # type: ignore[union-attr]
+        {"curator", "bm25"},
+        {"curator", "bm25"},
+        {"curator"},
+    ]
+    last = z[2]
+    assert last is not None
+    assert last.blended == pytest.approx(last.z["curator"] / 3)
+
+
+def several(*scores: tuple[str, float]) -> dict[ChunkKey, float]:
+    """Scores of chunks 0, 1, 2, … of the corpora named."""
+    return {ChunkKey(corpus, place): score for place, (corpus, score) in enumerate(scores)}
+
+
+def test_bm25_orders_the_chunks_of_a_corpus_and_says_nothing_of_two_corpora() -> None:
+    # The words of the question are rare in a, and in every document of b.
+    scores = several(("a", 20.0), ("a", 30.0), ("b", 0.2), ("b", 0.4))
+    z = arm_z_scores(Arm.BM25, list(scores), scores, {"a": 1, "b": 1})
+    assert z == pytest.approx([-1, 1, -1, 1])
+
+
+def test_cosines_by_one_model_are_compared_across_corpora_and_by_two_models_are_not() -> None:
+    scores = several(("a", 0.1), ("a", 0.2), ("b", 0.7), ("b", 0.8))
+    z = arm_z_scores(Arm.DENSE, list(scores), scores, {"a": "model", "b": "model"})
+    assert z == pytest.approx(z_scores([0.1, 0.2, 0.7, 0.8]))
+    for spaces in ({"a": "model", "b": "other"}, {}):
+        apart = arm_z_scores(Arm.DENSE, list(scores), scores, spaces)
+        assert apart == pytest.approx([-1, 1, -1, 1])
+
+
+def test_a_corpus_with_one_chunk_in_the_window_is_neither_lifted_nor_sunk_by_its_words() -> None:
+    scores = several(("a", 20.0), ("a", 30.0), ("b", 50.0))
+    assert arm_z_scores(Arm.BM25, list(scores), scores, {})[2] == 0.0
+
+
+def test_where_the_window_ends_with_nothing_what_is_below_gets_nothing() -> None:
+    fused = [Fused(key(0), 0.5, {}), Fused(key(1), 0.0, {}), Fused(key(2), 0.0, {})]
+    assert curated(fused, window(0.6, 0.4), {})[2].score == 0.0
+
+
+def test_a_hole_in_the_window_never_shows_more_than_the_window() -> None:
+    ranked = curated(fused_list(3), {key(1): 0.3, key(2): 0.4}, {})
+    assert [one.score for one in ranked] == pytest.approx([0.4, 0.3, 0.3])

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from services.retrieve.protocol import CorpusSettings, DocumentBatch, RetrieveRequest
+from services.retrieve.corpus.protocol import CorpusSettings, DocumentBatch
+from services.retrieve.protocol import RetrieveRequest
 from services.retrieve.search.candidates import Arm
 
 
@@ -28,9 +29,9 @@ def batch(*documents: dict[str, Any]) -> dict[str, Any]:
 def test_a_question_needs_only_a_query_and_a_corpus() -> None:
     request = RetrieveRequest.model_validate(question())
     assert (request.top_k, request.candidates, request.rerank_window) == (5, 100, 50)
-    assert request.arms == [Arm.BM25, Arm.DENSE]
+    assert request.arms == (Arm.BM25, Arm.DENSE)
     assert request.fusion.k == 60
-    assert request.curate
+    assert request.curate is None
     assert request.max_tokens is None
 
 

@@ -21,10 +21,12 @@ from services.retrieve.corpus.chunk import CHUNKER
 from services.retrieve.stores.base import CorpusInfo, CorpusSpec, CorpusStore, ModelStamp
 from services.retrieve.stores.local.analysis import analyser
 from services.retrieve.stores.local.database import Database
+from services.retrieve.stores.local.dense_gpu import Place, gpu
 from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.store import LocalStore
 from shared.durable import atomic_write, fsync_folder
 from shared.errors import ApiError, StartupError
+from shared.settings import Device
 from shared.telemetry import get_logger
 
 FORMAT = 1
@@ -37,9 +39,10 @@ log = get_logger(__name__)
 class Catalog:
     """The open corpora of one data folder. Safe to use from several threads."""
 
-    def __init__(self, folder: Path, lock: BinaryIO) -> None:
+    def __init__(self, folder: Path, lock: BinaryIO, place: Place | None = None) -> None:
         """Use `Catalog.open`."""
         self._folder = folder
+        self._place = place
         self._lock_file = lock
         self._stores: dict[str, CorpusStore] = {}
         self._damaged: dict[str, ApiError] = {}
@@ -47,13 +50,15 @@ class Catalog:
         self._changes = threading.Lock()
 
     @classmethod
-    def open(cls, folder: Path) -> "Catalog":
+    def open(cls, folder: Path, device: Device = "cpu") -> "Catalog":
         """Take hold of the folder (made where there is none) and open every corpus in it.
 
-        A corpus that can't be read does not keep the others from being served: it is logged, listed
-        in `damaged`, and each use of it raises that error. Raises StartupError where the folder is
-        in use by another process, of a newer version, or can't be written.
+        device: where vectors are searched. A corpus that can't be read does not keep the others
+        from being served: it is logged, listed in `damaged`, and each use of it raises that error.
+        Raises StartupError where the folder is in use by another process, of a newer version, or
+        can't be written, and for a GPU that is not there.
         """
+        place = gpu(device)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _hold(folder)
@@ -62,7 +67,7 @@ class Catalog:
                 f"the data folder {folder} can't be used ({error.strerror}): "
                 "set REFDESK_DATA_DIR to a folder that this user may write"
             ) from error
-        catalog = cls(folder, lock)
+        catalog = cls(folder, lock, place)
         try:
             _check_format(folder)
             catalog._open_all()
@@ -138,7 +143,7 @@ class Catalog:
             finally:
                 shutil.rmtree(new, ignore_errors=True)
             try:
-                store = LocalStore.open(path)
+                store = LocalStore.open(path, self._place)
             except BaseException:
                 shutil.rmtree(path, ignore_errors=True)
                 raise
@@ -189,7 +194,7 @@ class Catalog:
     def _open(self, path: Path) -> None:
         """Open the corpus in a folder; one that can't be read is damaged from then on."""
         try:
-            self._stores[path.name] = LocalStore.open(path)
+            self._stores[path.name] = LocalStore.open(path, self._place)
         except ApiError as error:
             self._damaged[path.name] = error
             log.error("corpus_damaged", corpus=path.name, reason=error.message)  # noqa: TRY400 - the reason says it all
@@ -242,6 +247,7 @@ def _require_same(spec: CorpusSpec, info: CorpusInfo) -> None:
         "language": spec.language,
         "chunk_tokens": spec.chunk_tokens,
         "chunk_overlap": spec.chunk_overlap,
+        "curate": info.curate if spec.curate is None else spec.curate,
     }
     for name, value in wanted.items():
         found = getattr(info, name)

@@ -92,15 +92,25 @@ class Librarian:
         parts = [task.result() for task in tasks]
         return np.concatenate(parts) if parts else np.empty((0, corpus.dimension), np.float32)
 
-    async def query_vector(self, query: str, corpus: CorpusInfo) -> Vector:
-        """The unit vector of `query` (float32 [d]) in the space of the corpus's own vectors."""
-        answer = await self._embed([query], "query", corpus)
-        vectors = read_vectors(answer, 1, corpus.dimension)
+    async def query_vectors(
+        self, queries: Sequence[str], passage: str | None, corpus: CorpusInfo
+    ) -> list[Vector]:
+        """The unit vectors (float32 [d]) of queries, and of a made-up passage if there is one, in
+        the space of the corpus's own vectors."""
+        kinds: list[tuple[list[str], Literal["query", "document"]]] = [(list(queries), "query")]
+        if passage is not None:
+            kinds.append(([passage], "document"))
+        answers = await asyncio.gather(*(self._embed(*kind, corpus) for kind in kinds))
+        vectors = np.concatenate(
+            [
+                read_vectors(answer, len(texts), corpus.dimension)
+                for answer, (texts, _) in zip(answers, kinds, strict=True)
+            ]
+        )
         norms = _norms(vectors)
-        if norms[0] == 0.0:
+        if not norms.all():
             raise bad_embed("a vector of zeros, which has no direction")
-        unit: Vector = (vectors / norms[:, np.newaxis]).astype(np.float32)[0]
-        return unit
+        return list((vectors / norms[:, np.newaxis]).astype(np.float32))
 
     async def _embed(
         self, texts: Sequence[str], kind: Literal["query", "document"], corpus: CorpusInfo

@@ -31,7 +31,10 @@ from shared.errors import ApiError
 
 @dataclass(frozen=True)
 class SourceDocument:
-    """A document as it was sent: `text` is in `format`, not parsed yet."""
+    """A document as it was sent: `text` is in `format`, not parsed yet.
+
+    `readers` are the keys and groups that may read it; None: whoever may read the corpus.
+    """
 
     id: str
     text: str
@@ -39,6 +42,7 @@ class SourceDocument:
     url: str | None = None
     format: DocumentFormat = "text"
     metadata: Metadata = field(default_factory=dict)
+    readers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,7 @@ def _write(
             text=document.parsed.text,
             chunks=document.chunks,
             vectors=vectors[end - len(document.chunks) : end],
+            readers=document.source.readers,
         )
         for document, end in zip(prepared, ends, strict=True)
     ]
@@ -186,7 +191,7 @@ def _write(
 
 def _content_hash(source: SourceDocument, info: CorpusInfo) -> str:
     """Hex SHA-256 over all that a stored document is made of, the chunker's name among it."""
-    parts = [
+    parts: list[object] = [
         source.text,
         source.title,
         source.url,
@@ -194,5 +199,7 @@ def _content_hash(source: SourceDocument, info: CorpusInfo) -> str:
         dict(source.metadata),
         info.chunker,
     ]
+    if source.readers is not None:  # documents without readers keep the hash that they always had
+        parts.append(source.readers)
     serialised = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(serialised.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,21 +1,30 @@
 """Candidates: what each arm of the search finds in each corpus, and their exact scores.
 
 These functions only ask the stores; they are synchronous and meant for one worker thread. A list
-is kept per arm and corpus, because scores of different lists can't be compared as they are.
+is kept per arm, corpus and query, because scores of different lists can't be compared as they are.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
-from services.retrieve.stores.base import ChunkRecord, CorpusStore, Vector
+from services.retrieve.search.exact_bm25 import ExactArm
+from services.retrieve.stores.base import EVERYTHING, ChunkRecord, CorpusStore, Scope, Vector
+
+Found = TypeVar("Found")
 
 
 class Arm(StrEnum):
-    """One of the ways in which candidates are found."""
+    """One of the ways in which candidates are found.
+
+    bm25: by words. bm25-exact: the same by a plain implementation that reads every chunk, to check
+    the other against. dense: by the vector of the query.
+    """
 
     BM25 = "bm25"
+    BM25_EXACT = "bm25-exact"
     DENSE = "dense"
 
 
@@ -28,70 +37,115 @@ class ChunkKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A ranked list: what one arm found in one corpus, best first, with the arm's raw scores."""
+    """A ranked list: what one arm found in one corpus, best first, with the arm's raw scores.
+
+    query: for which of the queries, 0 for the question itself.
+    """
 
     arm: Arm
     corpus: str
     ranked: tuple[tuple[ChunkKey, float], ...]
+    query: int = 0
 
     @classmethod
-    def of(cls, arm: Arm, corpus: str, found: Iterable[tuple[int, float]]) -> "Run":
+    def of(cls, arm: Arm, corpus: str, found: Iterable[tuple[int, float]], query: int = 0) -> "Run":
         """The run of a store's own list of (key, score)."""
-        return cls(arm, corpus, tuple((ChunkKey(corpus, key), score) for key, score in found))
+        ranked = tuple((ChunkKey(corpus, key), score) for key, score in found)
+        return cls(arm, corpus, ranked, query)
 
 
-def search_words(stores: Mapping[str, CorpusStore], query: str, limit: int) -> list[Run]:
-    """The BM25 list of each corpus, `limit` long at most."""
-    return [Run.of(Arm.BM25, name, store.bm25(query, limit)) for name, store in stores.items()]
+@dataclass(frozen=True)
+class Shelves:
+    """What a search may look into: the corpora by name, and how much of each.
 
-
-def search_vectors(
-    stores: Mapping[str, CorpusStore], vectors: Mapping[str, Vector], limit: int
-) -> list[Run]:
-    """The dense list of each corpus that has a query vector (unit, float32 [d]) in `vectors`."""
-    return [
-        Run.of(Arm.DENSE, name, stores[name].dense(vector, limit))
-        for name, vector in vectors.items()
-    ]
-
-
-def exact_scores(
-    stores: Mapping[str, CorpusStore],
-    runs: Sequence[Run],
-    keys: Sequence[ChunkKey],
-    query: str,
-    vectors: Mapping[str, Vector],
-) -> dict[Arm, dict[ChunkKey, float]]:
-    """Every arm's raw score of every chunk in `keys`, also of those that the arm did not return.
-
-    Only arms that have a run are scored. A chunk that was deleted meanwhile may be absent.
+    exact: searches them for the arm `bm25-exact`.
     """
-    scores: dict[Arm, dict[ChunkKey, float]] = {run.arm: {} for run in runs}
-    wanted = set(keys)
-    for run in runs:
-        known = scores[run.arm]
-        known.update((key, score) for key, score in run.ranked if key in wanted)
-        missing = [key.key for key in keys if key.corpus == run.corpus and key not in known]
-        if not missing:
-            continue
-        store = stores[run.corpus]
-        found = (
-            store.bm25_scores(query, missing)
-            if run.arm is Arm.BM25
-            else store.dense_scores(vectors[run.corpus], missing)
-        )
-        known.update((ChunkKey(run.corpus, key), score) for key, score in found.items())
-    return scores
 
+    stores: Mapping[str, CorpusStore]
+    scope: Scope
+    exact: ExactArm
 
-def fetch(
-    stores: Mapping[str, CorpusStore], keys: Sequence[ChunkKey]
-) -> dict[ChunkKey, ChunkRecord]:
-    """The chunks of `keys`, one read per corpus; those deleted meanwhile are absent."""
-    records: dict[ChunkKey, ChunkRecord] = {}
-    for name, store in stores.items():
-        own = [key.key for key in keys if key.corpus == name]
-        if own:
-            found = store.fetch(own)
-            records.update((ChunkKey(name, key), record) for key, record in found.items())
-    return records
+    def words(self, arm: Arm, queries: Sequence[str], limit: int) -> list[Run]:
+        """The list of each corpus for each query by an arm of words, `limit` long at most."""
+        return [
+            Run.of(arm, name, self._by_words(arm, store, query, limit), number)
+            for name, store in self.stores.items()
+            for number, query in enumerate(queries)
+        ]
+
+    def vectors(self, vectors: Mapping[str, Sequence[Vector]], limit: int) -> list[Run]:
+        """The dense list of each corpus for each of its query vectors (unit, float32 [d])."""
+        return [
+            Run.of(Arm.DENSE, name, self.stores[name].dense(vector, limit, self.scope), number)
+            for name, of_corpus in vectors.items()
+            for number, vector in enumerate(of_corpus)
+        ]
+
+    def scores(
+        self,
+        runs: Sequence[Run],
+        keys: Sequence[ChunkKey],
+        query: str,
+        vectors: Mapping[str, Sequence[Vector]],
+    ) -> dict[Arm, dict[ChunkKey, float]]:
+        """Every arm's raw score for the question of every chunk in `keys`, also of those that the
+        arm did not return.
+
+        Only arms that have a run are scored. A chunk that was deleted meanwhile may be absent.
+        """
+        scores: dict[Arm, dict[ChunkKey, float]] = {run.arm: {} for run in runs}
+        wanted = set(keys)
+        for run in runs:
+            if run.query:
+                continue
+            known = scores[run.arm]
+            known.update((key, score) for key, score in run.ranked if key in wanted)
+            missing = [key.key for key in keys if key.corpus == run.corpus and key not in known]
+            if not missing:
+                continue
+            store = self.stores[run.corpus]
+            if run.arm is Arm.BM25:
+                found = store.bm25_scores(query, missing)
+            elif run.arm is Arm.BM25_EXACT:
+                found = self.exact.of(store).scores(query, missing)
+            else:
+                found = store.dense_scores(vectors[run.corpus][0], missing)
+            known.update((ChunkKey(run.corpus, key), score) for key, score in found.items())
+        return scores
+
+    def fetch(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, ChunkRecord]:
+        """The chunks of `keys`, one read per corpus; those deleted meanwhile are absent."""
+        return self._each(keys, lambda store, own: store.fetch(own))
+
+    def chunk_vectors(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Vector]:
+        """The unit vectors of chunks, float32 [d]; those deleted meanwhile are absent."""
+        return self._each(keys, lambda store, own: store.vectors(own))
+
+    def neighbours(
+        self, keys: Sequence[ChunkKey], reach: int | None
+    ) -> dict[ChunkKey, list[ChunkRecord]]:
+        """Of each chunk those of its document at most `reach` places away (None: all of them),
+        itself included, in order."""
+        return self._each(keys, lambda store, own: store.neighbours(own, reach))
+
+    def _each(
+        self,
+        keys: Sequence[ChunkKey],
+        ask: Callable[[CorpusStore, list[int]], Mapping[int, Found]],
+    ) -> dict[ChunkKey, Found]:
+        """What each corpus says of its own among the keys, in one question."""
+        answers: dict[ChunkKey, Found] = {}
+        for name, store in self.stores.items():
+            own = [key.key for key in keys if key.corpus == name]
+            if own:
+                found = ask(store, own)
+                answers.update((ChunkKey(name, key), value) for key, value in found.items())
+        return answers
+
+    def _by_words(
+        self, arm: Arm, store: CorpusStore, query: str, limit: int
+    ) -> list[tuple[int, float]]:
+        if arm is Arm.BM25:
+            return store.bm25(query, limit, self.scope)
+        inside = None if self.scope == EVERYTHING else partial(store.in_scope, scope=self.scope)
+        return self.exact.of(store).search(query, limit, inside)

@@ -7,27 +7,35 @@ What is blended of the curator are the log-odds of its relevance. A calibrated m
 linear in them, so that its z-scores are exactly those of the log-odds, whatever the calibration:
 the relevance itself is flat where most of a window lies, and would blend otherwise.
 
+Several corpora in a window. The curator's scores mean the same everywhere, and so do cosines by one
+model: their z-scores are taken over the whole window. BM25 scores mean something in their own
+corpus alone (a word that is rare in one may be in every document of another): their z-scores are
+taken per corpus, so that they order a corpus's chunks and say nothing of one corpus against
+another. Of n values no z-score is above sqrt(n - 1): a corpus with one chunk in the window gets 0.
+A chunk of which an arm has no score gets 0 there, the mean.
+
 The shown score. Every ranked candidate carries a `score` in 0..1 that never rises along the
 ranking, and a threshold is applied to exactly this number.
 
 * In the window it is the blend, expressed on the curator's own scale: the relevance whose log-odds
   are mean + deviation * blend, with the mean and the standard deviation of the curator's log-odds
   in this window. It is therefore read like a relevance of the curator (a window of poor passages
-  has poor scores), and equal to it where the arms judge as the curator does.
+  has poor scores), and equal to it where the arms judge as the curator does. Where dates count,
+  what they added is part of the blend, and so of this number.
 * Below the window, which no curator has read, it is the window's lowest score, scaled by the
   candidate's fused score over that of the window's last.
 * Without curation it is the fused score: a share of the best possible rank score, which tells how
   well the arms agree, not how relevant the chunk is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.retrieve.search.candidates import Arm, ChunkKey
-from services.retrieve.search.fusion import Fused
+from services.retrieve.search.fusion import Fused, comparable
 
 CURATOR = "curator"
 # Scores closer together than this are one score: z-scores would blow float32 noise up to opinions.
@@ -45,13 +53,15 @@ class Curation:
     """How a candidate of the window was judged.
 
     relevance: the curator's own score, 0..1. z: the z-score over the window of each column
-    (``curator``, of the relevance's log-odds, ``bm25``, ``dense``). blended: their mean, by which
-    the window is ordered.
+    (``curator``, of the relevance's log-odds, ``bm25``, ``dense``), without those of arms that have
+    no score of it. recency: what its date adds, in z-scores. blended: the mean over all columns
+    plus recency, by which the window is ordered.
     """
 
     relevance: float
     z: Mapping[str, float]
     blended: float
+    recency: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,22 @@ def log_odds(relevance: Sequence[float]) -> NDArray[np.float64]:
     return odds
 
 
-def blend(columns: Mapping[str, Sequence[float]]) -> NDArray[np.float64]:
-    """Mean of the columns' z-scores, float64 [n]; columns are aligned and at least one is given."""
-    mean: NDArray[np.float64] = np.mean([z_scores(column) for column in columns.values()], axis=0)
-    return mean
+def arm_z_scores(
+    arm: Arm,
+    keys: Sequence[ChunkKey],
+    scores: Mapping[ChunkKey, float],
+    spaces: Mapping[str, Hashable],
+) -> NDArray[np.float64]:
+    """An arm's z-scores of the chunks, float64 [n], each among those that it may be compared with;
+    0 where the arm has no score. `spaces` as in `FusionSettings`."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key in scores:
+            groups.setdefault(comparable(arm, key.corpus, spaces), []).append(place)
+    z = np.zeros(len(keys))
+    for places in groups.values():
+        z[places] = z_scores([scores[keys[place]] for place in places])
+    return z
 
 
 def uncurated(fused: Sequence[Fused]) -> list[Ranked]:
@@ -104,22 +126,28 @@ def curated(
     fused: Sequence[Fused],
     relevance: Mapping[ChunkKey, float],
     arm_scores: Mapping[Arm, Mapping[ChunkKey, float]],
+    bonus: Mapping[ChunkKey, float] | None = None,
+    spaces: Mapping[str, Hashable] | None = None,
 ) -> list[Ranked]:
     """Reorder the window by the blend; everything else follows below in fused order.
 
     The window is what `relevance` has (the curator's scores, 0..1); `arm_scores` has each arm's raw
-    score of each of them. Equal blends keep their fused order.
+    score of each of them, as far as there is one. bonus: what the date of a chunk adds to its
+    blend, in z-scores; see recency.py. spaces: which corpora's cosines are comparable; see
+    `FusionSettings`. Equal blends keep their fused order.
     """
     before = uncurated(fused)
     window = [one for one in before if one.key in relevance]
     if not window:
         return before
-    judgement = log_odds([relevance[one.key] for one in window])
-    columns: dict[str, Sequence[float]] = {CURATOR: judgement.tolist()}
+    keys = [one.key for one in window]
+    judgement = log_odds([relevance[key] for key in keys])
+    columns = {CURATOR: z_scores(judgement.tolist())}
     for arm, scores in arm_scores.items():
-        columns[arm.value] = [scores[one.key] for one in window]
-    standardised = {name: z_scores(column) for name, column in columns.items()}
-    blended = blend(columns)
+        columns[arm.value] = arm_z_scores(arm, keys, scores, spaces or {})
+    known = {CURATOR: relevance} | {arm.value: scores for arm, scores in arm_scores.items()}
+    added = np.array([(bonus or {}).get(key, 0.0) for key in keys])
+    blended = np.mean(list(columns.values()), axis=0) + added
     shown = 1.0 / (1.0 + np.exp(-(judgement.mean() + judgement.std() * blended)))
 
     reordered = []
@@ -127,8 +155,9 @@ def curated(
         one = window[place]
         judged = Curation(
             relevance[one.key],
-            {name: float(column[place]) for name, column in standardised.items()},
+            {name: float(z[place]) for name, z in columns.items() if one.key in known[name]},
             float(blended[place]),
+            float(added[place]),
         )
         score = round(float(shown[place]), _DECIMALS)
         reordered.append(Ranked(one.key, score, one.fused, one.fused_rank, judged))
@@ -137,7 +166,7 @@ def curated(
     below = [
         Ranked(
             one.key,
-            round(floor * one.fused.score / last, _DECIMALS),
+            round(floor * _share(one.fused.score, last), _DECIMALS),
             one.fused,
             one.fused_rank,
             None,
@@ -146,3 +175,8 @@ def curated(
         if one.key not in relevance
     ]
     return reordered + below
+
+
+def _share(score: float, last: float) -> float:
+    """A fused score as a share of that of the window's last, at most 1."""
+    return min(1.0, score / last) if last > 0.0 else 0.0

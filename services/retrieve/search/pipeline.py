@@ -1,288 +1,276 @@
 """The way of a question, stage by stage.
 
-embed the query ∥ BM25 -> dense -> fuse -> window -> curate -> blend -> threshold -> pack
+understand -> embed the query ∥ search words -> search vectors -> fuse -> recency -> window
+-> curate -> blend -> threshold -> collapse duplicates -> diversify -> widen -> pack
 
-The stages are pure functions in files of their own; this one gives them what they need, in order.
-A stage that depends on another service may fail without failing the search: the answer then names
-it in `degraded`.
+The stages are pure functions in files of their own; this one gives them what they need, in order,
+and answer.py does the last four. A stage that depends on another service may fail without failing
+the search: the answer then names it in `degraded`. What is left out on purpose is in `skipped`.
 """
 
 import asyncio
-import time
-import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from services.retrieve.corpus.chunk import TokenCounter, title_line
 from services.retrieve.corpus.embedding import Librarian
-from services.retrieve.protocol import (
-    DroppedBody,
-    Hit,
-    Position,
-    RetrieveRequest,
-    RetrieveResponse,
-    SignalsBody,
-)
-from services.retrieve.search import candidates, fusion, pack
-from services.retrieve.search.candidates import Arm, ChunkKey, Run
+from services.retrieve.corpus.tokenizers import Tokenizers
+from services.retrieve.protocol import RetrieveRequest, RetrieveResponse, Skipped
+from services.retrieve.search import fusion, recency
+from services.retrieve.search.answer import answer
+from services.retrieve.search.assistant import Assistant
+from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves
 from services.retrieve.search.curate import curated, uncurated
 from services.retrieve.search.curator import Curator
-from services.retrieve.search.explain import explain, ranks
-from services.retrieve.search.pack import Drop, Passage, Reason
-from services.retrieve.search.signals import signals
-from services.retrieve.stores.base import ChunkRecord, CorpusInfo, CorpusStore, Vector
+from services.retrieve.search.found import Counters, Found, Search
+from services.retrieve.search.gate import certain
+from services.retrieve.search.question import Question, understand
+from services.retrieve.search.watch import Degraded, Watch, allowance_ms
+from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Vector
 from shared.context import Deadline
 from shared.errors import ApiError
-from shared.telemetry import get_logger
 
-log = get_logger(__name__)
-
-STAGES = ("embed", "bm25", "dense", "fuse", "curate", "pack")
-Degradable = Literal["dense", "curate"]
-
-# What is kept back of the caller's time for the stages after a call to another service.
-_RESERVE_MS = 30.0
 # With less than this left, curation is not even begun: it would be thrown away half done.
 _LEAST_CURATION_MS = 100.0
-# No call takes more of the caller's time than this share, so that a hanging service degrades the
-# answer instead of using up the whole deadline, nor more than the bound where there is plenty.
-_SHARE = 0.6
-_LONGEST_CALL_MS = 15_000.0
 # Candidates that are always read, so that signals do not depend on a small top_k.
 _LEAST_READ = 10
+# Hits that are asked for, times this, are read: some may be near-duplicates of others.
+_SPARE = 2
 
 
-class Watch:
-    """Milliseconds of each stage and in all, by the clock that never goes back."""
+@dataclass(frozen=True)
+class Staff:
+    """Whom a search asks. assistant: None where there is no tier utility."""
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._stages = dict.fromkeys(STAGES, 0.0)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside as stage `name`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._stages[name] += (time.perf_counter() - started) * 1000
-
-    def timings(self) -> dict[str, float]:
-        """Milliseconds per stage and `total`, to the microsecond."""
-        total = (time.perf_counter() - self._started) * 1000
-        return {name: round(ms, 3) for name, ms in {**self._stages, "total": total}.items()}
+    librarian: Librarian
+    curator: Curator
+    tokenizers: Tokenizers
+    assistant: Assistant | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the first stage found: the fused list as far as it is read, with texts and scores.
+@dataclass(frozen=True)
+class _Work:
+    """A search under way."""
 
-    scores: each arm's exact raw scores, empty where neither curation nor explain asks for them.
-    """
+    request: RetrieveRequest
+    question: Question
+    shelves: Shelves
+    staff: Staff
+    deadline: Deadline
+    degraded: Degraded
+    skipped: list[Skipped]
+    watch: Watch
 
-    runs: Sequence[Run]
-    fused: Sequence[fusion.Fused]
-    scores: Mapping[Arm, Mapping[ChunkKey, float]]
-    records: Mapping[ChunkKey, ChunkRecord]
-    deleted: Sequence[ChunkKey]
+    @property
+    def infos(self) -> dict[str, CorpusInfo]:
+        return {name: store.info for name, store in self.shelves.stores.items()}
 
-
-@dataclass(slots=True)
-class Degraded:
-    """The stages that failed, in the order in which they did."""
-
-    stages: list[Degradable] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def unless(self, stage: Degradable, deadline: Deadline) -> AsyncIterator[None]:
-        """Give what happens inside a share of the time that is left; note `stage` if it fails.
-
-        A refusal that only the caller can mend (its key, a corpus of another model) is no failure
-        of the stage and passes through.
-        """
-        try:
-            async with asyncio.timeout(_allowance_ms(deadline) / 1000):
-                yield
-        except TimeoutError:
-            self.note(stage, "timeout", "its share of the request's time ran out")
-        except ApiError as error:
-            if error.status in (401, 403, 409):
-                raise
-            self.note(stage, error.code, error.message)
-
-    def note(self, stage: Degradable, code: str, why: str) -> None:
-        """Add a stage, and say why in the log."""
-        log.warning("search_degraded", stage=stage, code=code, why=why)
-        self.stages.append(stage)
+    def skip(self, stage: str, reason: str) -> None:
+        self.skipped.append(Skipped(stage=stage, reason=reason))
 
 
 async def retrieve(
-    request: RetrieveRequest,
-    stores: Mapping[str, CorpusStore],
-    librarian: Librarian,
-    curator: Curator,
-    deadline: Deadline,
+    request: RetrieveRequest, shelves: Shelves, staff: Staff, deadline: Deadline
 ) -> RetrieveResponse:
-    """Answer a request over `stores`, the open corpora that it names.
+    """Answer a request. Raises ApiError as `search`."""
+    watch = Watch()
+    done = await search(request, shelves, staff, deadline, watch)
+    with watch.stage("pack"):
+        body = await asyncio.to_thread(answer, done, shelves)
+    return body.model_copy(update={"timings_ms": watch.timings()})
+
+
+async def search(
+    request: RetrieveRequest, shelves: Shelves, staff: Staff, deadline: Deadline, watch: Watch
+) -> Search:
+    """Everything up to the ranking.
 
     Raises ApiError: 503 where no arm could search, 409 where a corpus was made with another model
-    than embed serves, and what the stores raise.
+    than embed serves, 404 for a tokenizer that is not there, and what the stores raise.
     """
-    watch = Watch()
-    degraded = Degraded()
-    words, vectors = await asyncio.gather(
-        _search_words(request, stores, watch),
-        _query_vectors(request, stores, librarian, deadline, degraded, watch),
+    budget = None
+    if request.tokenizer is not None:
+        counter = await asyncio.to_thread(staff.tokenizers.counter, request.tokenizer)
+        budget = counter.count
+    with watch.stage("understand"):
+        question = await understand(request, staff.assistant)
+    work = _Work(
+        request, question, shelves, staff, deadline, Degraded(), [*question.skipped], watch
     )
-    if not vectors and Arm.BM25 not in request.arms:
+    words, vectors = await asyncio.gather(_search_words(work), _query_vectors(work))
+    if not vectors and set(request.arms) == {Arm.DENSE}:
         raise ApiError(
             503,
             "no_arm",
             "embed does not answer, and the request allows no other arm than dense; "
             'start embed, or search with arms ["bm25", "dense"]',
         )
-    found = await asyncio.to_thread(_find, request, stores, words, vectors, watch)
-    relevance = await _relevance(
-        request, found, stores, librarian, curator, deadline, degraded, watch
+    dates = _dates(work)
+    found = await asyncio.to_thread(_find, work, words, vectors, dates)
+    relevance = await _relevance(work, found)
+    spaces = {name: info.stamp for name, info in work.infos.items()}
+    bonus = recency.bonus(found.ages_days, dates) if dates else None
+    ranking = (
+        curated(found.read, relevance, found.scores, bonus, spaces)
+        if relevance
+        else uncurated(found.read)
     )
-    with watch.stage("pack"):
-        ranking = [
-            Passage(ranked, found.records[ranked.key])
-            for ranked in (
-                curated(found.fused, relevance, found.scores)
-                if relevance
-                else uncurated(found.fused)
-            )
-        ]
-        above, below = pack.threshold(ranking[: request.top_k], request.min_score)
-        hits, over = pack.pack(above, request.max_tokens)
-        felt = signals(request.query, hits, ranking, found.runs, stores)
-        body = RetrieveResponse(
-            query_id=uuid.uuid4().hex,
-            hits=_hits(request, hits, ranking, found),
-            signals=SignalsBody(
-                top_score=felt.top_score,
-                margin=felt.margin,
-                agreement=felt.agreement,
-                coverage=felt.coverage,
-                documents=felt.documents,
-            ),
-            dropped=[
-                DroppedBody(id=drop.id, corpus=drop.corpus, reason=drop.reason.value)
-                for drop in [*_deleted(found), *below, *over]
-            ],
-            degraded=degraded.stages,
-            timings_ms={},
-        )
-    return body.model_copy(update={"timings_ms": watch.timings()})
+    own = await _own_counters(work)
+    return Search(
+        request=request,
+        question=question,
+        found=found,
+        relevance=relevance,
+        ranking=ranking,
+        counters=Counters(budget, own),
+        degraded=work.degraded,
+        skipped=work.skipped,
+    )
 
 
-async def _search_words(
-    request: RetrieveRequest, stores: Mapping[str, CorpusStore], watch: Watch
-) -> list[Run]:
-    if Arm.BM25 not in request.arms:
+async def _search_words(work: _Work) -> list[Run]:
+    arms = [arm for arm in work.request.arms if arm is not Arm.DENSE]
+    if not arms:
         return []
-    with watch.stage("bm25"):
-        return await asyncio.to_thread(
-            candidates.search_words, stores, request.query, request.candidates
-        )
+
+    def lists() -> list[Run]:
+        queries, limit = work.question.queries, work.request.candidates
+        return [run for arm in arms for run in work.shelves.words(arm, queries, limit)]
+
+    with work.watch.stage("bm25"):
+        return await asyncio.to_thread(lists)
 
 
-async def _query_vectors(
-    request: RetrieveRequest,
-    stores: Mapping[str, CorpusStore],
-    librarian: Librarian,
-    deadline: Deadline,
-    degraded: Degraded,
-    watch: Watch,
-) -> dict[str, Vector]:
-    """The query's vector for each corpus; empty where the dense arm is not asked for or failed."""
-    if Arm.DENSE not in request.arms:
+async def _query_vectors(work: _Work) -> dict[str, list[Vector]]:
+    """The queries' vectors for each corpus; empty where dense is not asked for or failed."""
+    if Arm.DENSE not in work.request.arms:
         return {}
     # One call per model, however many corpora were made with it.
-    infos = {name: store.info for name, store in stores.items()}
-    by_stamp = {info.stamp: info for info in infos.values()}
-    with watch.stage("embed"):
-        async with degraded.unless("dense", deadline):
+    by_stamp = {info.stamp: info for info in work.infos.values()}
+    with work.watch.stage("embed"):
+        async with work.degraded.unless("dense", work.deadline):
             vectors = await asyncio.gather(
-                *(librarian.query_vector(request.query, info) for info in by_stamp.values())
+                *(
+                    work.staff.librarian.query_vectors(
+                        work.question.queries, work.question.passage, info
+                    )
+                    for info in by_stamp.values()
+                )
             )
             of_stamp = dict(zip(by_stamp, vectors, strict=True))
-            return {name: of_stamp[info.stamp] for name, info in infos.items()}
+            return {name: of_stamp[info.stamp] for name, info in work.infos.items()}
     return {}
+
+
+def _dates(work: _Work) -> recency.RecencySettings | None:
+    """How much dates count; None where they do not."""
+    wanted = work.request.recency
+    if wanted is None:
+        return None
+    languages = {info.language for info in work.infos.values()}
+    query = work.question.query
+    if wanted.when == "asked" and not any(
+        recency.asks_for_recent(query, language) for language in languages
+    ):
+        work.skip("recency", "the question asks for nothing recent")
+        return None
+    # There it is against all arms together.
+    return recency.RecencySettings(
+        wanted.half_life_days, wanted.weight / sum(_fusion(work).weights.values())
+    )
 
 
 def _find(
-    request: RetrieveRequest,
-    stores: Mapping[str, CorpusStore],
+    work: _Work,
     words: Sequence[Run],
-    vectors: Mapping[str, Vector],
-    watch: Watch,
+    vectors: Mapping[str, Sequence[Vector]],
+    dates: recency.RecencySettings | None,
 ) -> Found:
     """Everything between the query's vector and the curator, in one worker thread."""
-    with watch.stage("dense"):
-        runs = [*words, *candidates.search_vectors(stores, vectors, request.candidates)]
-    with watch.stage("fuse"):
-        weights = {Arm.BM25: request.fusion.weights.bm25, Arm.DENSE: request.fusion.weights.dense}
-        settings = fusion.FusionSettings(
-            request.fusion.method,
-            request.fusion.k,
-            {arm: weights[arm] for arm in request.arms},
-        )
-        window = request.rerank_window if request.curate else 0
-        fused = fusion.fuse(runs, settings)[: max(request.top_k, window, _LEAST_READ)]
-        keys = [candidate.key for candidate in fused]
+    request, shelves = work.request, work.shelves
+    with work.watch.stage("dense"):
+        runs = [*words, *shelves.vectors(vectors, request.candidates)]
+    with work.watch.stage("fuse"):
+        fused = fusion.fuse(runs, _fusion(work))
+        if dates:  # what is lifted into the window may come from anywhere
+            ages = _ages(request, shelves.fetch([one.key for one in fused]))
+            fused = recency.lift(fused, ages, dates)
+        window = 0 if request.curate is False else request.rerank_window
+        read = fused[: max(_SPARE * request.top_k, window, _LEAST_READ)]
+        keys = [candidate.key for candidate in read]
         scores: dict[Arm, dict[ChunkKey, float]] = {}
         if window or request.explain:
-            scores = candidates.exact_scores(stores, runs, keys, request.query, vectors)
-        records = candidates.fetch(stores, keys)
-    alive = {
-        key for key in keys if key in records and all(key in column for column in scores.values())
-    }
+            scores = shelves.scores(runs, keys, work.question.query, vectors)
+        records = shelves.fetch(keys)
     return Found(
         runs=runs,
-        fused=[candidate for candidate in fused if candidate.key in alive],
+        vectors=vectors,
+        fused=fused,
+        read=[candidate for candidate in read if candidate.key in records],
         scores=scores,
         records=records,
-        deleted=[key for key in keys if key not in alive],
+        ages_days=_ages(request, records),
+        deleted=[key for key in keys if key not in records],
     )
 
 
-async def _relevance(
-    request: RetrieveRequest,
-    found: Found,
-    stores: Mapping[str, CorpusStore],
-    librarian: Librarian,
-    curator: Curator,
-    deadline: Deadline,
-    degraded: Degraded,
-    watch: Watch,
-) -> dict[ChunkKey, float]:
+def _fusion(work: _Work) -> fusion.FusionSettings:
+    wanted = work.request.fusion
+    weights = {
+        arm: wanted.weights.dense if arm is Arm.DENSE else wanted.weights.bm25
+        for arm in work.request.arms
+    }
+    spaces = {name: info.stamp for name, info in work.infos.items()}
+    return fusion.FusionSettings(wanted.method, wanted.k, weights, spaces)
+
+
+def _ages(
+    request: RetrieveRequest, records: Mapping[ChunkKey, ChunkRecord]
+) -> dict[ChunkKey, float | None]:
+    field = request.recency.field if request.recency else None
+    now = datetime.now(UTC)
+    return {
+        key: recency.age_days(record.metadata, field, record.updated_at, now)
+        for key, record in records.items()
+    }
+
+
+async def _relevance(work: _Work, found: Found) -> dict[ChunkKey, float]:
     """The curator's score of each chunk of the window; empty where it was not asked or failed."""
-    window = [candidate.key for candidate in found.fused[: request.rerank_window]]
-    if not request.curate or not window:
+    window = found.read[: work.request.rerank_window]
+    if not window or not _wants_curation(work, window, found):
         return {}
-    if _allowance_ms(deadline) < _LEAST_CURATION_MS:
-        degraded.note("curate", "no_time", "too little of the request's time was left")
+    if allowance_ms(work.deadline) < _LEAST_CURATION_MS:
+        work.degraded.note("curate", "no_time", "too little of the request's time was left")
         return {}
-    with watch.stage("curate"):
-        async with degraded.unless("curate", deadline):
-            infos = {run.corpus: stores[run.corpus].info for run in found.runs}
+    with work.watch.stage("curate"):
+        async with work.degraded.unless("curate", work.deadline):
             counters = {
-                run.corpus: await librarian.counter(infos[run.corpus])
-                for run in found.runs
-                if run.arm is Arm.DENSE
+                name: await work.staff.librarian.counter(work.infos[name]) for name in found.vectors
             }
             texts = [
-                _as_embedded(found.records[key], infos[key.corpus], counters.get(key.corpus))
-                for key in window
+                _as_embedded(
+                    found.records[one.key], work.infos[one.key.corpus], counters.get(one.key.corpus)
+                )
+                for one in window
             ]
-            scores = await curator.relevance(request.query, texts)
-            return dict(zip(window, scores, strict=True))
+            scores = await work.staff.curator.relevance(work.question.query, texts)
+            return dict(zip((one.key for one in window), scores, strict=True))
     return {}
+
+
+def _wants_curation(work: _Work, window: Sequence[fusion.Fused], found: Found) -> bool:
+    wanted, reason = work.request.curate, None
+    if wanted is False:
+        return False
+    if wanted is None and not any(work.infos[one.key.corpus].curate for one in window):
+        reason = "the corpora say so in their settings"
+    elif wanted == "auto":
+        reason = certain(window, found.scores, found.records)
+    if reason is not None:
+        work.skip("curate", reason)
+    return reason is None
 
 
 def _as_embedded(record: ChunkRecord, corpus: CorpusInfo, counter: TokenCounter | None) -> str:
@@ -296,42 +284,15 @@ def _as_embedded(record: ChunkRecord, corpus: CorpusInfo, counter: TokenCounter 
     return f"{record.title}\n{record.text}" if record.title else record.text
 
 
-def _allowance_ms(deadline: Deadline) -> float:
-    return max(0.0, min(_LONGEST_CALL_MS, (deadline.remaining_ms() - _RESERVE_MS) * _SHARE))
-
-
-def _deleted(found: Found) -> list[Drop]:
-    return [Drop(f"key:{key.key}", key.corpus, Reason.DELETED) for key in found.deleted]
-
-
-def _hits(
-    request: RetrieveRequest, hits: Sequence[Passage], ranking: Sequence[Passage], found: Found
-) -> list[Hit]:
-    places: dict[ChunkKey, int] = {}
-    if request.explain:
-        places = {passage.ranked.key: rank for rank, passage in enumerate(ranking, start=1)}
-        arm_ranks = ranks(found.runs)
-    return [
-        Hit(
-            id=hit.record.id,
-            document_id=hit.record.document_id,
-            corpus=hit.ranked.key.corpus,
-            title=hit.record.title,
-            url=hit.record.url,
-            text=hit.record.text,
-            score=hit.ranked.score,
-            rank=rank,
-            metadata=dict(hit.record.metadata),
-            position=Position(
-                chunk=hit.record.number,
-                chunks=hit.record.count,
-                start=hit.record.start,
-                end=hit.record.end,
-            ),
-            tokens=hit.record.tokens,
-            explain=explain(hit.ranked, places[hit.ranked.key], arm_ranks, found.scores)
-            if request.explain
-            else None,
-        )
-        for rank, hit in enumerate(hits, start=1)
-    ]
+async def _own_counters(work: _Work) -> dict[str, Callable[[str], int]]:
+    """How the corpora's models count, where hits are to be widened."""
+    if not work.request.neighbors:
+        return {}
+    try:
+        return {
+            name: (await work.staff.librarian.counter(info)).count
+            for name, info in work.infos.items()
+        }
+    except ApiError as error:
+        work.skip("neighbors", f"what they cost can't be counted: {error.message}")
+        return {}

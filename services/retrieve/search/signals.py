@@ -4,33 +4,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.retrieve.search.candidates import Run
+from services.retrieve.search.candidates import Arm, ChunkKey, Run
 from services.retrieve.search.pack import Passage
+from services.retrieve.search.recency import decay
 
+# Half life of the signal `freshness` where the search itself names none.
+FRESH_DAYS = 365.0
 _TOP = 10
 
 
 class Terms(Protocol):
-    """How a corpus sees words: its analyser, for queries and for texts."""
+    """How a corpus sees words: its analyser."""
 
-    def query_terms(self, query: str) -> list[str]:
-        """The distinct terms of a query."""
-        ...
-
-    def text_terms(self, text: str) -> set[str]:
-        """The terms of a text."""
+    def terms(self, text: str) -> list[str]:
+        """The terms of a text, in order, with repeats."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What a router may go by; every number is 0.0 where there is nothing to measure.
+    """What a router may go by; a number is 0.0 where there is nothing to measure.
 
     top_score: the shown score of the best hit. margin: how far it is above the best hit of another
     document (all of it, if there is no other). agreement: share of the arms' top 10 that all arms
     have in common, mean over corpora; 0.0 if fewer than two arms answered. coverage: share of the
     query's terms that occur in title or text of the ten best hits. documents: distinct documents
-    among the hits.
+    among the hits. freshness: of the best hit, 1.0 for today, 0.5 after one half life; None where
+    it has no date.
     """
 
     top_score: float
@@ -38,16 +38,21 @@ class Signals:
     agreement: float
     coverage: float
     documents: int
+    freshness: float | None
 
 
 def agreement(runs: Sequence[Run]) -> float:
     """Overlap of the arms' first ten, 0..1: common chunks over the longest of the lists.
 
-    It is taken per corpus and averaged over the corpora in which any arm found something.
+    It is taken per corpus and averaged over the corpora in which any arm found something. Lists of
+    other wordings of the question do not count, nor does the arm that only checks another.
     """
+    arms = {run.arm for run in runs}
     tops: dict[str, list[set[int]]] = {}
     for run in runs:
-        tops.setdefault(run.corpus, []).append({key.key for key, _ in run.ranked[:_TOP]})
+        twice = run.arm is Arm.BM25_EXACT and Arm.BM25 in arms
+        if run.query == 0 and not twice:
+            tops.setdefault(run.corpus, []).append({key.key for key, _ in run.ranked[:_TOP]})
     shares = [
         len(set.intersection(*lists)) / max(len(found) for found in lists)
         for lists in tops.values()
@@ -60,11 +65,11 @@ def coverage(query: str, hits: Sequence[Passage], terms: Mapping[str, Terms]) ->
     """Share of the query's terms found in the ten best hits, 0..1; `terms` by corpus."""
     asked: set[str] = set()
     for corpus in terms.values():
-        asked.update(corpus.query_terms(query))
+        asked.update(corpus.terms(query))
     found: set[str] = set()
     for hit in hits[:_TOP]:
         text = f"{hit.record.title or ''}\n{hit.record.text}"
-        found |= terms[hit.ranked.key.corpus].text_terms(text)
+        found.update(terms[hit.ranked.key.corpus].terms(text))
     return len(asked & found) / len(asked) if asked else 0.0
 
 
@@ -74,8 +79,13 @@ def signals(
     ranking: Sequence[Passage],
     runs: Sequence[Run],
     terms: Mapping[str, Terms],
+    ages_days: Mapping[ChunkKey, float | None] | None = None,
+    half_life_days: float = FRESH_DAYS,
 ) -> Signals:
-    """All signals of a finished search. `ranking` is what the hits were taken from, best first."""
+    """All signals of a finished search. `ranking` is what the hits were taken from, best first.
+
+    ages_days: at least of the best hit; a chunk that is not in it has no date.
+    """
     top = hits[0] if hits else None
     rival = next((one for one in ranking if top and _document(one) != _document(top)), None)
     top_score = top.ranked.score if top else 0.0
@@ -86,7 +96,16 @@ def signals(
         agreement=round(agreement(runs), 6),
         coverage=round(coverage(query, hits, terms), 6),
         documents=len({_document(hit) for hit in hits}),
+        freshness=freshness(hits, ages_days or {}, half_life_days),
     )
+
+
+def freshness(
+    hits: Sequence[Passage], ages_days: Mapping[ChunkKey, float | None], half_life_days: float
+) -> float | None:
+    """0.5 ** (age of the best hit / half life), 0..1; None where it has no date."""
+    age = ages_days.get(hits[0].ranked.key) if hits else None
+    return None if age is None else round(decay(age, half_life_days), 6)
 
 
 def _document(passage: Passage) -> tuple[str, str]:

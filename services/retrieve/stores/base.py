@@ -13,6 +13,12 @@ serialised inside the store.
 *Reads.* A search gives keys, `fetch` gives their chunks. Between the two a document may be replaced
 or deleted: its old keys are then absent from `fetch`, never answered with another chunk's text.
 
+*Scopes.* A `Scope` says which documents a search may see: `Scope.sees` is what it means. A search
+in a scope gives as many results as exist in it, up to its limit, none from outside, and each with
+the score that it has without the scope. Metadata and readers of a document change only by being
+replaced, so a key that was in a scope stays in it as long as it is found at all: what takes keys of
+a search (`fetch`, `vectors`, `neighbours`, the scores) needs no scope, what finds documents does.
+
 *Scores.* `bm25` is Okapi BM25 (k1 1.2, b 0.75) over title and text, `dense` is the cosine of unit
 vectors. Lists are best first, equal scores by ascending key. `bm25_scores` and `dense_scores` give
 for the same query the very scores that the lists give, for chosen keys: a chunk that holds no term
@@ -24,7 +30,7 @@ file). To find nothing is no error: an empty corpus gives empty lists.
 *Threads.* Every method is synchronous and may be called from any thread (`asyncio.to_thread`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -32,7 +38,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-JsonScalar = str | int | float | bool
+from services.retrieve.stores.filters import Filter, Scalar, matches
+
+JsonScalar = Scalar
 Metadata = Mapping[str, JsonScalar | list[str]]
 Vector = NDArray[np.float32]
 DocumentFormat = Literal["text", "markdown", "html"]
@@ -48,12 +56,33 @@ class ModelStamp:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What a search may see; hashable.
+
+    filter: what a document's metadata must pass. readers: names of which a document's own readers
+    must hold one, if it has any; None sees every document.
+    """
+
+    filter: Filter | None = None
+    readers: frozenset[str] | None = None
+
+    def sees(self, metadata: Metadata, readers: Sequence[str] | None) -> bool:
+        """Whether a document with this metadata and these readers is in the scope."""
+        permitted = self.readers is None or readers is None or not self.readers.isdisjoint(readers)
+        return permitted and (self.filter is None or matches(self.filter, metadata))
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True)
 class CorpusSpec:
     """What the owner of a corpus chooses when it is created; fixed from then on.
 
     `language` is an ISO 639-1 code and picks the analyser of the words; `chunk_tokens` bounds what
     is sent to the embedder for one chunk (title line and special tokens included), `chunk_overlap`
-    is the number of tokens that two neighbouring chunks may share.
+    is the number of tokens that two neighbouring chunks may share. `curate` is whether a search
+    that does not say curates; None: yes, and whatever a corpus says that is there already.
     """
 
     name: str
@@ -61,6 +90,7 @@ class CorpusSpec:
     language: str = "en"
     chunk_tokens: int = 256
     chunk_overlap: int = 32
+    curate: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +105,7 @@ class CorpusInfo:
     dimension: int
     chunk_tokens: int
     chunk_overlap: int
+    curate: bool
     chunker: str
     documents: int
     chunks: int
@@ -102,7 +133,8 @@ class NewDocument:
     """A document to be written, parsed, chunked and embedded.
 
     `vectors` is float32 [len(chunks), dimension] of unit rows. `content_hash` (hex SHA-256) covers
-    everything that the stored form depends on.
+    everything that the stored form depends on. `readers` are the keys and groups that may read it;
+    None: whoever may read the corpus, empty: admins alone.
     """
 
     id: str
@@ -114,6 +146,7 @@ class NewDocument:
     text: str
     chunks: Sequence[NewChunk]
     vectors: Vector
+    readers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -122,6 +155,7 @@ class ChunkRecord:
 
     `start` and `end` are character offsets into the document's parsed text, `number` of `count` is
     its place in the document (from 0), `tokens` counts `text` alone, without special tokens.
+    `updated_at` is when the document was last written.
     """
 
     key: int
@@ -136,6 +170,8 @@ class ChunkRecord:
     number: int
     count: int
     metadata: Metadata
+    updated_at: datetime
+    readers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +198,7 @@ class StoredDocument:
     chunks: int
     version: int
     updated_at: datetime
+    readers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -199,7 +236,12 @@ class CorpusStore(Protocol):
         """The corpus's settings, stamp, counts and generation."""
         ...
 
-    def bm25(self, query: str, limit: int) -> list[tuple[int, float]]:
+    @property
+    def dense_method(self) -> str:
+        """How the dense arm searches, for people: `exact`, or the kind of its index."""
+        ...
+
+    def bm25(self, query: str, limit: int, scope: Scope = EVERYTHING) -> list[tuple[int, float]]:
         """At most `limit` (key, raw BM25 score > 0) of the chunks that hold a term of `query`."""
         ...
 
@@ -207,7 +249,9 @@ class CorpusStore(Protocol):
         """The BM25 scores of the given chunks; 0.0 where no term matches."""
         ...
 
-    def dense(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
+    def dense(
+        self, vector: Vector, limit: int, scope: Scope = EVERYTHING
+    ) -> list[tuple[int, float]]:
         """At most `limit` (key, cosine) nearest to `vector`, a unit float32 [dimension].
 
         Raises `ValueError` where the vector has another dimension or is not finite.
@@ -222,12 +266,34 @@ class CorpusStore(Protocol):
         """The chunks with these keys, in the order of `keys`; missing keys are absent."""
         ...
 
-    def query_terms(self, query: str) -> list[str]:
-        """The distinct terms of `query` as the word index sees them, in order of appearance."""
+    def vectors(self, keys: Sequence[int]) -> dict[int, Vector]:
+        """The unit vectors, float32 [dimension], of the given chunks; unknown keys are absent."""
         ...
 
-    def text_terms(self, text: str) -> set[str]:
-        """The terms of a text as the word index sees them."""
+    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+        """Of each chunk those of its document at most `reach` places away, itself too, in order.
+
+        `reach` None gives all of the document; unknown keys are absent.
+        """
+        ...
+
+    def in_scope(self, keys: Sequence[int], scope: Scope) -> set[int]:
+        """Those of the given chunks that are in the scope; unknown keys are in none."""
+        ...
+
+    def keys_of(self, document_id: str) -> list[int]:
+        """The keys of a document's chunks, in order; none where there is no such document."""
+        ...
+
+    def terms(self, text: str) -> list[str]:
+        """The terms of a text as the word index sees them, in order, with repeats."""
+        ...
+
+    def bodies(self) -> Iterator[tuple[int, str]]:
+        """What the words of every chunk are taken from: key, and title and text, by ascending key.
+
+        One state of the corpus, whatever is written while it is read.
+        """
         ...
 
     def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
@@ -245,12 +311,14 @@ class CorpusStore(Protocol):
         """Remove a document with its chunks; False where there is no such document."""
         ...
 
-    def documents(self, limit: int, after: str | None) -> list[DocumentSummary]:
+    def documents(
+        self, limit: int, after: str | None, scope: Scope = EVERYTHING
+    ) -> list[DocumentSummary]:
         """At most `limit` documents in the order of their ids, those after id `after`."""
         ...
 
-    def document(self, document_id: str) -> StoredDocument | None:
-        """A document with its parsed text, or None."""
+    def document(self, document_id: str, scope: Scope = EVERYTHING) -> StoredDocument | None:
+        """A document with its parsed text; None where there is none in the scope."""
         ...
 
     def close(self) -> None:

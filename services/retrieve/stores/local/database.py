@@ -24,9 +24,12 @@ from services.retrieve.stores.base import (
     DocumentSummary,
     KnownDocument,
     ModelStamp,
+    Scope,
     StoredDocument,
     Vector,
 )
+from services.retrieve.stores.local import records
+from services.retrieve.stores.local.facts import TABLES, Documents, derive_facts, documents_in
 from services.retrieve.stores.local.faults import (
     corpus_closed,
     damaged,
@@ -37,11 +40,11 @@ from services.retrieve.stores.local.faults import (
 from services.retrieve.stores.local.transaction import Transaction, bodies
 
 FILE = "corpus.db"
-SCHEMA = 1
+SCHEMA = 2  # 1 had no facts
 _PART = 4096  # rows read at a time where all are wanted
 
 # A document's text comes last in its row: reading the columns before it leaves its pages alone.
-_TABLES = """
+_TABLES = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content_hash TEXT NOT NULL, title TEXT,
@@ -55,7 +58,7 @@ CREATE TABLE chunks (
 CREATE UNIQUE INDEX chunks_of_document ON chunks (document, number);
 CREATE TABLE vectors (
     key INTEGER PRIMARY KEY REFERENCES chunks(key) ON DELETE CASCADE, vector BLOB NOT NULL);
-"""
+{TABLES}"""
 
 
 class Database:
@@ -109,10 +112,11 @@ class Database:
 
     @classmethod
     def open(cls, folder: Path) -> "Database":
-        """Open the database in `folder`.
+        """Open the database in `folder`; one of an older schema is brought to this one, or left.
 
         Raises ApiError 500: `corpus_damaged` where it is missing or rubbish, `storage_failed` where
-        the disk can't be read, `corpus_newer` where a newer version of refdesk wrote it.
+        the disk can't be read, `corpus_newer` where a newer version of refdesk wrote it; 507 where
+        the disk has no room for the newer schema.
         """
         path = folder / FILE
         try:
@@ -143,6 +147,7 @@ class Database:
                 dimension=int(meta["dimension"]),
                 chunk_tokens=int(meta["chunk_tokens"]),
                 chunk_overlap=int(meta["chunk_overlap"]),
+                curate=meta.get("curate") != str(False),
                 chunker=meta["chunker"],
                 documents=documents,
                 chunks=chunks,
@@ -185,35 +190,38 @@ class Database:
             raise damaged(self.path, "a chunk has no vector")
         return keys, matrix
 
+    def keys(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The keys of all chunks, ascending, and of each the number of its document; int64 [n]."""
+        with self._reading() as db:
+            rows = db.execute("SELECT key, document FROM chunks").fetchall()
+        both = np.array(rows, np.int64).reshape(-1, 2)
+        keys, owners = both[np.argsort(both[:, 0])].T.copy()
+        return keys, owners
+
+    def documents_in(self, scope: Scope) -> Documents:
+        """The documents that a scope sees, by their numbers."""
+        with self._snapshot() as db:
+            return documents_in(db, scope)
+
+    def keys_of(self, document_id: str) -> list[int]:
+        """The keys of a document's chunks, in order."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT c.key FROM documents AS d JOIN chunks AS c ON c.document = d.number"
+                " WHERE d.id = ? ORDER BY c.number",
+                (document_id,),
+            ).fetchall()
+        return [key for (key,) in rows]
+
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """The chunks with these keys, in the order of `keys`; missing ones are absent."""
         with self._reading() as db:
-            # One statement: all chunks are of one state of the database.
-            rows = db.execute(
-                "SELECT c.key, d.id, d.title, d.url, c.text, c.tokens, c.start_at, c.end_at,"
-                " c.number, d.chunks, d.metadata FROM json_each(?) AS wanted"
-                " JOIN chunks AS c ON c.key = wanted.value"
-                " JOIN documents AS d ON d.number = c.document",
-                (json.dumps([int(key) for key in keys]),),
-            ).fetchall()
-        found = {
-            row[0]: ChunkRecord(
-                key=row[0],
-                id=f"{row[1]}#{row[8]}",
-                document_id=row[1],
-                title=row[2],
-                url=row[3],
-                text=row[4],
-                tokens=row[5],
-                start=row[6],
-                end=row[7],
-                number=row[8],
-                count=row[9],
-                metadata=json.loads(row[10]),
-            )
-            for row in rows
-        }
-        return {key: found[key] for key in keys if key in found}
+            return records.fetch(db, keys)
+
+    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+        """Of each chunk those at most `reach` places away in its document (None: all), in order."""
+        with self._reading() as db:
+            return records.neighbours(db, keys, reach)
 
     def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Content hash and chunk count of those documents that are stored."""
@@ -225,39 +233,48 @@ class Database:
             ).fetchall()
         return {row[0]: KnownDocument(row[1], row[2]) for row in rows}
 
-    def documents(self, limit: int, after: str | None) -> list[DocumentSummary]:
-        """At most `limit` documents in the order of their ids, those after `after`."""
-        with self._reading() as db:
+    def documents(self, limit: int, after: str | None, scope: Scope) -> list[DocumentSummary]:
+        """At most `limit` documents of the scope in the order of their ids, those after `after`."""
+        with self._snapshot() as db:
+            ids = db.execute(
+                "SELECT number FROM documents WHERE id > ? ORDER BY id", (after or "",)
+            )
+            later = np.fromiter((number for (number,) in ids), np.int64)
+            page = later[documents_in(db, scope).where(later)][:limit]
             rows = db.execute(
                 "SELECT id, title, url, chunks, updated_at FROM documents"
-                " WHERE id > ? ORDER BY id LIMIT ?",
-                (after or "", limit),
+                " WHERE number IN (SELECT value FROM json_each(?)) ORDER BY id",
+                (json.dumps(page.tolist()),),
             ).fetchall()
         return [
             DocumentSummary(id_, title, url, chunks, datetime.fromisoformat(updated_at))
             for id_, title, url, chunks, updated_at in rows
         ]
 
-    def document(self, document_id: str) -> StoredDocument | None:
-        """A document with its parsed text, or None."""
+    def document(self, document_id: str, scope: Scope) -> StoredDocument | None:
+        """A document with its parsed text, or None where there is none in the scope."""
         with self._reading() as db:
             row = db.execute(
-                "SELECT id, title, url, format, metadata, text, chunks, version, updated_at"
-                " FROM documents WHERE id = ?",
+                "SELECT id, title, url, format, metadata, text, chunks, version, updated_at,"
+                " readers FROM documents LEFT JOIN restricted ON document = number WHERE id = ?",
                 (document_id,),
             ).fetchone()
         if row is None:
+            return None
+        metadata, readers = json.loads(row[4]), records.readers(row[9])
+        if not scope.sees(metadata, readers):
             return None
         return StoredDocument(
             id=row[0],
             title=row[1],
             url=row[2],
             format=row[3],
-            metadata=json.loads(row[4]),
+            metadata=metadata,
             text=row[5],
             chunks=row[6],
             version=row[7],
             updated_at=datetime.fromisoformat(row[8]),
+            readers=readers,
         )
 
     @contextmanager
@@ -267,20 +284,8 @@ class Database:
         Raises ApiError 507 where the disk refuses, 500 where the file is damaged; then nothing has
         changed.
         """
-        with self._write_lock:
-            if self._closed:
-                raise corpus_closed(self.path)
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                yield Transaction(self._writer)
-                self._writer.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise write_failed(error, self.path) from error
-            finally:
-                # After a failed COMMIT or an exception in the block; a full disk may have undone
-                # the transaction already.
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+        with self._changing() as db:
+            yield Transaction(db)
 
     def close(self) -> None:
         """Close all connections; those that are reading close when they have done."""
@@ -311,6 +316,33 @@ class Database:
                     else:
                         self._pool.append(connection)
 
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """For several queries of one state."""
+        with self._reading() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("ROLLBACK")
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._write_lock:
+            if self._closed:
+                raise corpus_closed(self.path)
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise write_failed(error, self.path) from error
+            finally:
+                # After a failed COMMIT or an exception in the block; a full disk may have undone
+                # the transaction already.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+
     def _check_schema(self) -> None:
         with self._reading() as db:
             (schema,) = db.execute("PRAGMA user_version").fetchone()
@@ -318,6 +350,14 @@ class Database:
             raise newer(self.path, schema, SCHEMA)
         if schema < 1:
             raise damaged(self.path, "it holds no corpus")
+        if schema < SCHEMA:
+            # All of it or nothing, the number among it: a process that dies leaves the old schema.
+            with self._changing() as db:
+                try:
+                    derive_facts(db)
+                except ValueError as error:
+                    raise damaged(self.path, error) from error
+                db.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,119 +1,300 @@
-"""The vector index of a local corpus: exact search by FAISS, in memory.
+"""The vector index of a local corpus: exact while it is small, above that from candidates.
 
-It is not kept on disk. The vectors are in the corpus's database anyway; a second copy would have to
-be checked against them, and reading 100,000 of them takes about a second
-(tests/bench/local_store.py).
+The vectors are in memory, and every score is computed from them. In a large corpus only candidates
+are scored: those that the codes in dense_lists.py (or a GPU, dense_gpu.py) find near to the query,
+and the newest vectors, which are not in there yet. So what is searched is always the present state:
+a write changes the vectors alone and takes no time for it, and a thread in the background brings
+the candidates' index after it, learns it anew when the corpus has outgrown it, and saves it.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from services.retrieve.stores.base import Vector
+from services.retrieve.stores.local.dense_file import (
+    ListsDamagedError,
+    fits,
+    load,
+    packed,
+    save,
+)
+from services.retrieve.stores.local.dense_gpu import OnGpu, Place
+from services.retrieve.stores.local.dense_lists import Lists, sample_size
+from services.retrieve.stores.local.dense_rows import Keys, VectorRows
+from services.retrieve.stores.local.shared_lock import SharedLock
+from shared.telemetry import get_logger
 
-Keys = NDArray[np.int64]
+EXACT = 20_000  # vectors that are all scored: 2.5 ms for 384 numbers each
+_TAIL = 2048  # newest vectors that are all scored before they go into the lists
+_STEP = 256  # vectors that go into them while searches wait: about 5 ms
+_PAUSE_S = 0.01  # between two such steps, for the searches
+_FILL = 8192  # vectors that go into lists that nobody searches yet
+_GROWTH = 2.5  # times the size that lists were made for
+_SEED = 1234
+
+log = get_logger(__name__)
 
 
 class DenseIndex:
     """Unit vectors by key. Any number of searches at once; a change waits for them to end."""
 
-    def __init__(self, dimension: int) -> None:
-        """An empty index of vectors float32 [dimension]."""
-        self._dimension = dimension
-        # The one line to change for an approximate index above some size.
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self._access = _SharedLock()
+    def __init__(
+        self,
+        dimension: int,
+        keys: Keys | None = None,
+        vectors: Vector | None = None,
+        *,
+        folder: Path | None = None,
+        place: Place | None = None,
+        exact: int = EXACT,
+    ) -> None:
+        """An index of ascending keys int64 [n] and vectors float32 [n, dimension], taken over.
+
+        folder: where the lists of a large corpus are kept; None: in memory alone. place: puts the
+        candidates' index on a GPU. exact: up to so many vectors all are scored.
+        """
+        if keys is None or vectors is None:
+            keys, vectors = np.empty(0, np.int64), np.empty((0, dimension), np.float32)
+        self._rows = VectorRows(dimension, keys, vectors)
+        self._folder = folder
+        self._place = place
+        self._exact = exact
+        self._lists: Lists | OnGpu | None = None
+        self._build_at = exact + 1  # vectors
+        self._unsaved = 0  # vectors
+        self._access = SharedLock()
+        self._changing = threading.Lock()
+        self._tending = threading.Lock()  # held by who changes or writes the lists
+        self._starting = threading.Lock()
+        self._tender: threading.Thread | None = None
+        self._closed = False
+        if len(self._rows) > exact and folder is not None and place is None:
+            self._load(folder)
+        self._wake()
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._rows)
+
+    @property
+    def method(self) -> str:
+        """How a search without a filter finds its results now: what `explain` says."""
+        lists = self._lists
+        return "exact" if lists is None else lists.method
 
     def change(self, remove: Sequence[int], keys: Sequence[int] | Keys, vectors: Vector) -> None:
-        """Remove the vectors of some keys and add others, float32 [len(keys), dimension]."""
-        with self._access.exclusive():
-            if remove:
-                # The array outlives the call: FAISS' selector only points at it.
-                gone = np.asarray(remove, np.int64)
-                self._index.remove_ids(faiss.IDSelectorBatch(gone))
-            if len(keys):
-                self._index.add_with_ids(
-                    np.ascontiguousarray(vectors, np.float32), np.asarray(keys, np.int64)
-                )
+        """Remove the vectors of some keys and add others, float32 [len(keys), dimension].
 
-    def search(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
+        Raises ValueError, and changes nothing, where a vector has another dimension or is not
+        finite, or a key is not above all there ever were.
+        """
+        gone = np.unique(np.asarray(remove, np.int64))
+        new = np.asarray(keys, np.int64)
+        rows = np.ascontiguousarray(vectors, np.float32)
+        if len(new) and rows.shape != (len(new), self._rows.dimension):
+            raise ValueError(f"vectors {rows.shape}, not {(len(new), self._rows.dimension)}")
+        if not np.isfinite(rows).all():
+            raise ValueError("a vector with NaN or infinity")
+        with self._changing:
+            with self._access.exclusive():
+                self._rows.append(new, rows)
+                self._rows.remove(gone)
+            self._rows.compact()
+            self._unsaved += len(gone) + len(new)
+        self._wake()
+
+    def search(
+        self, vector: Vector, limit: int, allowed: Keys | None = None
+    ) -> list[tuple[int, float]]:
         """At most `limit` (key, cosine), best first, equal scores by ascending key.
 
-        Raises ValueError where `vector` is not a finite float32 [dimension].
+        allowed: ascending keys int64; no other is given, and as many as there are. Raises
+        ValueError where `vector` is not a finite float32 [dimension].
         """
-        return self._search(vector, limit, None)
+        row = self._checked(vector)
+        if limit <= 0:
+            return []
+        with self._access.shared():
+            near = self._candidates(row, limit, allowed)
+            keys, scores = self._rows.scores(row, near)
+            if near is not allowed and len(keys) < limit:
+                keys, scores = self._rows.scores(row, allowed)
+        return _best(keys, scores, limit)
 
     def scores(self, vector: Vector, keys: Sequence[int]) -> dict[int, float]:
         """The cosines of given keys; unknown ones are absent. Raises ValueError as `search`."""
-        if not keys:
-            return {}
-        wanted = np.asarray(keys, np.int64)
-        # FAISS' stubs don't know the keyword arguments that its Python layer adds.
-        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBatch(wanted))  # type: ignore[call-arg]
-        return dict(self._search(vector, len(wanted), parameters))
+        row = self._checked(vector)
+        with self._access.shared():
+            found, scores = self._rows.scores(row, np.unique(np.asarray(keys, np.int64)))
+        return dict(zip(found.tolist(), scores.tolist(), strict=True))
 
-    def _search(
-        self, vector: Vector, limit: int, parameters: "faiss.SearchParameters | None"
-    ) -> list[tuple[int, float]]:
-        row = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
-        if row.shape[1] != self._dimension:
-            raise ValueError(f"a vector of {row.shape[1]} numbers, not {self._dimension}")
+    def vectors(self, keys: Sequence[int]) -> dict[int, Vector]:
+        """The unit vectors float32 [dimension] of given keys; unknown ones are absent."""
+        with self._access.shared():
+            found, vectors = self._rows.take(np.unique(np.asarray(keys, np.int64)))
+        return dict(zip(found.tolist(), vectors, strict=True))
+
+    def settle(self, timeout_s: float | None = None) -> None:
+        """Wait until the work in the background has ended."""
+        tender = self._tender
+        if tender is not None:
+            tender.join(timeout_s)
+
+    def close(self) -> None:
+        """Save what a later opening would have to do again. Searches go on; closing twice is
+        harmless."""
+        with self._starting:
+            if self._closed:
+                return
+            self._closed = True
+        if self._unsaved:
+            self._save(closing=True)
+
+    def _checked(self, vector: Vector) -> Vector:
+        row = np.ascontiguousarray(vector, np.float32).reshape(-1)
+        if len(row) != self._rows.dimension:
+            raise ValueError(f"a vector of {len(row)} numbers, not {self._rows.dimension}")
         if not np.isfinite(row).all():
             raise ValueError("a vector with NaN or infinity")
-        with self._access.shared():
-            count = min(limit, len(self))
-            if count == 0:
-                return []
-            # A thread's own setting, so it is made here. A second thread gains nothing for one
-            # query, waits long on a busy machine, and rounds other sums otherwise than the first.
-            faiss.omp_set_num_threads(1)
-            scores, keys = self._index.search(row, count, params=parameters)
-        hits = [
-            (int(key), float(score))
-            for key, score in zip(keys[0], scores[0], strict=True)
-            if key >= 0
-        ]
-        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))
+        return row
 
+    def _candidates(self, row: Vector, limit: int, allowed: Keys | None) -> Keys | None:
+        """Ascending keys, among them most of the best; `allowed` itself where all are scored."""
+        lists = self._lists
+        if lists is None or (allowed is not None and len(allowed) <= self._exact):
+            return allowed
+        near = lists.search(row, limit, allowed)
+        newest = (
+            self._rows.keys(lists.end)
+            if allowed is None
+            else allowed[np.searchsorted(allowed, lists.end) :]
+        )
+        return np.concatenate((np.sort(near), newest))
 
-class _SharedLock:
-    """Many readers or one writer; a waiting writer goes before later readers."""
+    def _wake(self) -> None:
+        """Have the background do what there is to do, if anything."""
+        with self._starting:
+            if self._tender is None and self._next() is not None:
+                # Not waited for when the process ends: learning lists can take a minute.
+                self._tender = threading.Thread(target=self._tend, name="dense-lists", daemon=True)
+                self._tender.start()
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._writing = False
-        self._writers_waiting = 0
+    def _tend(self) -> None:
+        while True:
+            with self._starting:
+                work = self._next()
+                if work is None:
+                    self._tender = None
+                    return
+            try:
+                work()
+            except (RuntimeError, MemoryError) as error:  # FAISS', for want of memory above all
+                log.exception("dense_lists_failed", reason=str(error))
+                self._build_at = 2 * len(self._rows)
 
-    @contextmanager
-    def shared(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._writing and not self._writers_waiting)
-            self._readers += 1
+    def _next(self) -> Callable[[], None] | None:
+        """What the background should do next."""
+        count, lists = len(self._rows), self._lists
+        if self._closed:
+            return None
+        if count >= self._build_at:
+            return self._build
+        if lists is None:
+            return None
+        if count <= self._exact // 2:
+            return self._drop
+        newest = len(self._rows.keys(lists.end))
+        if newest > _TAIL:
+            return self._extend
+        if len(lists) - (count - newest) > max(_TAIL, count // 20):
+            return self._prune if isinstance(lists, Lists) else self._build
+        return self._save if self._unsaved * 10 >= count else None
+
+    def _build(self) -> None:
+        """Learn the index of candidates anew, beside the one that is searched."""
+        keys = self._rows.keys()
+        self._build_at = int(_GROWTH * len(keys))
+        size = min(sample_size(len(keys)), len(keys))
+        picked = np.random.default_rng(_SEED).choice(keys, size, replace=False)
+        _, sample = self._rows.take(np.sort(picked))
+        made = (
+            OnGpu(self._place, sample, len(keys)) if self._place else Lists.train(sample, len(keys))
+        )
+        while len(keys := self._rows.keys(made.end)) > _TAIL or not made.end:
+            self._move(keys[:_FILL], made)
+            if self._closed:
+                return
+        with self._tending, self._access.exclusive():
+            self._lists = made
+        self._unsaved = len(self._rows)
+
+    def _extend(self) -> None:
+        """Bring the newest vectors into the lists, a few at a time."""
+        lists = self._lists
+        while lists is not None and not self._closed:
+            keys = self._rows.keys(lists.end)
+            if len(keys) < _STEP:
+                return
+            with self._tending, self._access.exclusive():
+                self._move(keys[:_STEP], lists)
+            time.sleep(_PAUSE_S)
+
+    def _move(self, keys: Keys, lists: Lists | OnGpu) -> None:
+        if len(keys):
+            lists.add(*self._rows.take(keys))
+        lists.end = int(keys[-1]) + 1 if len(keys) else self._rows.end
+
+    def _prune(self) -> None:
+        """Take removed vectors out of the lists; until then they were candidates in vain."""
+        lists = self._lists
+        if isinstance(lists, Lists):
+            with self._tending:
+                gone = np.setdiff1d(lists.keys(), self._rows.keys(), assume_unique=True)
+                with self._access.exclusive():
+                    lists.remove(gone)
+
+    def _drop(self) -> None:
+        """Score all vectors again, once there are few."""
+        with self._tending, self._access.exclusive():
+            self._lists = None
+        self._build_at = self._exact + 1
+
+    def _save(self, *, closing: bool = False) -> None:
+        """Write the lists to the folder, if they are kept there."""
+        with self._tending:
+            lists, self._unsaved = self._lists, 0
+            if self._folder is None or not isinstance(lists, Lists):
+                return
+            if self._closed and not closing:
+                return
+            try:
+                save(self._folder, packed(lists, self._rows))
+            except OSError as error:
+                # They are learned again on the next opening.
+                log.warning("dense_lists_not_saved", folder=str(self._folder), reason=str(error))
+
+    def _load(self, folder: Path) -> None:
+        """Take the saved lists where they are sound and belong to these vectors."""
         try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
+            saved = load(folder, self._rows.dimension)
+            if not fits(saved, self._rows):
+                raise ListsDamagedError("it belongs to another state of the corpus")
+        except ListsDamagedError as error:
+            log.warning("dense_lists_rebuilt", folder=str(folder), reason=str(error))
+            return
+        self._lists = saved.lists
+        self._build_at = int(_GROWTH * len(saved.keys))
+        self._unsaved = len(self._rows) - len(saved.keys)
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        with self._changed:
-            self._writers_waiting += 1
-            self._changed.wait_for(lambda: not self._writing and not self._readers)
-            self._writers_waiting -= 1
-            self._writing = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._writing = False
-                self._changed.notify_all()
+
+def _best(keys: Keys, scores: Vector, limit: int) -> list[tuple[int, float]]:
+    """The `limit` highest scores, equal ones by ascending key."""
+    if len(keys) > limit:
+        least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+        kept = np.flatnonzero(scores >= least)
+        keys, scores = keys[kept], scores[kept]
+    order = np.lexsort((keys, -scores))[:limit]
+    return list(zip(keys[order].tolist(), scores[order].tolist(), strict=True))

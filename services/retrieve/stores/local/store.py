@@ -2,36 +2,42 @@
 
 <corpus>/corpus.db    documents, chunks, vectors, settings
 <corpus>/lexical/     the word index, built anew where it does not agree with the database
+<corpus>/dense/       of a large corpus the vector index, as far as it had come when it was saved
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from services.retrieve.stores.base import (
+    EVERYTHING,
     ChunkRecord,
     CorpusInfo,
     DocumentResult,
     DocumentSummary,
     KnownDocument,
     NewDocument,
+    Scope,
     StoredDocument,
     Vector,
     WriteResult,
 )
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
+from services.retrieve.stores.local.dense_gpu import Place
 from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
+from services.retrieve.stores.local.scopes import Keys, Scopes
 from services.retrieve.stores.local.transaction import Transaction
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
-_LEXICAL = "lexical"
+_LEXICAL, _DENSE = "lexical", "dense"
+_Found = TypeVar("_Found")
 
 log = get_logger(__name__)
 
@@ -39,25 +45,32 @@ log = get_logger(__name__)
 class LocalStore:
     """A `CorpusStore` (see services/retrieve/stores/base.py) in a folder."""
 
-    def __init__(self, folder: Path, database: Database) -> None:
+    def __init__(self, folder: Path, database: Database, place: Place | None = None) -> None:
         """Use `LocalStore.open`."""
         self._folder = folder
         self._database = database
         self._info = database.info()
-        self._dense = DenseIndex(self._info.dimension)
-        self._dense.change([], *database.vectors(self._info))
+        keys, vectors = database.vectors(self._info)
+        self._dense = DenseIndex(
+            self._info.dimension, keys, vectors, folder=folder / _DENSE, place=place
+        )
         self._lexical = self._open_lexical()
+        self._scopes = Scopes(database)
         self._writing = threading.Lock()
+        # Held while database and indexes are of different states; the count is odd then.
+        self._swapping = threading.Lock()
+        self._swaps = 0
 
     @classmethod
-    def open(cls, folder: Path) -> "LocalStore":
+    def open(cls, folder: Path, place: Place | None = None) -> "LocalStore":
         """Open a corpus and bring its indexes into agreement with its database.
 
+        place: the GPU that searches its vectors, None for the processor.
         Raises ApiError 500 where the database is missing, damaged or of a newer version.
         """
         database = Database.open(folder)
         try:
-            return cls(folder, database)
+            return cls(folder, database, place)
         except BaseException:
             database.close()
             raise
@@ -67,17 +80,24 @@ class LocalStore:
         """The corpus's settings, stamp, counts and generation."""
         return self._info
 
-    def bm25(self, query: str, limit: int) -> list[tuple[int, float]]:
+    @property
+    def dense_method(self) -> str:
+        """See `CorpusStore.dense_method`."""
+        return self._dense.method
+
+    def bm25(self, query: str, limit: int, scope: Scope = EVERYTHING) -> list[tuple[int, float]]:
         """See `CorpusStore.bm25`."""
-        return self._lexical.search(query, limit)
+        return self._within(scope, lambda allowed: self._lexical.search(query, limit, allowed))
 
     def bm25_scores(self, query: str, keys: Sequence[int]) -> dict[int, float]:
         """See `CorpusStore.bm25_scores`."""
         return self._lexical.scores(query, keys)
 
-    def dense(self, vector: Vector, limit: int) -> list[tuple[int, float]]:
+    def dense(
+        self, vector: Vector, limit: int, scope: Scope = EVERYTHING
+    ) -> list[tuple[int, float]]:
         """See `CorpusStore.dense`."""
-        return self._dense.search(vector, limit)
+        return self._within(scope, lambda allowed: self._dense.search(vector, limit, allowed))
 
     def dense_scores(self, vector: Vector, keys: Sequence[int]) -> dict[int, float]:
         """See `CorpusStore.dense_scores`."""
@@ -87,25 +107,48 @@ class LocalStore:
         """See `CorpusStore.fetch`."""
         return self._database.fetch(keys)
 
-    def query_terms(self, query: str) -> list[str]:
-        """See `CorpusStore.query_terms`."""
-        return list(dict.fromkeys(self._lexical.terms(query)))
+    def vectors(self, keys: Sequence[int]) -> dict[int, Vector]:
+        """See `CorpusStore.vectors`."""
+        return self._dense.vectors(keys)
 
-    def text_terms(self, text: str) -> set[str]:
-        """See `CorpusStore.text_terms`."""
-        return set(self._lexical.terms(text))
+    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+        """See `CorpusStore.neighbours`."""
+        return self._database.neighbours(keys, reach)
+
+    def in_scope(self, keys: Sequence[int], scope: Scope) -> set[int]:
+        """See `CorpusStore.in_scope`."""
+
+        def found(allowed: Keys | None) -> set[int]:
+            every = self._scopes.keys if allowed is None else allowed
+            return set(np.intersect1d(every, np.asarray(keys, np.int64)).tolist())
+
+        return self._within(scope, found)
+
+    def keys_of(self, document_id: str) -> list[int]:
+        """See `CorpusStore.keys_of`."""
+        return self._database.keys_of(document_id)
+
+    def terms(self, text: str) -> list[str]:
+        """See `CorpusStore.terms`."""
+        return self._lexical.terms(text)
+
+    def bodies(self) -> Iterator[tuple[int, str]]:
+        """See `CorpusStore.bodies`."""
+        return self._database.bodies()
 
     def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
         """See `CorpusStore.known`."""
         return self._database.known(document_ids)
 
-    def documents(self, limit: int, after: str | None) -> list[DocumentSummary]:
+    def documents(
+        self, limit: int, after: str | None, scope: Scope = EVERYTHING
+    ) -> list[DocumentSummary]:
         """See `CorpusStore.documents`."""
-        return self._database.documents(limit, after)
+        return self._database.documents(limit, after, scope)
 
-    def document(self, document_id: str) -> StoredDocument | None:
+    def document(self, document_id: str, scope: Scope = EVERYTHING) -> StoredDocument | None:
         """See `CorpusStore.document`."""
-        return self._database.document(document_id)
+        return self._database.document(document_id, scope)
 
     def write(self, documents: Sequence[NewDocument]) -> WriteResult:
         """See `CorpusStore.write`."""
@@ -137,6 +180,7 @@ class LocalStore:
         """See `CorpusStore.close`."""
         with self._writing:
             self._lexical.close()
+            self._dense.close()
             self._database.close()
 
     @contextmanager
@@ -147,22 +191,52 @@ class LocalStore:
         the two, the stamps differ and the index is built anew on the next open; should either be
         refused by the disk, neither has changed. `vectors` are those of the chunks that are added.
         """
-        try:
-            with self._database.transaction() as change:
-                yield change
-                try:
-                    stamp = self._lexical.write(change.removed, change.bodies())
-                except (OSError, ValueError) as error:
-                    raise write_failed(error, self._folder / _LEXICAL) from error
-                change.finish(stamp)
-        except BaseException:
-            # What it had taken in without being committed must not come up in the next commit.
-            self._lexical.close()
-            self._lexical = self._open_lexical()
-            raise
-        self._dense.change(change.removed, change.added, vectors)
-        self._lexical.reload()
+        with ExitStack() as window:
+            try:
+                with self._database.transaction() as change:
+                    yield change
+                    try:
+                        stamp = self._lexical.write(change.removed, change.bodies())
+                    except (OSError, ValueError) as error:
+                        raise write_failed(error, self._folder / _LEXICAL) from error
+                    change.finish(stamp)
+                    window.enter_context(self._swap())
+            except BaseException:
+                # What it had taken in without being committed must not come up in the next commit.
+                self._lexical.close()
+                self._lexical = self._open_lexical()
+                raise
+            self._dense.change(change.removed, change.added, vectors)
+            self._lexical.reload()
+            self._scopes.change(change.removed, change.added, change.owners)
         self._info = self._database.info()
+
+    @contextmanager
+    def _swap(self) -> Iterator[None]:
+        """From just before the database's commit until the indexes have followed."""
+        with self._swapping:
+            self._swaps += 1
+            try:
+                yield
+            finally:
+                self._swaps += 1
+
+    def _within(self, scope: Scope, search: Callable[[Keys | None], _Found]) -> _Found:
+        """What `search` finds among the keys of a scope, both of one state of the corpus.
+
+        Keys of one state in an index of another would leave out a document that is being replaced,
+        or let through one that just came. So a search that met a write is done once more, and no
+        write can come between then.
+        """
+        if scope == EVERYTHING:
+            return search(None)
+        before = self._swaps
+        if before % 2 == 0:
+            found = search(self._scopes.allowed(scope))
+            if self._swaps == before:
+                return found
+        with self._swapping:
+            return search(self._scopes.allowed(scope))
 
     def _open_lexical(self) -> LexicalIndex:
         """The word index of the database's last commit, built anew unless it is there and sound."""

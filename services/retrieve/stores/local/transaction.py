@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from services.retrieve.stores.base import NewDocument
+from services.retrieve.stores.local.facts import store_facts
 
 
 class Transaction:
@@ -15,11 +16,13 @@ class Transaction:
         self._db = connection
         self.removed: list[int] = []
         self.added: list[int] = []
+        self.owners: list[int] = []
 
     def replace(self, document: NewDocument) -> bool:
         """Put a document with its chunks and vectors in the place of one with its id, if any.
 
-        Adds the chunks' keys to `added` and `removed`. True where there was one before.
+        Adds the chunks' keys to `added` and `removed`, and to `owners` the number of the document
+        for each that was added. True where there was one before.
         """
         version = self._remove(document.id)
         row = self._db.execute(
@@ -38,15 +41,18 @@ class Transaction:
                 document.text,
             ),
         ).lastrowid
+        owner = int(row or 0)
+        store_facts(self._db, owner, document.metadata, document.readers)
         for number, part in enumerate(document.chunks):
             key = self._db.execute(
                 "INSERT INTO chunks (document, number, start_at, end_at, tokens, text)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (row, number, part.start, part.end, part.tokens, part.text),
+                (owner, number, part.start, part.end, part.tokens, part.text),
             ).lastrowid
             vector = document.vectors[number].astype("<f4").tobytes()
             self._db.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector))
             self.added.append(int(key or 0))
+            self.owners.append(owner)
         return version > 0
 
     def delete(self, document_id: str) -> bool:

@@ -1,0 +1,190 @@
+"""Dify's external knowledge API: a corpus is a knowledge base of Dify's.
+
+Source: https://docs.dify.ai/en/use-dify/knowledge/external-knowledge-api
+"""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.retrieve.desk import Desk
+from services.retrieve.protocol import Hit
+from services.retrieve.stores.base import JsonScalar
+from services.retrieve.surfaces.ask import ask
+from shared.context import current
+from shared.envelope import ErrorShape
+from shared.errors import ApiError
+
+_PLACES = {
+    "corpora": "knowledge_id",
+    "top_k": "retrieval_setting.top_k",
+    "min_score": "retrieval_setting.score_threshold",
+    "filter": "metadata_condition",
+}
+
+# Dify's comparisons that filters here have, and those of them that count or compare dates.
+_OPS = {
+    "is": "eq",
+    "is not": "ne",
+    "in": "in",
+    "not in": "nin",
+    "=": "eq",
+    "≠": "ne",
+    ">": "gt",
+    "<": "lt",
+    "≥": "gte",
+    "≤": "lte",
+    "before": "lt",
+    "after": "gt",
+}
+_OF_NUMBERS = frozenset({"=", "≠", ">", "<", "≥", "≤", "before", "after"})
+_NEGATIVE = frozenset({"ne", "nin"})
+
+
+class RetrievalSetting(BaseModel):
+    """top_k: records, at most. score_threshold: least score of a record."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    top_k: Annotated[int, Field(ge=1, le=1000)] = 5
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Condition(BaseModel):
+    """One comparison of a document's metadata; of several names, one has to hold it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    comparison_operator: Annotated[str, Field(max_length=64)]
+    value: Any = None
+
+
+class MetadataCondition(BaseModel):
+    """Comparisons, all or one of which must hold."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    logical_operator: Literal["and", "or"] | None = None
+    conditions: Annotated[list[Condition], Field(max_length=256)] | None = None
+
+
+class RetrievalRequest(BaseModel):
+    """A question of Dify's. Fields that Dify may add are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    knowledge_id: Annotated[str, Field(max_length=256)]
+    query: str
+    retrieval_setting: RetrievalSetting = RetrievalSetting()
+    metadata_condition: MetadataCondition | None = None
+
+
+class Record(BaseModel):
+    """A passage. metadata: the document's, with `document_id` and, where there is one, `url`."""
+
+    content: str
+    score: float
+    title: str
+    metadata: dict[str, JsonScalar | list[str]]
+
+
+class RetrievalAnswer(BaseModel):
+    """The passages that answer, best first."""
+
+    records: list[Record]
+
+
+class DifyErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error_code: int
+    error_msg: str
+
+
+DIFY_ERRORS: dict[int | str, dict[str, Any]] = {
+    "default": {"model": DifyErrorAnswer, "description": "What was wrong, where, and what to do"}
+}
+
+
+def dify_error_body(error: ApiError, _: object = None) -> dict[str, Any]:
+    """Dify's error: 1001 and 1002 for the key, 2001 for the corpus, else the HTTP status."""
+    number = error.status
+    if error.code == "bad_key":
+        sent = current().authorization or ""
+        number = 1002 if sent.lower().startswith("bearer ") else 1001
+    elif error.code in ("forbidden_service", "forbidden_host"):
+        number = 1002
+    elif error.code == "corpus_not_found":
+        number = 2001
+    return {"error_code": number, "error_msg": error.message}
+
+
+ERROR_SHAPES: dict[str, ErrorShape] = {"/retrieval": dify_error_body}
+
+
+def add_dify_routes(app: FastAPI, desk: Desk) -> None:
+    """Add Dify's route to the app of retrieve."""
+
+    @app.post("/retrieval", responses=DIFY_ERRORS)
+    async def retrieval(body: RetrievalRequest) -> RetrievalAnswer:
+        """The passages of one corpus that answer a question, in the form of Dify."""
+        fields = {
+            "query": body.query,
+            "corpora": [body.knowledge_id],
+            "top_k": body.retrieval_setting.top_k,
+            "min_score": body.retrieval_setting.score_threshold or None,  # 0 is how Dify says none
+            "filter": _filter(body.metadata_condition),
+        }
+        found = await ask(desk, fields, _PLACES)
+        return RetrievalAnswer(records=[_record(hit) for hit in found.hits])
+
+
+def _filter(condition: MetadataCondition | None) -> dict[str, Any] | None:
+    """The desk's filter for Dify's. Raises ApiError 422 for a comparison that it has not."""
+    if condition is None or not condition.conditions:
+        return None
+    parts = [_comparison(one, place) for place, one in enumerate(condition.conditions)]
+    return {"type": condition.logical_operator or "and", "filters": parts}
+
+
+def _comparison(condition: Condition, place: int) -> dict[str, Any]:
+    word = condition.comparison_operator.strip()
+    op = _OPS.get(word)
+    if op is None:
+        at = f"metadata_condition.conditions.{place}.comparison_operator"
+        message = (
+            f"{at}: '{word[:40]}' can't be used here: filters compare whole values; use one of "
+            f"{', '.join(_OPS)} (`is` also finds one element of a list)"
+        )
+        raise ApiError(422, "bad_filter", message, param=at)
+    value = _number(condition.value) if word in _OF_NUMBERS else condition.value
+    names = [condition.name] if isinstance(condition.name, str) else condition.name
+    parts = [{"type": op, "key": name, "value": value} for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    # "is not" holds of several names where it holds of each.
+    return {"type": "and" if op in _NEGATIVE else "or", "filters": parts}
+
+
+def _number(value: Any) -> Any:
+    """The number that a text holds, because Dify's forms send numbers as texts; else as it is."""
+    if not isinstance(value, str):
+        return value
+    for read in (int, float):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _record(hit: Hit) -> Record:
+    where = {"document_id": hit.document_id} | ({"url": hit.url} if hit.url else {})
+    return Record(
+        content=hit.text,
+        score=hit.score,
+        title=hit.title or hit.document_id,
+        metadata={**where, **hit.metadata},
+    )

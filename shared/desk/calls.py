@@ -1,0 +1,187 @@
+"""Every call that the desk takes, as a value: what to send, and how to read the answer."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel
+
+from shared.desk.errors import DeskError
+from shared.desk.models import (
+    Corpus,
+    Document,
+    DocumentPage,
+    Expand,
+    Fusion,
+    Ingested,
+    NewDocument,
+    Recency,
+    Retrieved,
+    Turn,
+)
+
+Result = TypeVar("Result", covariant=True)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call(Generic[Result]):
+    """One request. read: the answer's body as a value; raises ValueError where it is none.
+
+    repeatable: whether sending it a second time, after a connection that broke, does the same.
+    """
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    read: Callable[[bytes], Result]
+    body: Mapping[str, Any] | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = True
+
+
+def retrieve(
+    question: str | Sequence[Turn],
+    corpora: str | Sequence[str],
+    *,
+    top_k: int | None = None,
+    candidates: int | None = None,
+    rerank_window: int | None = None,
+    arms: Sequence[str] | None = None,
+    fusion: Fusion | None = None,
+    recency: Recency | None = None,
+    filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's name
+    curate: bool | Literal["auto"] | None = None,
+    min_score: float | None = None,
+    max_tokens: int | None = None,
+    tokenizer: str | None = None,
+    neighbors: int | Literal["document"] | None = None,
+    diversity: float | None = None,
+    expand: Expand | None = None,
+    explain: bool | None = None,
+) -> Call[Retrieved]:
+    """Find the passages that answer a question.
+
+    question: a text, or a conversation whose last turn asks it. corpora: one name or several. What
+    is None is left to the desk. The options are those of POST /retrieve: docs/services/retrieve.md.
+    """
+    options = {
+        "top_k": top_k,
+        "candidates": candidates,
+        "rerank_window": rerank_window,
+        "arms": None if arms is None else list(arms),
+        "fusion": fusion,
+        "recency": recency,
+        "filter": filter,
+        "curate": curate,
+        "min_score": min_score,
+        "max_tokens": max_tokens,
+        "tokenizer": tokenizer,
+        "neighbors": neighbors,
+        "diversity": diversity,
+        "expand": expand,
+        "explain": explain,
+    }
+    asked = {"query": question} if isinstance(question, str) else {"messages": list(question)}
+    names = [corpora] if isinstance(corpora, str) else list(corpora)
+    given = {name: value for name, value in options.items() if value is not None}
+    return Call("POST", "/retrieve", _as(Retrieved), {**asked, "corpora": names, **given})
+
+
+def corpora() -> Call[list[Corpus]]:
+    """The corpora that the key may read, by name."""
+    return Call("GET", "/corpora", lambda body: _Corpora.model_validate_json(body).corpora)
+
+
+def corpus(name: str) -> Call[Corpus]:
+    """One corpus."""
+    return Call("GET", _corpus_path(name), _as(Corpus))
+
+
+def create_corpus(
+    name: str,
+    *,
+    description: str | None = None,
+    language: str | None = None,
+    chunk_tokens: int | None = None,
+    chunk_overlap: int | None = None,
+    curate: bool | None = None,
+) -> Call[Corpus]:
+    """Make a corpus; nothing happens where it is there with these settings.
+
+    Raises ConflictError where it is there with others.
+    """
+    settings = {
+        "description": description,
+        "language": language,
+        "chunk_tokens": chunk_tokens,
+        "chunk_overlap": chunk_overlap,
+        "curate": curate,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    return Call("PUT", _corpus_path(name), _as(Corpus), given)
+
+
+def delete_corpus(name: str) -> Call[None]:
+    """Remove a corpus with all its documents."""
+    return Call("DELETE", _corpus_path(name), _nothing, repeatable=False)
+
+
+def add_documents(
+    corpus: str, documents: Iterable[NewDocument | Mapping[str, Any]]
+) -> Call[Ingested]:
+    """Store 1 to 256 documents, all or none; durable and searchable once it returns."""
+    bodies = [
+        document.model_dump(exclude_unset=True)
+        if isinstance(document, NewDocument)
+        else dict(document)
+        for document in documents
+    ]
+    path = f"{_corpus_path(corpus)}/documents"
+    return Call("POST", path, _as(Ingested), {"documents": bodies})
+
+
+def document_page(corpus: str, *, limit: int = 100, after: str | None = None) -> Call[DocumentPage]:
+    """A page of documents in the order of their ids, those after the id `after`."""
+    params = {"limit": str(limit)} | ({} if after is None else {"after": after})
+    return Call("GET", f"{_corpus_path(corpus)}/documents", _as(DocumentPage), params=params)
+
+
+def document(corpus: str, document_id: str) -> Call[Document]:
+    """A whole document, as parsed."""
+    return Call("GET", _document_path(corpus, document_id), _as(Document))
+
+
+def delete_document(corpus: str, document_id: str) -> Call[None]:
+    """Remove a document."""
+    return Call("DELETE", _document_path(corpus, document_id), _nothing, repeatable=False)
+
+
+class _Corpora(BaseModel):
+    corpora: list[Corpus]
+
+
+def _as(model: type[Model]) -> Callable[[bytes], Model]:
+    return model.model_validate_json
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def _corpus_path(name: str) -> str:
+    return f"/corpora/{_segment(name)}"
+
+
+def _document_path(corpus: str, document_id: str) -> str:
+    return f"{_corpus_path(corpus)}/documents/{_segment(document_id)}"
+
+
+def _segment(name: str) -> str:
+    """Of a path. Raises DeskError for what can be none."""
+    try:
+        if name.strip("."):  # dots alone would be taken for a step up, even percent-encoded
+            return quote(name, safe="")
+    except UnicodeEncodeError:
+        pass
+    raise DeskError(f"{name!r} can't be the name of a corpus or a document in an address")

@@ -1,0 +1,230 @@
+"""What the desk takes and answers, as typed values. Fields that a newer desk adds are ignored."""
+
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict
+
+Scalar = str | int | float | bool
+Metadata = dict[str, Scalar | list[str]]
+DocumentFormat = Literal["text", "markdown", "html"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# --- what is sent ----------------------------------------------------------------------------
+
+
+class NewDocument(_Value):
+    """A document to store; one with the same id is replaced whole.
+
+    readers: names of keys and of their groups who may read it; None is everyone who may read the
+    corpus.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    text: str
+    title: str | None = None
+    url: str | None = None
+    format: DocumentFormat = "text"
+    metadata: Metadata = {}
+    readers: list[str] | None = None
+
+
+class Fusion(TypedDict, total=False):
+    """How the arms' lists become one."""
+
+    method: str
+    k: float
+    weights: dict[str, float]
+
+
+class Recency(TypedDict, total=False):
+    """How much younger documents are preferred."""
+
+    half_life_days: float
+    weight: float
+    field: str | None
+    when: Literal["always", "asked"]
+
+
+class Expand(TypedDict, total=False):
+    """Other wordings to search for. queries: how many. hyde: whether a made-up passage, too."""
+
+    queries: int
+    hyde: bool
+
+
+class Turn(TypedDict):
+    """A turn of a conversation, as in OpenAI's chat API."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[dict[str, Any]]
+
+
+# --- what is answered ------------------------------------------------------------------------
+
+
+class Corpus(_Value):
+    """A corpus: its settings, the model of its vectors, its counts."""
+
+    name: str
+    description: str
+    language: str
+    model: str
+    revision: str
+    dimension: int
+    chunk_tokens: int
+    chunk_overlap: int
+    curate: bool
+    documents: int
+    chunks: int
+    generation: int
+    created_at: datetime
+
+
+class Verdict(_Value):
+    """What became of a document. chunks: how many it has now."""
+
+    id: str
+    status: Literal["created", "replaced", "unchanged"]
+    chunks: int
+
+
+class Ingested(_Value):
+    """The verdicts in the order of the documents, and the corpus's counts after it."""
+
+    results: list[Verdict]
+    documents: int
+    chunks: int
+    generation: int
+
+
+class DocumentLine(_Value):
+    """A document in a list. chunks is a count."""
+
+    id: str
+    title: str | None
+    url: str | None
+    chunks: int
+    updated_at: datetime
+
+
+class DocumentPage(_Value):
+    """A page of documents in the order of their ids. next: where to go on; None at the end."""
+
+    documents: list[DocumentLine]
+    next: str | None
+
+
+class Document(DocumentLine):
+    """A whole document. text: as parsed, which the offsets of its passages refer to.
+
+    version: counts its writes from 1.
+    """
+
+    format: DocumentFormat
+    metadata: Metadata
+    readers: list[str] | None = None
+    text: str
+    version: int
+
+
+class Position(_Value):
+    """Where a passage is in its document: chunk `chunk` (from 0) of `chunks`.
+
+    start, end: character offsets in the document's parsed text.
+    """
+
+    chunk: int
+    chunks: int
+    start: int
+    end: int
+
+
+class Twin(_Value):
+    """A passage that says the same as a hit, in another place."""
+
+    id: str
+    document_id: str
+    corpus: str
+
+
+class Hit(_Value):
+    """A passage that answers. score: 0..1, never rising along the hits. rank: from 1.
+
+    tokens: of `text`. explain: why it is in its place, if that was asked for.
+    """
+
+    id: str
+    document_id: str
+    corpus: str
+    title: str | None
+    url: str | None
+    text: str
+    score: float
+    rank: int
+    metadata: Metadata
+    position: Position
+    tokens: int
+    duplicates: list[Twin] = []
+    explain: dict[str, Any] | None = None
+
+
+class Signals(_Value):
+    """How well the search itself thinks it did; all but `documents` are 0..1.
+
+    freshness: of the best hit; None where nothing says how old it is.
+    """
+
+    top_score: float
+    margin: float
+    agreement: float
+    coverage: float
+    documents: int
+    freshness: float | None = None
+
+
+class Dropped(_Value):
+    """A passage that was left out, and why."""
+
+    id: str
+    corpus: str
+    reason: str
+
+
+class Skipped(_Value):
+    """A stage that was left out on purpose, and why."""
+
+    stage: str
+    reason: str
+
+
+class Searched(_Value):
+    """What was searched for. how: what was done to the question for it. variants: other wordings
+    that were searched for, too."""
+
+    query: str
+    how: str
+    variants: list[str] = []
+
+
+class Retrieved(_Value):
+    """The passages that answer, best first, with how they were found.
+
+    degraded: stages that failed; empty when all is well. timings_ms: milliseconds of each stage and
+    in `total`.
+    """
+
+    query_id: str
+    hits: list[Hit]
+    signals: Signals
+    dropped: list[Dropped]
+    searched: Searched | None = None
+    skipped: list[Skipped] = []
+    degraded: list[str]
+    timings_ms: dict[str, float]

@@ -1,0 +1,66 @@
+"""The exact arm of all corpora: built once for each state, within a bound, over real stores."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.search.exact_bm25 import ExactArm
+from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from shared.errors import ApiError
+from tests.corpora import STAMP, document
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    opened = Catalog.open(tmp_path / "corpora")
+    yield opened
+    opened.close()
+
+
+def corpus(catalog: Catalog, name: str, *texts: str) -> CorpusStore:
+    catalog.create(CorpusSpec(name), STAMP)
+    store = catalog.get(name)
+    store.write([document(f"{name}-{n}", [text]) for n, text in enumerate(texts)])
+    return store
+
+
+def found(arm: ExactArm, store: CorpusStore, query: str) -> list[str]:
+    keys = [key for key, _ in arm.of(store).search(query, 10)]
+    return [record.document_id for record in store.fetch(keys).values()]
+
+
+def test_it_is_built_once_for_each_state_of_a_corpus(catalog: Catalog) -> None:
+    arm, store = ExactArm(), corpus(catalog, "a", "a red kite", "a blue boat")
+    assert found(arm, store, "kite") == ["a-0"]
+    assert arm.of(store) is arm.of(store)
+    before = arm.of(store)
+    store.write([document("later", ["another kite"])])
+    assert arm.of(store) is not before
+    assert set(found(arm, store, "kite")) == {"a-0", "later"}
+
+
+def test_a_corpus_that_was_made_anew_is_not_taken_for_the_old_one(catalog: Catalog) -> None:
+    arm = ExactArm()
+    assert found(arm, corpus(catalog, "a", "a red kite"), "kite") == ["a-0"]
+    catalog.delete("a")
+    again = corpus(catalog, "a", "a blue boat")
+    assert found(arm, again, "kite") == []
+    assert found(arm, again, "boat") == ["a-0"]
+
+
+def test_the_corpus_that_was_built_first_makes_room(catalog: Catalog) -> None:
+    arm = ExactArm(most_chunks=3)
+    first, second = corpus(catalog, "a", "one", "two"), corpus(catalog, "b", "three", "four")
+    held = arm.of(first)
+    assert arm.of(second) is arm.of(second)
+    assert arm.of(first) is not held
+
+
+def test_a_corpus_that_is_too_large_is_refused_with_the_way_out(catalog: Catalog) -> None:
+    arm, store = ExactArm(most_chunks=1), corpus(catalog, "a", "one", "two")
+    with pytest.raises(ApiError) as caught:
+        arm.of(store)
+    assert (caught.value.status, caught.value.code) == (422, "corpus_too_large")
+    assert "arm bm25" in caught.value.message
