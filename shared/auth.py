@@ -50,6 +50,12 @@ class Principal:
         """Whether this principal may change `corpus`."""
         return self.role == "admin" and self.may_read(corpus)
 
+    def require_read(self, corpus: str) -> None:
+        """Raise the ApiError 404 of a corpus that is not there unless `may_read`."""
+        if not self.may_read(corpus):
+            message = f"there is no corpus '{corpus}' that this key may read"
+            raise ApiError(404, "corpus_not_found", message)
+
     def require_write(self, corpus: str) -> None:
         """Raise a 403 ApiError unless `may_write`."""
         if not self.may_write(corpus):

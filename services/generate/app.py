@@ -18,6 +18,7 @@ from services.generate.protocol import MODELS, ChatCompletion, ChatRequest, Mode
 from services.generate.routing.policy import Policy, Tier
 from services.generate.tiers.registry import open_registry
 from shared.client import ServiceClient
+from shared.context import current
 from shared.service import create_service
 from shared.settings import Settings
 
@@ -79,6 +80,8 @@ async def build(settings: Settings) -> FastAPI:
 def _query(body: ChatRequest) -> Query:
     question = body.question()
     options = body.refdesk
+    for corpus in options.corpora or ():
+        current().principal.require_read(corpus)
     return Query(
         question=question,
         corpora=options.corpora or (),

@@ -314,4 +314,4 @@ async def test_a_key_reads_only_its_own_corpora(serve: Serve, tmp_path: Path) ->
         other = await client.post(
             "/v1/chat/completions", json=chat(PORT, refdesk={"corpora": ["attic"]})
         )
-    assert [nobody.status_code, own.status_code, other.status_code] == [401, 200, 403]
+    assert [nobody.status_code, own.status_code, other.status_code] == [401, 200, 404]

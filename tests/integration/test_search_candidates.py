@@ -7,20 +7,15 @@ import numpy as np
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.search.candidates import (
-    Arm,
-    ChunkKey,
-    exact_scores,
-    fetch,
-    search_vectors,
-    search_words,
-)
+from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves
+from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.stores.base import (
+    EVERYTHING,
     CorpusSpec,
-    CorpusStore,
     ModelStamp,
     NewChunk,
     NewDocument,
+    Vector,
 )
 
 STAMP = ModelStamp("tiny", "r1", 4)
@@ -37,7 +32,7 @@ TEXTS = {
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Iterator[dict[str, CorpusStore]]:
+def shelves(tmp_path: Path) -> Iterator[Shelves]:
     """Two corpora with the same three documents, one chunk each."""
     catalog = Catalog.open(tmp_path / "corpora")
     names = ("left", "right")
@@ -59,69 +54,99 @@ def stores(tmp_path: Path) -> Iterator[dict[str, CorpusStore]]:
                 for key, text in TEXTS.items()
             ]
         )
-    yield {name: catalog.get(name) for name in names}
+    yield Shelves({name: catalog.get(name) for name in names}, EVERYTHING, ExactArm())
     catalog.close()
 
 
-def found(stores: dict[str, CorpusStore], keys: list[ChunkKey]) -> list[tuple[str, str]]:
+def for_each(shelves: Shelves, document: str) -> dict[str, list[Vector]]:
+    """A document's vector as the query's, in every corpus."""
+    return {name: [VECTORS[document]] for name in shelves.stores}
+
+
+def found(shelves: Shelves, keys: list[ChunkKey]) -> list[tuple[str, str]]:
     """Corpus and document of each key."""
-    records = fetch(stores, keys)
+    records = shelves.fetch(keys)
     return [(key.corpus, records[key].document_id) for key in keys]
 
 
-def test_each_arm_gives_one_list_per_corpus(stores: dict[str, CorpusStore]) -> None:
-    words = search_words(stores, "ocean ships", 10)
-    vectors = search_vectors(stores, dict.fromkeys(stores, VECTORS["dogs"]), 2)
+def test_each_arm_gives_one_list_per_corpus(shelves: Shelves) -> None:
+    words = shelves.words(Arm.BM25, ["ocean ships"], 10)
+    vectors = shelves.vectors(for_each(shelves, "dogs"), 2)
     assert [(run.arm, run.corpus) for run in [*words, *vectors]] == [
         (Arm.BM25, "left"),
         (Arm.BM25, "right"),
         (Arm.DENSE, "left"),
         (Arm.DENSE, "right"),
     ]
-    assert found(stores, [key for key, _ in words[1].ranked]) == [("right", "ships")]
+    assert found(shelves, [key for key, _ in words[1].ranked]) == [("right", "ships")]
     dense = [key for key, _ in vectors[0].ranked]
-    assert found(stores, dense) == [("left", "dogs"), ("left", "cats")]
+    assert found(shelves, dense) == [("left", "dogs"), ("left", "cats")]
 
 
 def test_a_corpus_without_a_query_vector_has_no_dense_list(
-    stores: dict[str, CorpusStore],
+    shelves: Shelves,
 ) -> None:
-    assert search_vectors(stores, {}, 10) == []
-    assert [run.corpus for run in search_vectors(stores, {"right": VECTORS["cats"]}, 1)] == [
-        "right"
-    ]
+    assert shelves.vectors({}, 10) == []
+    assert [run.corpus for run in shelves.vectors({"right": [VECTORS["cats"]]}, 1)] == ["right"]
 
 
 def test_what_an_arm_did_not_return_is_scored_all_the_same(
-    stores: dict[str, CorpusStore],
+    shelves: Shelves,
 ) -> None:
-    vectors = dict.fromkeys(stores, VECTORS["cats"])
-    short = [*search_words(stores, "cats", 1), *search_vectors(stores, vectors, 1)]
-    full = [*search_words(stores, "cats", 10), *search_vectors(stores, vectors, 10)]
+    vectors = for_each(shelves, "cats")
+    short = [*shelves.words(Arm.BM25, ["cats"], 1), *shelves.vectors(vectors, 1)]
+    full = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.vectors(vectors, 10)]
     keys = sorted({key for run in full for key, _ in run.ranked})
     assert len(keys) == 6
-    scores = exact_scores(stores, short, keys, "cats", vectors)
+    scores = shelves.scores(short, keys, "cats", vectors)
     for run in full:
         for key, score in run.ranked:
             assert scores[run.arm][key] == pytest.approx(score, abs=1e-6)
-    ships = [key for key in keys if found(stores, [key])[0][1] == "ships"]
+    ships = [key for key in keys if found(shelves, [key])[0][1] == "ships"]
     assert [scores[Arm.BM25][key] for key in ships] == [0.0, 0.0]
 
 
-def test_only_arms_that_ran_are_scored(stores: dict[str, CorpusStore]) -> None:
-    runs = search_words(stores, "cats", 10)
+def test_only_arms_that_ran_are_scored(shelves: Shelves) -> None:
+    runs = shelves.words(Arm.BM25, ["cats"], 10)
     keys = [key for key, _ in runs[0].ranked]
-    assert set(exact_scores(stores, runs, keys, "cats", {})) == {Arm.BM25}
+    assert set(shelves.scores(runs, keys, "cats", {})) == {Arm.BM25}
 
 
-def test_a_deleted_chunk_is_absent_from_texts_and_scores(stores: dict[str, CorpusStore]) -> None:
-    vectors = dict.fromkeys(stores, VECTORS["cats"])
-    before = search_vectors(stores, vectors, 10)
+def test_a_deleted_chunk_is_absent_from_texts_and_scores(shelves: Shelves) -> None:
+    vectors = for_each(shelves, "cats")
+    before = shelves.vectors(vectors, 10)
     keys = [key for run in before for key, _ in run.ranked]
-    gone = next(key for key in keys if found(stores, [key]) == [("left", "dogs")])
-    stores["left"].delete("dogs")
-    after = [*search_words(stores, "cats", 10), *search_vectors(stores, vectors, 1)]
-    assert gone not in fetch(stores, keys)
-    scores = exact_scores(stores, after, keys, "cats", vectors)
+    gone = next(key for key in keys if found(shelves, [key]) == [("left", "dogs")])
+    shelves.stores["left"].delete("dogs")
+    after = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.vectors(vectors, 1)]
+    assert gone not in shelves.fetch(keys)
+    scores = shelves.scores(after, keys, "cats", vectors)
     assert gone not in scores[Arm.BM25]
     assert gone not in scores[Arm.DENSE]
+
+
+def test_the_lists_of_other_wordings_are_kept_apart_and_not_scored(shelves: Shelves) -> None:
+    runs = shelves.words(Arm.BM25, ["cats", "ocean"], 10)
+    assert [(run.corpus, run.query) for run in runs] == [
+        ("left", 0),
+        ("left", 1),
+        ("right", 0),
+        ("right", 1),
+    ]
+    ships = [key for key, _ in runs[1].ranked]
+    assert found(shelves, ships) == [("left", "ships")]
+    assert shelves.scores(runs, ships, "cats", {}) == {Arm.BM25: {ships[0]: 0.0}}
+
+
+def test_vectors_and_neighbours_are_asked_of_each_corpus_once(shelves: Shelves) -> None:
+    [left, right] = shelves.vectors(for_each(shelves, "cats"), 1)
+    keys = [left.ranked[0][0], right.ranked[0][0], ChunkKey("left", 999)]
+    assert {key: vector.tolist() for key, vector in shelves.chunk_vectors(keys).items()} == {
+        key: VECTORS["cats"].tolist() for key in keys[:2]
+    }
+    assert [list(shelves.neighbours(keys, None))] == [keys[:2]]
+    exact: Run = shelves.words(Arm.BM25_EXACT, ["cats"], 10)[0]
+    assert set(found(shelves, [key for key, _ in exact.ranked])) == {
+        ("left", "cats"),
+        ("left", "dogs"),
+    }

@@ -85,7 +85,9 @@ def with_peer(app: FastAPI, work: Callable[[ServiceClient], Awaitable[Result]]) 
 
 
 def query_vector(answers: dict[str, Any]) -> Any:
-    return with_peer(peer(answers), lambda client: Librarian(client).query_vector("q", CORPUS))
+    return with_peer(
+        peer(answers), lambda client: Librarian(client).query_vectors(["q"], None, CORPUS)
+    )
 
 
 def relevance(answer: Any, *documents: str) -> list[float]:
@@ -99,7 +101,7 @@ def scores(*pairs: tuple[Any, Any]) -> dict[str, Any]:
 
 
 def test_the_querys_vector_is_made_a_unit_vector() -> None:
-    vector = query_vector(embed_peer(base64_vector(3, 0, 4, 0)))
+    [vector] = query_vector(embed_peer(base64_vector(3, 0, 4, 0)))
     assert vector.dtype == np.float32
     assert vector.tolist() == pytest.approx([0.6, 0, 0.8, 0])
 
@@ -107,7 +109,7 @@ def test_the_querys_vector_is_made_a_unit_vector() -> None:
 def test_the_query_is_sent_as_a_query_for_the_corpus_own_model() -> None:
     seen: list[tuple[str, Any]] = []
     app = peer(embed_peer(base64_vector(1, 0, 0, 0)), seen)
-    with_peer(app, lambda client: Librarian(client).query_vector("what?", CORPUS))
+    with_peer(app, lambda client: Librarian(client).query_vectors(["what?"], None, CORPUS))
     body = {"input": ["what?"], "model": "mini", "encoding_format": "base64", "input_type": "query"}
     assert seen[0] == ("v1/embeddings", body)
 
@@ -115,7 +117,9 @@ def test_the_query_is_sent_as_a_query_for_the_corpus_own_model() -> None:
 def test_a_revision_told_with_the_vector_is_believed_and_nothing_else_asked() -> None:
     seen: list[tuple[str, Any]] = []
     answers = telling("r1", embed_peer(base64_vector(1, 0, 0, 0)))
-    with_peer(peer(answers, seen), lambda client: Librarian(client).query_vector("q", CORPUS))
+    with_peer(
+        peer(answers, seen), lambda client: Librarian(client).query_vectors(["q"], None, CORPUS)
+    )
     assert [path for path, _ in seen] == ["v1/embeddings"]
 
 
@@ -124,10 +128,10 @@ def test_a_model_that_is_exchanged_between_two_queries_is_noticed_at_once() -> N
 
     async def exchanged(client: ServiceClient) -> None:
         librarian = Librarian(client)
-        await librarian.query_vector("a", CORPUS)
+        await librarian.query_vectors(["a"], None, CORPUS)
         answers.update(telling("r2", embed_peer(base64_vector(1, 0, 0, 0), revision="r2")))
         with pytest.raises(ApiError, match="embed serves mini r2") as caught:
-            await librarian.query_vector("b", CORPUS)
+            await librarian.query_vectors(["b"], None, CORPUS)
         assert (caught.value.status, caught.value.code) == (409, "model_mismatch")
 
     with_peer(peer(answers), exchanged)
@@ -144,10 +148,10 @@ def test_a_server_that_tells_no_revision_is_asked_for_it_with_every_query() -> N
 
     async def exchanged(client: ServiceClient) -> None:
         librarian = Librarian(client)
-        await librarian.query_vector("a", CORPUS)
+        await librarian.query_vectors(["a"], None, CORPUS)
         answers["info"]["revision"] = "r2"
         with pytest.raises(ApiError, match="embed serves mini r2"):
-            await librarian.query_vector("b", CORPUS)
+            await librarian.query_vectors(["b"], None, CORPUS)
 
     with_peer(peer(answers, seen), exchanged)
     assert [path for path, _ in seen] == ["v1/embeddings", "info"] * 2
@@ -231,7 +235,7 @@ def test_a_service_that_is_not_there_is_named() -> None:
     async def ask() -> None:
         client = ServiceClient("embed", f"http://127.0.0.1:{free_port()}", settings=Settings())
         try:
-            await Librarian(client).query_vector("q", CORPUS)
+            await Librarian(client).query_vectors(["q"], None, CORPUS)
         finally:
             await client.close()
 

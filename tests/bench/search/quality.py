@@ -27,6 +27,7 @@ MEASURE = "nDCG@10"
 HARM = -0.005
 BEHIND = -0.02  # fused by more than this: worth saying
 SAMPLE = "sample1000"
+LANGUAGES = {"xquad-de": "de"}
 # Collection to the mark of its curated nDCG@10.
 MARKS = {"scifact": 0.735, "nfcorpus": 0.36, "cranfield": 0.47, "squad-v1-dev": 0.93}
 
@@ -45,6 +46,7 @@ def evaluate(folder: Path, split: str, out: Path, limit: int | None) -> dict[str
     kept = out / f"{folder.name}-{split}{f'-{limit}' if limit else ''}.json"
     if not kept.exists():
         command = [sys.executable, "-m", "shared.cli.main", "eval", str(folder), "--json"]
+        command += ["--language", LANGUAGES[folder.name]] if folder.name in LANGUAGES else []
         command += ["--split", split, *(["--limit", str(limit)] if limit else [])]
         done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, check=False)
         if done.returncode:
