@@ -1,6 +1,5 @@
 """Routes of rerank."""
 
-import asyncio
 from dataclasses import asdict
 from itertools import groupby
 from typing import Any
@@ -31,6 +30,7 @@ from shared.errors import ApiError
 from shared.model_list import Model, ModelList
 from shared.service import create_service
 from shared.settings import Settings
+from shared.together import together
 
 _WINDOW = 512  # tokens, where a model's is not known
 _QUERIES_AT_ONCE = 16  # of one request; enough to fill batches, without filling the queue
@@ -128,15 +128,10 @@ def create_app(settings: Settings, model: RerankModel) -> FastAPI:
         at_once = max(QUEUE_SHARES, min(_QUERIES_AT_ONCE, fitting))
         scored: list[Scored] = []
         for start in range(0, len(parts), at_once):
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(model.score(query, documents, max_tokens=limit))
-                        for query, documents in parts[start : start + at_once]
-                    ]
-            except ExceptionGroup as failed:  # the first has ended the others
-                raise failed.exceptions[0] from None
-            scored += [task.result() for task in tasks]
+            scored += await together(
+                model.score(query, documents, max_tokens=limit)
+                for query, documents in parts[start : start + at_once]
+            )
         return scored
 
     @app.post("/v1/ranking", response_model_exclude_none=True)

@@ -181,7 +181,10 @@ def _document_routes(app: FastAPI, desk: Desk, ingest: Ingest) -> None:
     @app.get("/corpora/{name}/documents/{document_id:path}")
     async def get_document(name: CorpusName, document_id: DocumentId) -> DocumentBody:
         """A whole document, as parsed."""
-        return DocumentBody.model_validate(asdict(await desk.document(name, document_id)))
+        found = asdict(await desk.document(name, document_id))
+        if not current().principal.may_write(name):
+            found["readers"] = None  # who else may read it is for those who say so
+        return DocumentBody.model_validate(found)
 
     @app.delete("/corpora/{name}/documents/{document_id:path}", status_code=204)
     async def delete_document(name: CorpusName, document_id: DocumentId) -> None:

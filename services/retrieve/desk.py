@@ -119,7 +119,10 @@ class Desk:
         if not await asyncio.to_thread(there):
             raise no_document(", ".join(request.corpora), request.document_id)
         done = await pipeline.search(request, shelves, self._staff, current().deadline, Watch())
-        return await asyncio.to_thread(why_not, done, shelves, request.document_id)
+        told = await asyncio.to_thread(why_not, done, shelves, request.document_id)
+        if told is None:  # it went while the search ran
+            raise no_document(", ".join(request.corpora), request.document_id)
+        return told
 
     def _shelves(self, request: RetrieveRequest) -> Shelves:
         scope = Scope(parse_filter(request.filter), current().principal.readers)

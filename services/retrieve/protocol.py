@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from services.retrieve.corpus.protocol import Body, MetadataKey, distinct
 from services.retrieve.search.candidates import Arm
+from services.retrieve.search.conversation import said
 from services.retrieve.search.fusion import FusionMethod
 from services.retrieve.stores.base import JsonScalar
 
@@ -115,6 +116,8 @@ class RetrieveRequest(Body):
     def _ends_with_the_question(cls, value: list[Message] | None) -> list[Message] | None:
         if value is not None and value[-1].role != "user":
             raise ValueError("the last one must be the user's question")
+        if value is not None and not said(value[-1].content).strip():
+            raise ValueError("the last one is blank: there is no question in it")
         return value
 
     @field_validator("query")
@@ -179,9 +182,10 @@ class RecencyExplanation(Body):
 
 
 class Explanation(Body):
-    """Why a hit is where it is. fused_score: the sum of the arms' shares, fused_rank its place.
+    """Why a hit is where it is.
 
-    dense: how the vectors of its corpus were searched.
+    fused_score: the sum of the arms' shares and of its date's, fused_rank its place. dense: how the
+    vectors of its corpus were searched.
     """
 
     arms: dict[Arm, ArmExplanation]

@@ -139,9 +139,12 @@ def test_the_budget_is_kept_in_the_tokens_of_the_model_that_is_named(desk: httpx
     assert "over_budget" in {drop["reason"] for drop in found["dropped"]}
     wide = ask(desk, "rule 5 of the kiln", max_tokens=budget, neighbors="document")
     assert sum(hit["tokens"] for hit in wide["hits"]) <= budget
-    body = {"query": QUERY, "corpora": ["options"], "tokenizer": "no-such-model"}
-    refused = desk.post("/retrieve", json=body)
-    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "tokenizer")
+    body: dict[str, Any] = {"query": QUERY, "corpora": ["options"]}
+    for name in ("no-such-model", "../x", "/etc"):
+        refused = desk.post("/retrieve", json=body | {"tokenizer": name})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (404, "tokenizer")
+        assert "/models" not in error["message"]  # where they are kept is not for callers
 
 
 def test_diversity_puts_something_else_before_more_of_the_same(desk: httpx.Client) -> None:
@@ -211,6 +214,7 @@ def test_other_wordings_need_a_tier_and_say_so_without(desk: httpx.Client) -> No
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
+        ({"messages": [{"role": "user", "content": one} for one in ("leave?", " ")]}, "messages"),
         ({"query": "x", "neighbors": 21}, "neighbors"),
         ({"query": "x", "diversity": 2}, "diversity"),
         ({"query": "x", "recency": {"half_life_days": 0}}, "recency.half_life_days"),
@@ -256,6 +260,23 @@ def test_why_a_document_is_not_among_the_hits_is_told(desk: httpx.Client) -> Non
     assert told["reason"] == told["chunks"][0]["reason"] == "returned"
     assert len(told["chunks"]) > 2
     assert all(chunk["message"] for chunk in told["chunks"])
+
+
+def test_a_budget_that_cuts_a_copy_off_is_not_said_of_the_document_itself(
+    desk: httpx.Client,
+) -> None:
+    desk.put("/corpora/copies").raise_for_status()
+    documents = [{"id": "lathe", "text": "The lathe is oiled by whoever comes first, at dawn."}]
+    body: dict[str, Any] = {"documents": documents}
+    desk.post("/corpora/copies/documents", json=body).raise_for_status()
+    both = {"corpora": ["options", "copies"], "top_k": 2}
+    found = ask(desk, "the lathe is oiled every morning", **both)
+    first, second = found["hits"]
+    assert (first["document_id"], second["document_id"]) == ("lathe", "lathe")
+    budget = first["tokens"]
+    told = why(desk, "lathe", "the lathe is oiled every morning", **both, max_tokens=budget)
+    reasons = {chunk["corpus"]: chunk["reason"] for chunk in told["chunks"]}
+    assert reasons == {first["corpus"]: "returned", second["corpus"]: "over_budget"}
 
 
 def test_of_a_document_that_is_not_there_nothing_is_told(desk: httpx.Client) -> None:
@@ -323,6 +344,9 @@ async def test_a_document_with_readers_is_there_for_them_alone(
                 there = document["id"] in expected
                 read = await call(who, "GET", f"/corpora/pay/documents/{document['id']}")
                 assert read.status_code == (200 if there else 404)
+                if there:  # who else may read it is for those who say so
+                    shown = document.get("readers") if who == "boss" else None
+                    assert read.json()["readers"] == shown
                 body = {"query": "salary", "corpora": ["pay"], "document_id": document["id"]}
                 told = await call(who, "POST", "/retrieve/why-not", body)
                 assert told.status_code == (200 if there else 404)

@@ -17,6 +17,7 @@ from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.stores.base import CorpusInfo, ModelStamp, Vector
 from shared.client import ServiceClient
 from shared.errors import ApiError
+from shared.together import together
 from shared.vectors import bad_embed, read_vectors
 
 _BATCH = 32  # texts in one request: about two batches of embed's own
@@ -83,13 +84,7 @@ class Librarian:
             return vectors
 
         starts = range(0, len(inputs), _BATCH)
-        try:
-            # A group: when one request fails, the others are not left running.
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(batch(inputs[at : at + _BATCH])) for at in starts]
-        except* ApiError as failures:
-            raise failures.exceptions[0] from None
-        parts = [task.result() for task in tasks]
+        parts = await together(batch(inputs[at : at + _BATCH]) for at in starts)
         return np.concatenate(parts) if parts else np.empty((0, corpus.dimension), np.float32)
 
     async def query_vectors(
@@ -100,7 +95,7 @@ class Librarian:
         kinds: list[tuple[list[str], Literal["query", "document"]]] = [(list(queries), "query")]
         if passage is not None:
             kinds.append(([passage], "document"))
-        answers = await asyncio.gather(*(self._embed(*kind, corpus) for kind in kinds))
+        answers = await together(self._embed(*kind, corpus) for kind in kinds)
         vectors = np.concatenate(
             [
                 read_vectors(answer, len(texts), corpus.dimension)

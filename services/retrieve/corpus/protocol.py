@@ -220,7 +220,7 @@ class DocumentPage(Body):
 class DocumentBody(DocumentLine):
     """A whole document. text: as parsed, which the offsets of its chunks refer to.
 
-    version: counts its writes from 1.
+    version: counts its writes from 1. readers: for those who may change the corpus, else null.
     """
 
     format: DocumentFormat

@@ -24,13 +24,8 @@ class Tokenizers:
             try:
                 path = self._store.require(name).path / _FILE
                 self._counters[name] = TokenCounter(path.read_bytes())
-            except ModelStoreError as error:
-                raise _unknown(name, str(error)) from None
-            except (OSError, ValueError):
-                raise _unknown(name, f"the model {name} has no {_FILE} that can be read") from None
+            except (ModelStoreError, OSError, ValueError):
+                # No more than that: where models are kept is not for every caller.
+                message = f"the model store has no tokenizer of a model '{name}'"
+                raise ApiError(404, "unknown_tokenizer", message, param="tokenizer") from None
         return self._counters[name]
-
-
-def _unknown(name: str, why: str) -> ApiError:
-    message = f"tokens can't be counted as {name} does: {why}"
-    return ApiError(404, "unknown_tokenizer", message, param="tokenizer")

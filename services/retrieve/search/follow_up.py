@@ -28,7 +28,6 @@ from services.retrieve.search.function_words import (
 
 # What a question lacks: the noun of a pronoun, or the question that a fragment is a part of.
 Need = Literal["pronoun", "fragment"]
-Language = Literal["en", "de", "other"]
 
 STRUCTURE = ENGLISH | GERMAN
 _EMPTY = STRUCTURE | PREDICATES | RELATIONAL
@@ -103,7 +102,7 @@ def need_of(question: str, language: str | None) -> Need | None:
     content = [word for word in plain if word not in STRUCTURE]
     if _is_fragment(question, plain, content):
         return "fragment"
-    if any(_stands_for_earlier(words, place, language) for place in range(len(words))):
+    if any(_stands_for_earlier(words, plain, place, language) for place in range(len(words))):
         return "pronoun"
     if not _telling(plain):
         return "pronoun" if content else "fragment"
@@ -138,9 +137,10 @@ def _is_fragment(question: str, plain: Sequence[str], content: Sequence[str]) ->
     return question.rstrip().endswith("?") and len(content) <= 1
 
 
-def _stands_for_earlier(words: Sequence[str], place: int, language: str) -> bool:
+def _stands_for_earlier(
+    words: Sequence[str], plain: Sequence[str], place: int, language: str
+) -> bool:
     """Whether this word is a pronoun, or its like, whose noun is not in the question before it."""
-    plain = [small(word) for word in words]
     word = plain[place]
     if word in ("one", "ones") and plain[place - 1 : place] == ["which"]:
         return True

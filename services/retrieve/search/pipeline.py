@@ -30,6 +30,7 @@ from services.retrieve.search.watch import Degraded, Watch, allowance_ms
 from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Vector
 from shared.context import Deadline
 from shared.errors import ApiError
+from shared.together import both, together
 
 # With less than this left, curation is not even begun: it would be thrown away half done.
 _LEAST_CURATION_MS = 100.0
@@ -98,7 +99,7 @@ async def search(
     work = _Work(
         request, question, shelves, staff, deadline, Degraded(), [*question.skipped], watch
     )
-    words, vectors = await asyncio.gather(_search_words(work), _query_vectors(work))
+    words, vectors = await both(_search_words(work), _query_vectors(work))
     if not vectors and set(request.arms) == {Arm.DENSE}:
         raise ApiError(
             503,
@@ -150,13 +151,11 @@ async def _query_vectors(work: _Work) -> dict[str, list[Vector]]:
     by_stamp = {info.stamp: info for info in work.infos.values()}
     with work.watch.stage("embed"):
         async with work.degraded.unless("dense", work.deadline):
-            vectors = await asyncio.gather(
-                *(
-                    work.staff.librarian.query_vectors(
-                        work.question.queries, work.question.passage, info
-                    )
-                    for info in by_stamp.values()
+            vectors = await together(
+                work.staff.librarian.query_vectors(
+                    work.question.queries, work.question.passage, info
                 )
+                for info in by_stamp.values()
             )
             of_stamp = dict(zip(by_stamp, vectors, strict=True))
             return {name: of_stamp[info.stamp] for name, info in work.infos.items()}
@@ -189,8 +188,10 @@ def _find(
 ) -> Found:
     """Everything between the query's vector and the curator, in one worker thread."""
     request, shelves = work.request, work.shelves
-    with work.watch.stage("dense"):
-        runs = [*words, *shelves.vectors(vectors, request.candidates)]
+    runs = list(words)
+    if vectors:
+        with work.watch.stage("dense"):
+            runs += shelves.vectors(vectors, request.candidates)
     with work.watch.stage("fuse"):
         fused = fusion.fuse(runs, _fusion(work))
         if dates:  # what is lifted into the window may come from anywhere
@@ -289,10 +290,13 @@ async def _own_counters(work: _Work) -> dict[str, Callable[[str], int]]:
     if not work.request.neighbors:
         return {}
     try:
-        return {
-            name: (await work.staff.librarian.counter(info)).count
-            for name, info in work.infos.items()
-        }
+        async with asyncio.timeout(allowance_ms(work.deadline) / 1000):
+            return {
+                name: (await work.staff.librarian.counter(info)).count
+                for name, info in work.infos.items()
+            }
+    except TimeoutError:
+        work.skip("neighbors", "what they cost can't be counted: embed does not answer in time")
     except ApiError as error:
         work.skip("neighbors", f"what they cost can't be counted: {error.message}")
-        return {}
+    return {}

@@ -21,9 +21,9 @@ from services.retrieve.stores.base import Scope
 _ORDER: Sequence[WhyNotReason] = get_args(WhyNotReason)
 
 
-def why_not(done: Search, shelves: Shelves, document_id: str) -> WhyNotResponse:
+def why_not(done: Search, shelves: Shelves, document_id: str) -> WhyNotResponse | None:
     """Follow every chunk of a document, which the caller may read in at least one of the corpora,
-    through a search that is done."""
+    through a search that is done. None where it has gone meanwhile."""
     found = done.found
     permitted = Scope(readers=shelves.scope.readers)
     keys = [
@@ -43,6 +43,8 @@ def why_not(done: Search, shelves: Shelves, document_id: str) -> WhyNotResponse:
     chunks = [
         trace.verdict(key, records[key].id, in_scope=key in seen) for key in keys if key in records
     ]
+    if not chunks:
+        return None
     chunks.sort(key=lambda one: (_ORDER.index(one.reason), one.rank or one.fused_rank or 0))
     return WhyNotResponse(
         document_id=document_id,
@@ -82,7 +84,11 @@ class _Trace:
         self._merged = {
             part.ranked.key: whole for whole, parts in selection.merged.items() for part in parts
         }
-        self._over = {drop.id for drop in selection.dropped if drop.reason is Reason.OVER_BUDGET}
+        self._over = {
+            (drop.corpus, drop.id)
+            for drop in selection.dropped
+            if drop.reason is Reason.OVER_BUDGET
+        }
 
     def verdict(self, key: ChunkKey, chunk_id: str, *, in_scope: bool) -> ChunkVerdict:
         """What became of a chunk."""
@@ -125,7 +131,7 @@ class _Trace:
             return "returned", f"it is among the hits, at place {rank} of the ranking"
         if key in self._merged and self._merged[key] in self._hits:
             return "merged", "it is part of a widened hit"
-        if chunk_id in self._over:
+        if (key.corpus, chunk_id) in self._over:
             return "over_budget", f"it does not fit into max_tokens ({request.max_tokens}) any more"
         if key in self._twins:
             return "duplicate", "it says the same as a passage above it, which lists it"

@@ -42,6 +42,9 @@ def refusal(error: ValidationError) -> ApiError:
 def in_words_of(error: ApiError, places: Mapping[str, str], invalid: int = 422) -> ApiError:
     """The same error, with the surface's name of the place at fault."""
     param, message = error.param, error.message
+    # A surface names one corpus, where the desk has a list of them.
+    if param == "corpora.0" and "corpora" in places:
+        param = "corpora"
     for field, place in places.items():
         if param is not None and (param == field or param.startswith(f"{field}.")):
             renamed = place + param.removeprefix(field)

@@ -1,6 +1,5 @@
 """OpenAI's vector stores: a corpus is a vector store, a document one of its files."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from services.retrieve.surfaces.openai_protocol import (
     VectorStoreList,
 )
 from shared.errors import ApiError
+from shared.together import together
 
 StoreId = Annotated[str, Path(max_length=256)]
 FileId = Annotated[str, Path(max_length=512)]
@@ -80,8 +80,8 @@ def add_openai_routes(app: FastAPI, desk: Desk) -> None:
             "min_score": options and options.score_threshold,
             "curate": False if options and options.ranker == "none" else None,
         }
-        found = await asyncio.gather(
-            *(ask(desk, fields | {"query": query}, _PLACES, invalid=400) for query in body.query)
+        found = await together(
+            ask(desk, fields | {"query": query}, _PLACES, invalid=400) for query in body.query
         )
         return SearchPage(
             search_query=[one.searched.query for one in found],
