@@ -30,7 +30,11 @@ def evaluate(
         str, typer.Option(help="Arm to compare with; the best single arm if not given.")
     ] = "",
     worst: Annotated[
-        int, typer.Option(help="Show so many of the queries that lost most.", min=0)
+        int,
+        typer.Option(
+            help="Show so many of the queries that lost most, of the last arm and of each setting.",
+            min=0,
+        ),
     ] = 0,
     url: Annotated[
         str, typer.Option(help="Use this retrieve service instead of starting one.")

@@ -19,6 +19,8 @@ from shared.desk.errors import (
     UnreachableError,
 )
 from shared.desk.models import (
+    ArmVerdict,
+    ChunkVerdict,
     Corpus,
     Document,
     DocumentLine,
@@ -34,12 +36,15 @@ from shared.desk.models import (
     Skipped,
     Twin,
     Verdict,
+    WhyNot,
 )
 
 __all__ = [
+    "ArmVerdict",
     "AsyncClient",
     "AuthenticationError",
     "BusyError",
+    "ChunkVerdict",
     "Client",
     "ConflictError",
     "Corpus",
@@ -65,4 +70,5 @@ __all__ = [
     "Twin",
     "UnreachableError",
     "Verdict",
+    "WhyNot",
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, Unpack
 from urllib.parse import quote
 
 from pydantic import BaseModel
@@ -12,13 +12,12 @@ from shared.desk.models import (
     Corpus,
     Document,
     DocumentPage,
-    Expand,
-    Fusion,
     Ingested,
     NewDocument,
-    Recency,
+    Options,
     Retrieved,
     Turn,
+    WhyNot,
 )
 
 Result = TypeVar("Result", covariant=True)
@@ -41,51 +40,28 @@ class Call(Generic[Result]):
 
 
 def retrieve(
-    question: str | Sequence[Turn],
-    corpora: str | Sequence[str],
-    *,
-    top_k: int | None = None,
-    candidates: int | None = None,
-    rerank_window: int | None = None,
-    arms: Sequence[str] | None = None,
-    fusion: Fusion | None = None,
-    recency: Recency | None = None,
-    filter: Mapping[str, Any] | None = None,  # noqa: A002 - the field's name
-    curate: bool | Literal["auto"] | None = None,
-    min_score: float | None = None,
-    max_tokens: int | None = None,
-    tokenizer: str | None = None,
-    neighbors: int | Literal["document"] | None = None,
-    diversity: float | None = None,
-    expand: Expand | None = None,
-    explain: bool | None = None,
+    question: str | Sequence[Turn], corpora: str | Sequence[str], **options: Unpack[Options]
 ) -> Call[Retrieved]:
     """Find the passages that answer a question.
 
     question: a text, or a conversation whose last turn asks it. corpora: one name or several. What
     is None is left to the desk. The options are those of POST /retrieve: docs/services/retrieve.md.
     """
-    options = {
-        "top_k": top_k,
-        "candidates": candidates,
-        "rerank_window": rerank_window,
-        "arms": None if arms is None else list(arms),
-        "fusion": fusion,
-        "recency": recency,
-        "filter": filter,
-        "curate": curate,
-        "min_score": min_score,
-        "max_tokens": max_tokens,
-        "tokenizer": tokenizer,
-        "neighbors": neighbors,
-        "diversity": diversity,
-        "expand": expand,
-        "explain": explain,
-    }
-    asked = {"query": question} if isinstance(question, str) else {"messages": list(question)}
-    names = [corpora] if isinstance(corpora, str) else list(corpora)
-    given = {name: value for name, value in options.items() if value is not None}
-    return Call("POST", "/retrieve", _as(Retrieved), {**asked, "corpora": names, **given})
+    return Call("POST", "/retrieve", _as(Retrieved), _search(question, corpora, options))
+
+
+def why_not(
+    question: str | Sequence[Turn],
+    corpora: str | Sequence[str],
+    document_id: str,
+    **options: Unpack[Options],
+) -> Call[WhyNot]:
+    """Say how far a document comes in a search, and why it is not among the hits.
+
+    The other arguments are those of `retrieve`. Raises NotFoundError where no corpus has it.
+    """
+    body = {**_search(question, corpora, options), "document_id": document_id}
+    return Call("POST", "/retrieve/why-not", _as(WhyNot), body)
 
 
 def corpora() -> Call[list[Corpus]]:
@@ -155,6 +131,16 @@ def document(corpus: str, document_id: str) -> Call[Document]:
 def delete_document(corpus: str, document_id: str) -> Call[None]:
     """Remove a document."""
     return Call("DELETE", _document_path(corpus, document_id), _nothing, repeatable=False)
+
+
+def _search(
+    question: str | Sequence[Turn], corpora: str | Sequence[str], options: Options
+) -> dict[str, Any]:
+    """A search's body."""
+    asked = {"query": question} if isinstance(question, str) else {"messages": list(question)}
+    names = [corpora] if isinstance(corpora, str) else list(corpora)
+    given = {name: value for name, value in options.items() if value is not None}
+    return {**asked, "corpora": names, **given}
 
 
 class _Corpora(BaseModel):

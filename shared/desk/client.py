@@ -7,20 +7,23 @@ something to await.
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
 from shared.desk import calls
 from shared.desk.calls import Call
+from shared.desk.errors import DeskError
 from shared.desk.exchange import FAILURES, Answer, Pause, Send, Terms, exchange
 from shared.desk.models import DocumentLine
 
 _URL = "http://127.0.0.1:8003"
+_LONGEST_S = 86_400  # the desk takes a longer deadline for this one
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
+_Pool = AsyncGenerator[httpx.AsyncClient, None]
 
 
 class _Method(Generic[Params, Result]):
@@ -52,10 +55,11 @@ class _Method(Generic[Params, Result]):
 class _Desk:
     """What both clients are: an address, a key, and how long to wait.
 
-    url: of the service retrieve. api_key: left out where the desk has no keys. timeout_s: for one
-    call in all; the desk is told what is left of it. retries: further tries where the desk is busy
-    or away. A proxy of the environment is not used: it is meant for the web, not for the desk.
-    Raises ValueError for a URL or a key that can't be one.
+    url: of the service retrieve. api_key: left out where the desk has no keys. timeout_s: what the
+    desk is told that one call may take, its retries included; the client itself gives up where
+    nothing has come for what is left of it and 2 s more. retries: further tries where the desk is
+    busy or away. A proxy of the environment is not used: it is meant for the web, not for the desk.
+    Raises ValueError for what can be no URL, key, time or number of tries.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class _Desk:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ValueError("the desk's URL must start with http:// or https://")
-        if timeout_s <= 0 or retries < 0:
-            raise ValueError("timeout_s must be above 0, and retries 0 or more")
+        if not 0 < timeout_s <= _LONGEST_S or retries < 0:
+            raise ValueError(
+                f"timeout_s must be above 0 and at most {_LONGEST_S}, and retries 0 or more"
+            )
         if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
             raise ValueError("an API key is made of visible ASCII characters alone")
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -83,6 +89,7 @@ class _Desk:
         return f"{type(self).__name__}({self._terms.url!r})"
 
     retrieve = _Method(calls.retrieve)
+    why_not = _Method(calls.why_not)
     corpora = _Method(calls.corpora)
     corpus = _Method(calls.corpus)
     create_corpus = _Method(calls.create_corpus)
@@ -139,17 +146,22 @@ class Client(_Desk):
                     answer = self._http.request(**_request(step))
                 except FAILURES as error:
                     answer = error
+                except RuntimeError:
+                    if self._http.is_closed:
+                        raise _closed() from None
+                    raise
 
 
 class AsyncClient(_Desk):
     """The desk for asyncio. An async context manager that closes it.
 
-    Its connections belong to the event loop of the first call; in another loop it makes new ones.
-    Every method raises a `DeskError`.
+    Its connections belong to the event loop of a call, and are closed when that loop ends; in
+    another loop it makes new ones. Every method raises a `DeskError`.
     """
 
-    _http: httpx.AsyncClient | None = None
-    _loop: asyncio.AbstractEventLoop | None = None
+    def _open(self) -> None:
+        self._is_closed = False
+        self._pools: dict[asyncio.AbstractEventLoop, tuple[_Pool, httpx.AsyncClient]] = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,9 +171,15 @@ class AsyncClient(_Desk):
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._http is not None and self._loop is asyncio.get_running_loop():
-            await self._http.aclose()
-        self._http = None
+        ours = self._pools.get(asyncio.get_running_loop())
+        self._let_go()
+        if ours is not None:
+            await ours[0].aclose()
+
+    def _let_go(self) -> None:
+        """Close without waiting: a loop closes what nobody else knows of."""
+        self._is_closed = True
+        self._pools.clear()
 
     async def documents(self, corpus: str, *, page_size: int = 100) -> AsyncIterator[DocumentLine]:
         """All documents of a corpus in the order of their ids, read page by page."""
@@ -187,16 +205,53 @@ class AsyncClient(_Desk):
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
             else:
+                http = await self._connections()
                 try:
-                    answer = await self._connections().request(**_request(step))
+                    answer = await http.request(**_request(step))
                 except FAILURES as error:
                     answer = error
+                except RuntimeError:
+                    if http.is_closed:
+                        raise _closed() from None
+                    raise
 
-    def _connections(self) -> httpx.AsyncClient:
+    async def _connections(self) -> httpx.AsyncClient:
+        if self._is_closed:
+            raise _closed()
         loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
-            self._http, self._loop = httpx.AsyncClient(trust_env=False), loop
-        return self._http
+        if loop not in self._pools:
+            for ended in [one for one in list(self._pools) if one.is_closed()]:
+                self._pools.pop(ended, None)
+            pool = _pool()
+            self._pools[loop] = pool, await anext(pool)  # which waits for nothing
+        return self._pools[loop][1]
+
+
+class Pair:
+    """Both clients of one desk, as a framework's retriever needs them; the arguments are theirs."""
+
+    def __init__(self, url: str, *, api_key: str | None, timeout_s: float) -> None:
+        self.plain = Client(url, api_key=api_key, timeout_s=timeout_s)
+        self.asyncio = AsyncClient(url, api_key=api_key, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections; those of an event loop are closed by it, without waiting."""
+        self.plain.close()
+        self.asyncio._let_go()
+
+
+async def _pool() -> _Pool:
+    """The connections in one event loop. A generator, because a loop that ends closes those that
+    were begun in it, and no other loop could."""
+    http = httpx.AsyncClient(trust_env=False)
+    try:
+        yield http
+    finally:
+        await http.aclose()
+
+
+def _closed() -> DeskError:
+    return DeskError("this client is closed: make another one")
 
 
 def _request(step: Send) -> dict[str, Any]:

@@ -10,13 +10,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import orjson
 
 from shared.desk.calls import Call
 from shared.desk.errors import DeskError, OutOfTimeError, UnreachableError, error_class
+from shared.finite import not_finite
 
 _PASSING = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.2
@@ -29,9 +30,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Terms:
-    """What holds for every call of a client. timeout_s: for a call in all, its retries included.
+    """What holds for every call of a client.
 
-    retries: further tries of a call that was not worked on, or may be repeated.
+    timeout_s: what the desk is told that a call may take, its retries included. The client itself
+    gives up where nothing has come for what is left of it and 2 s more. retries: further tries of
+    a call that was not worked on, or may be repeated.
     """
 
     url: str
@@ -70,10 +73,7 @@ def exchange(call: Call[Result], terms: Terms) -> Exchange[Result]:
 
     Returns the call's result. Raises DeskError.
     """
-    try:
-        content = None if call.body is None else orjson.dumps(call.body)
-    except orjson.JSONEncodeError as error:
-        raise DeskError(f"this can't be sent as JSON: {error}") from None
+    content = None if call.body is None else _json(call.body)
     end = time.monotonic() + terms.timeout_s
     pause = _FIRST_PAUSE_S
     for left in reversed(range(terms.retries + 1)):
@@ -97,6 +97,17 @@ def exchange(call: Call[Result], terms: Terms) -> Exchange[Result]:
             raise failure
         yield Pause(wait)
     raise AssertionError("unreachable: the loop returns or raises")
+
+
+def _json(body: Mapping[str, Any]) -> bytes:
+    try:
+        content = orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise DeskError(f"this can't be sent as JSON: {error}") from None
+    field = not_finite(body)
+    if field is not None:
+        raise DeskError(f"{field}: is no finite number, and can't be sent as JSON")
+    return content
 
 
 def _send(call: Call[Result], terms: Terms, content: bytes | None, left_s: float) -> Send:

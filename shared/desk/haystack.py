@@ -1,9 +1,8 @@
 """The desk as a retriever of Haystack. Needs the extra `haystack`."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from shared.desk.client import AsyncClient, Client
+from shared.desk.client import Pair
 from shared.desk.models import Hit, Retrieved
 
 try:
@@ -11,7 +10,7 @@ try:
     from haystack.utils import Secret
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the Haystack retriever needs haystack-ai: pip install 'refdesk[haystack]'"
+        "the Haystack retriever needs haystack-ai: pip install -e '.[haystack]'"
     ) from error
 
 _COMPARISONS = {
@@ -31,14 +30,15 @@ _OPPOSITES = {"eq": "ne", "ne": "eq", "in": "nin", "nin": "in", "and": "or", "or
 class DeskRetriever:
     """Passages of the desk as Haystack documents.
 
-    url: of the service retrieve. filters: Haystack's own, on `meta.…`; those of a run replace them.
-    options: further arguments of `Client.retrieve`, such as ``{"curate": False}``. A document's
+    corpora: one name or several. url: of the service retrieve. filters: Haystack's own, on
+    `meta.…`. options: further arguments of `Client.retrieve`, such as ``{"curate": False}``; they
+    go before `top_k` and `filters`, and the arguments of a run before all of them. A document's
     meta holds the document's own, and over it `corpus`, `document_id`, `title` and `url`.
     """
 
     def __init__(
         self,
-        corpora: Sequence[str],
+        corpora: str | list[str],
         url: str = "http://127.0.0.1:8003",
         api_key: Secret | None = None,
         top_k: int = 5,
@@ -46,7 +46,7 @@ class DeskRetriever:
         timeout_s: float = 60,
         options: dict[str, Any] | None = None,
     ) -> None:
-        self.corpora = list(corpora)
+        self.corpora = corpora
         self.url = url
         self.api_key = api_key
         self.top_k = top_k
@@ -54,8 +54,11 @@ class DeskRetriever:
         self.timeout_s = timeout_s
         self.options = options or {}
         key = api_key.resolve_value() if api_key else None
-        self._client = Client(url, api_key=key, timeout_s=timeout_s)
-        self._async_client = AsyncClient(url, api_key=key, timeout_s=timeout_s)
+        self._desk = Pair(url, api_key=key, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._desk.close()
 
     @component.output_types(documents=list[Document])
     def run(
@@ -63,7 +66,7 @@ class DeskRetriever:
     ) -> dict[str, list[Document]]:
         """The passages that answer the query, best first."""
         options = self._with(filters, top_k)
-        return _output(self._client.retrieve(query, self.corpora, **options))
+        return _output(self._desk.plain.retrieve(query, self.corpora, **options))
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -71,7 +74,7 @@ class DeskRetriever:
     ) -> dict[str, list[Document]]:
         """As `run`, in a pipeline that runs async."""
         options = self._with(filters, top_k)
-        return _output(await self._async_client.retrieve(query, self.corpora, **options))
+        return _output(await self._desk.asyncio.retrieve(query, self.corpora, **options))
 
     def to_dict(self) -> dict[str, Any]:
         """All that it was made with; of the key only where it is."""
@@ -94,21 +97,34 @@ class DeskRetriever:
         return made
 
     def _with(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
-        chosen = self.filters if filters is None else filters
-        given = {"filter": desk_filter(chosen)} if chosen else {}
-        return {"top_k": top_k or self.top_k, **self.options, **given}
+        options = {"top_k": self.top_k, "filter": _filter(self.filters), **self.options}
+        if top_k is not None:
+            options["top_k"] = top_k
+        if filters is not None:
+            options["filter"] = _filter(filters)
+        return options
+
+
+def _filter(filters: dict[str, Any] | None) -> dict[str, Any] | None:
+    return desk_filter(filters) if filters else None
 
 
 def desk_filter(filters: dict[str, Any], *, negated: bool = False) -> dict[str, Any]:
     """Haystack's filters in the desk's grammar; negated: what they leave out.
 
-    Raises ValueError for what that can't say: a NOT over `<` and its like, which of a document
-    without the field are neither true nor, turned round, false.
+    Raises ValueError for what is no filter, and for what the desk can't say: a NOT over `<` and its
+    like, which of a document without the field are neither true nor, turned round, false.
     """
+    if not isinstance(filters, dict):
+        raise ValueError(  # noqa: TRY004 - as for all that is wrong in a filter
+            f"a filter must be a dict; this is {filters!r}"
+        )
     operator = filters.get("operator")
     if "conditions" in filters:
         if operator not in ("AND", "OR", "NOT"):
             raise ValueError(f"a filter with conditions needs AND, OR or NOT, not {operator!r}")
+        if not isinstance(filters["conditions"], list):
+            raise ValueError(f"conditions must be a list; these are {filters['conditions']!r}")
         negated ^= operator == "NOT"
         kind = "or" if operator == "OR" else "and"
         inner = [desk_filter(one, negated=negated) for one in filters["conditions"]]

@@ -3,9 +3,9 @@
 from functools import cached_property
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
-from shared.desk.client import AsyncClient, Client
+from shared.desk.client import Pair
 from shared.desk.models import Hit, Retrieved
 
 try:
@@ -17,20 +17,22 @@ try:
     from langchain_core.retrievers import BaseRetriever
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the LangChain retriever needs langchain-core: pip install 'refdesk[langchain]'"
+        "the LangChain retriever needs langchain-core: pip install -e '.[langchain]'"
     ) from error
 
 
 class DeskRetriever(BaseRetriever):
     """Passages of the desk as LangChain documents.
 
-    url: of the service retrieve. options: further arguments of `Client.retrieve`, such as
-    ``{"curate": False}``; the keyword arguments of a call go before them. A document's metadata
-    holds the document's own, and over it `corpus`, `document_id`, `title`, `url`, `source`, `score`
-    and `rank`.
+    corpora: one name or several. url: of the service retrieve. options: further arguments of
+    `Client.retrieve`, such as ``{"curate": False}``; the keyword arguments of a call go before
+    them, and they before `top_k`. A document's metadata holds the document's own, and over it
+    `corpus`, `document_id`, `title`, `url`, `source`, `score` and `rank`.
     """
 
-    corpora: list[str]
+    model_config = ConfigDict(extra="forbid")  # or a mistyped argument would be left out
+
+    corpora: str | list[str]
     url: str = "http://127.0.0.1:8003"
     api_key: SecretStr | None = None
     top_k: int = 5
@@ -38,16 +40,13 @@ class DeskRetriever(BaseRetriever):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @cached_property
-    def _client(self) -> Client:
-        return Client(self.url, api_key=self._key, timeout_s=self.timeout_s)
+    def _desk(self) -> Pair:
+        key = self.api_key.get_secret_value() if self.api_key else None
+        return Pair(self.url, api_key=key, timeout_s=self.timeout_s)
 
-    @cached_property
-    def _async_client(self) -> AsyncClient:
-        return AsyncClient(self.url, api_key=self._key, timeout_s=self.timeout_s)
-
-    @property
-    def _key(self) -> str | None:
-        return self.api_key.get_secret_value() if self.api_key else None
+    def close(self) -> None:
+        """Close the connections."""
+        self._desk.close()
 
     def _get_relevant_documents(
         self,
@@ -56,7 +55,7 @@ class DeskRetriever(BaseRetriever):
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 - the framework's signature
         **options: Any,
     ) -> list[Document]:
-        return _documents(self._client.retrieve(query, self.corpora, **self._with(options)))
+        return _documents(self._desk.plain.retrieve(query, self.corpora, **self._with(options)))
 
     async def _aget_relevant_documents(
         self,
@@ -65,7 +64,7 @@ class DeskRetriever(BaseRetriever):
         run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 - as above
         **options: Any,
     ) -> list[Document]:
-        found = await self._async_client.retrieve(query, self.corpora, **self._with(options))
+        found = await self._desk.asyncio.retrieve(query, self.corpora, **self._with(options))
         return _documents(found)
 
     def _with(self, options: dict[str, Any]) -> dict[str, Any]:

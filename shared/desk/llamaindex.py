@@ -1,9 +1,8 @@
 """The desk as a retriever of LlamaIndex. Needs the extra `llamaindex`."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from shared.desk.client import AsyncClient, Client
+from shared.desk.client import Pair
 from shared.desk.models import Hit, Retrieved
 
 try:
@@ -23,7 +22,7 @@ try:
     )
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "the LlamaIndex retriever needs llama-index-core: pip install 'refdesk[llamaindex]'"
+        "the LlamaIndex retriever needs llama-index-core: pip install -e '.[llamaindex]'"
     ) from error
 
 _COMPARISONS = {
@@ -44,15 +43,15 @@ _COMPARISONS = {
 class DeskRetriever(BaseRetriever):
     """Passages of the desk as LlamaIndex nodes with scores.
 
-    url: of the service retrieve. filters: LlamaIndex's own; what the desk has no like of
-    (`text_match`, `is_empty`, `not`) raises ValueError. options: further arguments of
-    `Client.retrieve`, such as ``{"curate": False}``. A node's metadata holds the document's own,
-    and over it `corpus`, `document_id`, `title` and `url`.
+    corpora: one name or several. url: of the service retrieve. filters: LlamaIndex's own; what the
+    desk has no like of (`text_match`, `is_empty`, `not`) raises ValueError. options: further
+    arguments of `Client.retrieve`, such as ``curate=False``. A node's metadata holds the document's
+    own, and over it `corpus`, `document_id`, `title` and `url`.
     """
 
     def __init__(
         self,
-        corpora: str | Sequence[str],
+        corpora: str | list[str],
         *,
         url: str = "http://127.0.0.1:8003",
         api_key: str | None = None,
@@ -64,18 +63,23 @@ class DeskRetriever(BaseRetriever):
         super().__init__()
         self._corpora = corpora
         self._options = {"top_k": top_k, **options}
+        if filters is not None and not isinstance(filters, MetadataFilters):
+            raise ValueError(f"filters must be MetadataFilters; this is {filters!r}")
         if filters is not None and filters.filters:
             self._options["filter"] = desk_filter(filters)
-        self._client = Client(url, api_key=api_key, timeout_s=timeout_s)
-        self._async_client = AsyncClient(url, api_key=api_key, timeout_s=timeout_s)
+        self._desk = Pair(url, api_key=api_key, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._desk.close()
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = query_bundle.query_str
-        return _nodes(self._client.retrieve(query, self._corpora, **self._options))
+        return _nodes(self._desk.plain.retrieve(query, self._corpora, **self._options))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         query = query_bundle.query_str
-        return _nodes(await self._async_client.retrieve(query, self._corpora, **self._options))
+        return _nodes(await self._desk.asyncio.retrieve(query, self._corpora, **self._options))
 
 
 def desk_filter(filters: MetadataFilters | MetadataFilter) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What the desk takes and answers, as typed values. Fields that a newer desk adds are ignored."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
@@ -59,11 +60,38 @@ class Expand(TypedDict, total=False):
     hyde: bool
 
 
+class TextPart(TypedDict):
+    """A piece of a turn's text, in OpenAI's form."""
+
+    type: Literal["text"]
+    text: str
+
+
 class Turn(TypedDict):
-    """A turn of a conversation, as in OpenAI's chat API."""
+    """A turn of a conversation, in OpenAI's form. Those of the role `system` are not read."""
 
     role: Literal["user", "assistant", "system"]
-    content: str | list[dict[str, Any]]
+    content: str | list[TextPart]
+
+
+class Options(TypedDict, total=False):
+    """The options of a search, those of POST /retrieve; what is None is left to the desk."""
+
+    top_k: int | None
+    candidates: int | None
+    rerank_window: int | None
+    arms: Sequence[str] | None
+    fusion: Fusion | None
+    recency: Recency | None
+    filter: Mapping[str, Any] | None
+    curate: bool | Literal["auto"] | None
+    min_score: float | None
+    max_tokens: int | None
+    tokenizer: str | None
+    neighbors: int | Literal["document"] | None
+    diversity: float | None
+    expand: Expand | None
+    explain: bool | None
 
 
 # --- what is answered ------------------------------------------------------------------------
@@ -228,3 +256,48 @@ class Retrieved(_Value):
     skipped: list[Skipped] = []
     degraded: list[str]
     timings_ms: dict[str, float]
+
+
+class ArmVerdict(_Value):
+    """One arm's view of a chunk. rank: in its list, None where it is not in it. score: raw.
+
+    last: that of the last of its list, which the chunk had to reach; None where the list is not
+    full.
+    """
+
+    rank: int | None
+    score: float | None
+    last: float | None
+
+
+class ChunkVerdict(_Value):
+    """How far a chunk came. reason: a stable word; message: the same in a sentence.
+
+    fused_rank: None where it is no candidate. relevance: the curator's, None where it did not read
+    it. rank: in the final order.
+    """
+
+    id: str
+    corpus: str
+    arms: dict[str, ArmVerdict]
+    fused_rank: int | None
+    relevance: float | None
+    rank: int | None
+    score: float | None
+    reason: str
+    message: str
+
+
+class WhyNot(_Value):
+    """Why a document is not among the hits, or that it is.
+
+    reason, message: those of the chunk that came farthest. chunks: all of the document's, those
+    that came farthest first. degraded: stages that failed.
+    """
+
+    document_id: str
+    reason: str
+    message: str
+    chunks: list[ChunkVerdict]
+    searched: Searched
+    degraded: list[str]

@@ -309,6 +309,37 @@ def test_neighbours_are_of_the_same_document_and_in_order(store: CorpusStore) ->
     assert found[a[2]][1] == same
 
 
+def test_extents_are_those_of_the_neighbours(store: CorpusStore) -> None:
+    store.write([document("a", [f"a{n}" for n in range(6)]), document("b", ["b0", "b1"])])
+    keys = [*store.keys_of("a"), *store.keys_of("b"), 999]
+    for reach in (0, 1, 2, 20, None):
+        around = store.neighbours(keys, reach)
+        extents = store.extents(keys, reach)
+        assert set(extents) == set(around) == set(keys[:-1])
+        for key, chunks in around.items():
+            assert [one.number for one in chunks] == list(
+                range(chunks[0].number, chunks[-1].number + 1)
+            )
+            told = extents[key]
+            assert (told.document_id, told.start, told.end) == (
+                chunks[0].document_id,
+                chunks[0].start,
+                chunks[-1].end,
+            )
+    assert store.extents([], None) == {}
+
+
+def test_what_a_document_says_of_its_chunks_comes_without_their_text(store: CorpusStore) -> None:
+    store.write([document("a", ["x", "y"], metadata={"n": 1}), document("b", ["z"])])
+    keys = [*store.keys_of("a"), *store.keys_of("b")]
+    found, records = store.described([*keys, 999]), store.fetch(keys)
+    assert {key: (one.metadata, one.updated_at) for key, one in found.items()} == {
+        key: (one.metadata, one.updated_at) for key, one in records.items()
+    }
+    assert found[keys[0]] is found[keys[1]]
+    assert store.described([]) == {}
+
+
 def test_bodies_are_title_and_text_of_every_chunk_by_key(store: CorpusStore) -> None:
     assert list(store.bodies()) == []
     store.write([document("a", ["one", "two"], "Title"), document("b", ["three"])])

@@ -1,8 +1,10 @@
 """The Python client, sync and async, against the real desk, and against one that misbehaves."""
 
 import asyncio
-import inspect
+import gc
 import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,9 +25,9 @@ from shared.desk import (
     OutOfTimeError,
     ServerError,
     UnreachableError,
-    calls,
 )
-from tests.suite import Suite, free_port, serving
+from shared.desk.models import Options
+from tests.suite import REPOSITORY, Suite, free_port, serving
 
 MOON = "The Moon is 384,400 kilometres away from Earth. Its far side is rugged."
 
@@ -100,9 +102,23 @@ def test_the_options_are_those_of_the_desk(suite: Suite) -> None:
     with Client(suite.url("retrieve")) as client:
         schema = client._http.get(f"{suite.url('retrieve')}/openapi.json").json()
     fields = set(schema["components"]["schemas"]["RetrieveRequest"]["properties"])
-    offered = set(inspect.signature(calls.retrieve).parameters) - {"question"}
+    offered = {"corpora", *Options.__annotations__}
     assert fields - offered == {"query", "messages"}
     assert offered <= fields
+
+
+async def test_why_a_document_is_not_among_the_hits_is_told(suite: Suite, desk: Client) -> None:
+    asked = ("How far away is the Moon?", "client", "shelf/a b.md")
+    told = desk.why_not(*asked, top_k=1, curate=False)
+    assert (told.document_id, told.reason) == ("shelf/a b.md", told.chunks[0].reason)
+    assert told.reason != "returned"
+    assert told.message
+    assert set(told.chunks[0].arms) == {"bm25", "dense"}
+    assert desk.why_not("the Moon", ["client"], "moon").reason == "returned"
+    async with AsyncClient(suite.url("retrieve")) as client:
+        assert (await client.why_not(*asked, top_k=1, curate=False)).reason == told.reason
+    with pytest.raises(NotFoundError):
+        desk.why_not("the Moon", "client", "nowhere")
 
 
 def test_corpora_come_and_go(desk: Client) -> None:
@@ -149,8 +165,45 @@ async def test_the_async_client_does_the_same(suite: Suite, desk: Client) -> Non
 
 def test_an_async_client_lives_through_several_event_loops(suite: Suite, desk: Client) -> None:
     client = AsyncClient(suite.url("retrieve"))
-    for _ in range(2):
-        assert asyncio.run(client.corpus("client")).name == "client"
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert asyncio.run(client.corpus("client")).name == "client"
+        del client
+        gc.collect()
+    assert [str(one.message) for one in told if one.category is ResourceWarning] == []
+
+
+async def test_a_closed_client_says_so(suite: Suite) -> None:
+    client = Client(suite.url("retrieve"))
+    client.close()
+    with pytest.raises(DeskError, match="this client is closed"):
+        client.corpora()
+    later = AsyncClient(suite.url("retrieve"))
+    await later.corpora()
+    await later.close()
+    await later.close()
+    with pytest.raises(DeskError, match="this client is closed"):
+        await later.corpora()
+
+
+def test_the_samples_of_the_guide_run_and_print(
+    suite: Suite, desk: Client, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As printed, but for the address; the corpus that the guide speaks of holds one document."""
+    monkeypatch.delenv("DESK_KEY", raising=False)
+    desk.create_corpus("handbook")
+    desk.add_documents("handbook", [{"id": "a", "text": "A corpus is a set of documents."}])
+    guide = (REPOSITORY / "docs/guides/python.md").read_text()
+    samples = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert len(samples) == 7
+    for sample in samples:
+        code = re.sub(r'Client\((?:"http://[^"]*")?\)', "Client(URL)", sample)
+        code = re.sub(r"(DeskRetriever\(.*)\)\n", r"\1, url=URL)\n", code)
+        capsys.readouterr()
+        exec(compile(code, "sample", "exec"), {"URL": suite.url("retrieve")})
+        assert bool(capsys.readouterr().out) == ("print(" in sample), sample
+    assert sum("print(" in sample for sample in samples) == 6
 
 
 def test_an_error_says_what_was_wrong_and_where(desk: Client) -> None:
@@ -184,12 +237,29 @@ def test_what_is_no_json_is_refused(desk: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"min_score": float("nan")}, "min_score"),
+        ({"fusion": {"weights": {"bm25": float("inf")}}}, "fusion.weights.bm25"),
+        ({"filter": {"value": [1, float("-inf")]}}, "filter.value.1"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_by_name(
+    desk: Client, options: Any, field: str
+) -> None:
+    with pytest.raises(DeskError, match=f"^{field}: is no finite number"):
+        desk.retrieve("moon", "client", **options)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"url": "127.0.0.1:8003"},
         {"api_key": "two words"},
         {"api_key": "schlüssel"},
         {"timeout_s": 0},
+        {"timeout_s": float("nan")},
+        {"timeout_s": float("inf")},
         {"retries": -1},
     ],
 )

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +23,15 @@ from llama_index.core.vector_stores import (
     MetadataFilters,
 )
 
-from shared.desk import Client, NewDocument, NotFoundError, haystack, langchain, llamaindex
+from shared.desk import (
+    Client,
+    DeskError,
+    NewDocument,
+    NotFoundError,
+    haystack,
+    langchain,
+    llamaindex,
+)
 from tests.suite import REPOSITORY, Suite
 
 MOON = "The Moon is 384,400 kilometres away from Earth. Its far side is rugged."
@@ -79,6 +87,11 @@ def test_langchain_retrieves_in_a_chain(url: str) -> None:
     )
     assert chain.invoke(QUESTION) == f"{QUESTION}\n{MOON}"
     assert chain.batch([QUESTION, QUESTION]) == [f"{QUESTION}\n{MOON}"] * 2
+
+
+def test_langchain_refuses_a_mistyped_argument() -> None:
+    with pytest.raises(ValueError, match="topk"):
+        langchain.DeskRetriever(corpora=["frames"], topk=3)  # type: ignore[call-arg]
 
 
 async def test_langchain_gets_the_desks_error(url: str) -> None:
@@ -146,6 +159,11 @@ def test_llamaindex_filters_that_the_desk_lacks_are_refused(operator: str) -> No
         llamaindex.desk_filter(MetadataFilters(filters=[], condition=FilterCondition.NOT))
 
 
+def test_llamaindex_filters_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match="must be MetadataFilters"):
+        llamaindex.DeskRetriever("frames", filters=[1])  # type: ignore[arg-type]
+
+
 # --- Haystack --------------------------------------------------------------------------------
 
 
@@ -157,6 +175,22 @@ async def test_haystack_gets_documents(url: str) -> None:
     assert found[0].meta["title"] == "The Moon"
     assert found[0].score is not None
     assert (await retriever.run_async(QUESTION, top_k=2))["documents"] == found
+
+
+def test_haystack_takes_a_runs_arguments_before_options_and_those_before_its_own(url: str) -> None:
+    year = {"type": "eq", "key": "year", "value": 2024}
+    bread = {"field": "meta.year", "operator": "!=", "value": 2024}
+    retriever = haystack.DeskRetriever(
+        "frames", url=url, top_k=1, filters=bread, options={"top_k": 2, "filter": year}
+    )
+
+    def found(**run: Any) -> list[str]:
+        return [one.meta["document_id"] for one in retriever.run("flour", **run)["documents"]]
+
+    assert found() == ["moon"]
+    assert set(found(filters=bread)) == {"bread", "chess"}
+    assert len(found(filters={})) == 2
+    assert len(found(filters={}, top_k=1)) == 1
 
 
 async def test_haystack_retrieves_in_a_pipeline_that_was_written_down(
@@ -228,11 +262,12 @@ def test_haystack_filters_become_the_desks() -> None:
         ({"operator": "XOR", "conditions": []}, "AND, OR or NOT"),
         ({"field": "meta.kind", "operator": "like", "value": "s%"}, "needs 'field'"),
         ({"kind": "sky"}, "needs 'field'"),
+        ([1], "must be a dict"),
+        ({"operator": "AND", "conditions": [1]}, "must be a dict"),
+        ({"operator": "AND", "conditions": {"kind": "sky"}}, "must be a list"),
     ],
 )
-def test_haystack_filters_that_the_desk_lacks_are_refused(
-    wrong: dict[str, Any], message: str
-) -> None:
+def test_haystack_filters_that_the_desk_lacks_are_refused(wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         haystack.DeskRetriever(["frames"]).run(QUESTION, filters=wrong)
 
@@ -256,6 +291,38 @@ def test_the_filters_of_all_three_are_the_desks(url: str) -> None:
     assert {one.meta["document_id"] for one in documents} == {"bread", "chess"}
 
 
+# --- all three -------------------------------------------------------------------------------
+
+
+async def test_all_take_one_corpus_or_several_and_can_be_closed(url: str) -> None:
+    chain = langchain.DeskRetriever(corpora="frames", url=url)
+    index = llamaindex.DeskRetriever("frames", url=url)
+    stack = haystack.DeskRetriever("frames", url=url)
+    assert stack.to_dict()["init_parameters"]["corpora"] == "frames"
+    asked: list[Callable[[], Any]] = [
+        lambda: chain.invoke(QUESTION),
+        lambda: index.retrieve(QUESTION),
+        lambda: stack.run(QUESTION)["documents"],
+    ]
+    awaited: list[Callable[[], Any]] = [
+        lambda: chain.ainvoke(QUESTION),
+        lambda: index.aretrieve(QUESTION),
+        lambda: stack.run_async(QUESTION),
+    ]
+    for ask in asked:
+        assert len(ask()) == 3
+    for ask in awaited:
+        await ask()
+    for retriever in (chain, index, stack):
+        retriever.close()
+    for ask in asked:
+        with pytest.raises(DeskError, match="closed"):
+            ask()
+    for ask in awaited:
+        with pytest.raises(DeskError, match="closed"):
+            await ask()
+
+
 # --- where a framework is missing ------------------------------------------------------------
 
 
@@ -273,7 +340,7 @@ def test_a_missing_framework_is_named_with_its_extra(module: str, package: str, 
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert f"pip install 'refdesk[{extra}]'" in done.stderr.splitlines()[-1]
+    assert f"pip install -e '.[{extra}]'" in done.stderr.splitlines()[-1]
 
 
 def test_the_client_alone_brings_no_framework_and_no_service() -> None:

@@ -291,6 +291,7 @@ def test_the_tokenizer_can_be_had(client: httpx.Client) -> None:
     assert [one["id"] for one in client.get("/v1/models").json()["data"]] == [model]
 
 
+@pytest.mark.long
 def test_the_torch_backend_gives_the_same_vectors(
     suite: Suite, models_dir: Path, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.retrieve.search.assistant import Assistant
 from services.retrieve.search.conversation import Message, standalone
-from services.retrieve.search.expansion import expand, hyde, rewrite, variants
+from services.retrieve.search.expansion import expand, passage, rewrite, variants
 from shared.auth import LOCAL
 from shared.context import Deadline, RequestContext, enter
 from shared.errors import StartupError
@@ -187,13 +187,13 @@ async def test_a_fenced_answer_after_a_thought_is_read() -> None:
 
 async def test_a_made_up_passage_is_one_line_of_text() -> None:
     async with helped(says({"passage": PASSAGE.replace(", ", ",\n")})) as assistant:
-        assert await hyde(assistant, "parental leave") == (PASSAGE, ())
+        assert await passage(assistant, "parental leave", wanted=True) == (PASSAGE, ())
 
 
-@pytest.mark.parametrize("passage", ["", "forty days", "word " * 900, None, "parental leave"])
-async def test_a_passage_that_says_nothing_is_dropped(passage: str | None) -> None:
-    async with helped(says({"passage": passage})) as assistant:
-        found, [note] = await hyde(assistant, "parental leave")
+@pytest.mark.parametrize("offered", ["", "forty days", "word " * 900, None, "parental leave"])
+async def test_a_passage_that_says_nothing_is_dropped(offered: str | None) -> None:
+    async with helped(says({"passage": offered})) as assistant:
+        found, [note] = await passage(assistant, "parental leave", wanted=True)
     assert found is None
     assert note.stage == "hyde"
 

@@ -1,4 +1,4 @@
-"""What the OpenAPI documents of embed and rerank say holds: for good bodies, and for bad ones."""
+"""What the OpenAPI documents say holds: for good bodies, and for bad ones."""
 
 from typing import Any
 
@@ -57,7 +57,9 @@ def check_every_operation(url: str, examples: int, *, same_every_time: bool) -> 
     return statuses
 
 
-@pytest.mark.parametrize("service", ["embed", "rerank"])
+@pytest.mark.parametrize(
+    "service", ["embed", "rerank", pytest.param("retrieve", marks=pytest.mark.long)]
+)
 def test_every_answer_has_a_shape_that_the_document_names(
     suite: Suite, service: ServiceName
 ) -> None:
@@ -66,7 +68,7 @@ def test_every_answer_has_a_shape_that_the_document_names(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("service", ["embed", "rerank"])
+@pytest.mark.parametrize("service", ["embed", "rerank", "retrieve"])
 def test_so_has_every_answer_to_many_more_requests(suite: Suite, service: ServiceName) -> None:
     check_every_operation(suite.url(service), 500, same_every_time=False)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import boto3
@@ -17,12 +18,30 @@ from tests.library import DOCUMENTS, IDS, LIBRARY, QUERY, fill_library
 from tests.shelf import desk
 from tests.suite import Suite
 
+MANY = 120  # over the 100 candidates that an arm finds by default
+
 
 @pytest.fixture(scope="module")
 def url(suite: Suite) -> str:
     url = suite.url("retrieve")
     fill_library(url)
     return url
+
+
+@pytest.fixture(scope="module")
+def many(url: str) -> str:
+    """A corpus of MANY documents that have little in common."""
+    name = "many-of-bedrock"
+    httpx.put(f"{url}/corpora/{name}", timeout=60).raise_for_status()
+    fill = {"documents": [{"id": f"{n:03}", "text": words(n)} for n in range(MANY)]}
+    httpx.post(f"{url}/corpora/{name}/documents", json=fill, timeout=60).raise_for_status()
+    return name
+
+
+def words(seed: int) -> str:
+    """A few made-up words."""
+    letters = Random(seed)
+    return " ".join("".join(letters.choices("abdegiklmnorstu", k=6)) for _ in range(8))
 
 
 def bedrock(url: str, key: str = "", **more: Any) -> Any:
@@ -156,8 +175,18 @@ def test_filters_narrow_the_search_down(
         ({"filter": compare("startsWith", "topic", "s")}, "filter.startsWith"),
         ({"filter": compare("stringContains", "topic", "k")}, "filter.stringContains"),
         ({"filter": {"andAll": [compare("startsWith", "a", "b"), {}]}}, "filter.andAll.0"),
-        ({"filter": compare("greaterThan", "topic", "z")}, "filter.value"),
-        ({"filter": compare("in", "topic", "sky")}, "filter.value"),
+        (
+            {"filter": compare("greaterThan", "topic", "z")},
+            "filter.greaterThan.value: must be a number or an ISO 8601 date for `greaterThan`",
+        ),
+        (
+            {"filter": {"andAll": [compare("equals", "a", "b"), compare("in", "topic", "sky")]}},
+            "filter.andAll.1.in.value: must be a list for `in`; for one value use `equals`",
+        ),
+        (
+            {"filter": compare("equals", "topic", "x" * 5000)},
+            "filter.equals.value",
+        ),
         ({"numberOfResults": 0}, "numberOfResults"),
         ({"numberOfResults": 101}, "numberOfResults"),
         ({"overrideSearchType": "MAGIC"}, "overrideSearchType"),
@@ -198,7 +227,15 @@ def deep_list(depth: int) -> Any:
         ({"andAll": [7]}, "filter.andAll.0: must be an object"),
         ({"equals": {}, "in": {}}, "filter: must be an object of one comparison"),
         (nested(400), "is nested over"),
-        (compare("equals", "a", deep_list(400)), "filter.value"),
+        ({"andAll": []}, "filter.andAll: must be a list of at least one filter"),
+        # Refused before the rest is read, which is no filter.
+        ({"orAll": [compare("equals", "a", 1)] * 257 + [7]}, "filter: holds more than 256"),
+        (
+            {"orAll": [{"andAll": [compare("equals", "a", 1)] * 20}] * 20 + [7]},
+            "filter: holds more than 256",
+        ),
+        ([], "filter: must be a JSON object"),
+        (compare("equals", "a", deep_list(400)), "filter.equals.value"),
     ],
 )
 def test_what_boto3_would_not_send_is_refused_too(
@@ -210,6 +247,63 @@ def test_what_boto3_would_not_send_is_refused_too(
     assert answer.status_code == 422
     assert answer.json()["code"] == "ValidationException"
     assert says in answer.json()["message"]
+
+
+def post(url: str, sent: Any, id_: str = LIBRARY) -> httpx.Response:
+    return httpx.post(f"{url}/knowledgebases/{id_}/retrieve", json=sent, timeout=60)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_a_blank_question_is_refused_in_bedrocks_words(url: str, text: str) -> None:
+    answer = post(url, {"retrievalQuery": {"text": text}})
+    assert answer.status_code == 422
+    assert answer.json()["message"].startswith("retrievalQuery.text: is blank")
+    assert "messages" not in answer.text
+
+
+def test_an_id_that_is_too_long_is_refused_by_bedrocks_name_of_it(url: str) -> None:
+    answer = post(url, {"retrievalQuery": {"text": "x"}}, "x" * 2049)
+    assert answer.json()["message"].startswith("knowledgeBaseId: ")
+
+
+def test_null_is_the_same_as_absent(url: str) -> None:
+    asked = {"retrievalQuery": {"text": QUERY}}
+    plain = post(url, asked).json()
+    search = {"numberOfResults": None, "overrideSearchType": None, "filter": None}
+    for nulls in (None, {"vectorSearchConfiguration": None}, {"vectorSearchConfiguration": search}):
+        answer = post(url, {**asked, "retrievalConfiguration": nulls, "nextToken": None})
+        assert answer.json() == plain
+
+
+def test_a_page_of_one_knowledge_base_is_no_page_of_another(client: Any, url: str) -> None:
+    httpx.put(f"{url}/corpora/aws-other", timeout=60).raise_for_status()
+    first = ask(client, numberOfResults=1)
+    with pytest.raises(client.exceptions.ValidationException, match="nextToken"):
+        client.retrieve(
+            knowledgeBaseId="knowledge-base/aws-other",
+            retrievalQuery={"text": QUERY},
+            retrievalConfiguration={"vectorSearchConfiguration": {"numberOfResults": 1}},
+            nextToken=first["nextToken"],
+        )
+
+
+def test_pages_lead_to_more_than_an_arm_finds_by_default(client: Any, many: str) -> None:
+    search = {"numberOfResults": 50, "overrideSearchType": "SEMANTIC"}
+    pages = client.get_paginator("retrieve").paginate(
+        knowledgeBaseId=f"knowledge-base/{many}",
+        retrievalQuery={"text": QUERY},
+        retrievalConfiguration={"vectorSearchConfiguration": search},
+    )
+    found = [one["documentId"] for page in pages for one in page["retrievalResults"]]
+    assert len(found) == len(set(found)) == MANY
+
+
+async def test_a_header_says_what_the_search_went_without(shelf: Path, suite: Suite) -> None:
+    async with desk(shelf, embed=suite.url("embed")) as http:
+        sent = {"retrievalQuery": {"text": QUERY}}
+        answer = await http.post("/knowledgebases/shelf/retrieve", json=sent)
+        assert answer.status_code == 200
+        assert answer.headers["x-refdesk-degraded"] == "curate"
 
 
 def test_only_the_vectors_are_searched_where_the_client_asks_for_it(client: Any) -> None:

@@ -21,8 +21,9 @@ from services.retrieve.search import pipeline
 from services.retrieve.search.candidates import Shelves
 from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
+from services.retrieve.search.neighbours import MOST_CHARACTERS
 from services.retrieve.search.pipeline import Staff
-from services.retrieve.stores.base import EVERYTHING, ChunkRecord, CorpusStore
+from services.retrieve.stores.base import EVERYTHING, ChunkRecord, CorpusStore, Extent
 from shared.client import ServiceClient
 from shared.context import Deadline
 from shared.settings import Settings
@@ -222,8 +223,10 @@ def searched(
     suite: Suite,
     deadline: Deadline,
     wrap: Callable[[CorpusStore], CorpusStore] = lambda store: store,
+    **more: Any,
 ) -> RetrieveResponse:
-    """What the pipeline finds with the real services, `deadline` and a wrapped store."""
+    """What the pipeline finds with the real services, `deadline`, a wrapped store and `more` asked
+    for."""
 
     async def main() -> RetrieveResponse:
         settings = Settings(embed_url=suite.url("embed"), rerank_url=suite.url("rerank"))
@@ -233,7 +236,7 @@ def searched(
         try:
             shelves = Shelves({"shelf": wrap(catalog.get("shelf"))}, EVERYTHING, ExactArm())
             staff = Staff(Librarian(embed), Curator(rerank), Tokenizers(settings.models_dir))
-            request = RetrieveRequest(query=QUERY, corpora=["shelf"])
+            request = RetrieveRequest(query=QUERY, corpora=["shelf"], **more)
             return await pipeline.retrieve(request, shelves, staff, deadline)
         finally:
             catalog.close()
@@ -271,3 +274,47 @@ def test_a_chunk_deleted_in_the_middle_of_a_search_is_dropped_and_named(
     assert found.degraded == []
     assert {hit.id for hit in found.hits} < {hit.id for hit in whole.hits}
     assert len(found.hits) == len(whole.hits) - 1
+
+
+class Long:
+    """A store whose documents are too long to be widened to, and that counts what is fetched."""
+
+    def __init__(self, store: CorpusStore) -> None:
+        self._store = store
+        self.fetched: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
+        self.fetched += keys
+        return self._store.fetch(keys)
+
+    def extents(self, keys: Sequence[int], reach: int | None) -> dict[int, Extent]:
+        return {key: Extent(str(key), 0, MOST_CHARACTERS + 1) for key in keys[1:]}
+
+
+def test_a_hit_that_is_too_long_stays_narrow_and_that_is_told(shelf: Path, suite: Suite) -> None:
+    deadline = Deadline(float("inf"))
+    plain = searched(shelf, suite, deadline, top_k=3)
+    found = searched(shelf, suite, deadline, Long, top_k=3, neighbors="document")
+    [skipped] = found.skipped
+    assert (skipped.stage, skipped.reason.split()[0]) == ("neighbors", "2")
+    assert "2,000,000 characters" in skipped.reason
+    assert [hit.text for hit in found.hits] == [hit.text for hit in plain.hits]
+    assert searched(shelf, suite, deadline, top_k=3, neighbors="document").skipped == []
+
+
+def test_dates_are_read_without_texts(shelf: Path, suite: Suite) -> None:
+    stores: list[Long] = []
+
+    def counted(store: CorpusStore) -> CorpusStore:
+        stores.append(Long(store))
+        wrapped: Any = stores[0]
+        return wrapped  # type: ignore[no-any-return]
+
+    recency = {"half_life_days": 30, "weight": 1}
+    found = searched(shelf, suite, Deadline(float("inf")), counted, recency=recency, explain=True)
+    assert found.hits[0].explain is not None
+    assert found.hits[0].explain.recency is not None
+    assert len(stores[0].fetched) == len(set(stores[0].fetched))

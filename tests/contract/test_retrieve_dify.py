@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -121,6 +122,111 @@ def test_a_condition_that_cannot_be_kept_is_refused_in_difys_shape(
     assert set(error) == {"error_code", "error_msg"}
     assert error["error_code"] == 422
     assert error["error_msg"].startswith("metadata_condition")
+
+
+@pytest.mark.parametrize(
+    ("condition", "says"),
+    [
+        (
+            {"name": "topic", "comparison_operator": "before", "value": "z"},
+            "value: must be a number or an ISO 8601 date for `<` or `before`, such as",
+        ),
+        (
+            {"name": "topic", "comparison_operator": "in", "value": "sky"},
+            "value: must be a list for `in`; for one value use `is`",
+        ),
+        (
+            {"name": ["a", "b"], "comparison_operator": "not in", "value": "sky"},
+            "value: must be a list for `not in`; for one value use `is not`",
+        ),
+        (
+            {"name": ["a", "b"], "comparison_operator": "is", "value": ["use eq"]},
+            "value: must be one value, no list; `in` and `not in` take a list",
+        ),
+        (
+            {"name": "topic", "comparison_operator": ">", "value": "use eq"},
+            "value: must be a number or an ISO 8601 date for `>` or `after`",
+        ),
+        ({"name": "x" * 200, "comparison_operator": "is", "value": 1}, "name: must be a key"),
+        ({"name": ["a", ""], "comparison_operator": "is", "value": 1}, "name.1: must be a key"),
+        ({"name": 7, "comparison_operator": "is", "value": 1}, "name: must be a text, or a list"),
+        ({"name": ["a"] * 65, "comparison_operator": "is", "value": 1}, "name: must be a text, or"),
+    ],
+)
+def test_what_is_wrong_with_a_condition_is_said_of_the_place_where_it_was_sent(
+    url: str, condition: dict[str, Any], says: str
+) -> None:
+    good = {"name": "topic", "comparison_operator": "is", "value": "sky"}
+    answer = ask(url, body({"conditions": [good, condition]}))
+    assert answer.status_code == 422
+    assert answer.json()["error_msg"].startswith(f"metadata_condition.conditions.1.{says}")
+
+
+def test_each_name_of_a_condition_counts_as_a_comparison(url: str) -> None:
+    many = {"name": ["a"] * 64, "comparison_operator": "is", "value": 1}
+    assert ask(url, body({"conditions": [many] * 4})).status_code == 200
+    answer = ask(url, body({"conditions": [many] * 5}))
+    assert answer.status_code == 422
+    message = "metadata_condition.conditions: hold 320 comparisons, one for each name"
+    assert answer.json()["error_msg"].startswith(message)
+
+
+def test_metadata_does_not_pass_for_the_documents_id_and_address(url: str) -> None:
+    name = "forged"
+    httpx.put(f"{url}/corpora/{name}", timeout=60).raise_for_status()
+    forged = {"document_id": "other", "url": "https://evil.example", "topic": "sky"}
+    true = {"id": "own", "url": "https://library.example/own"}
+    fill = {"documents": [{**true, "text": "The Moon.", "metadata": forged}]}
+    httpx.post(f"{url}/corpora/{name}/documents", json=fill, timeout=60).raise_for_status()
+    [record] = ask(url, body() | {"knowledge_id": name}).json()["records"]
+    assert record["metadata"] == {
+        "document_id": "own",
+        "url": "https://library.example/own",
+        "topic": "sky",
+    }
+
+
+def test_null_is_the_same_as_absent(url: str) -> None:
+    plain = ask(url, {"knowledge_id": LIBRARY, "query": QUERY}).json()
+    for nulls in (
+        {"retrieval_setting": None, "metadata_condition": None},
+        {"retrieval_setting": {"top_k": None, "score_threshold": None}},
+        {"metadata_condition": {"conditions": None, "logical_operator": None}},
+    ):
+        assert ask(url, {"knowledge_id": LIBRARY, "query": QUERY, **nulls}).json() == plain
+
+
+def test_as_many_records_are_found_as_are_asked_for(url: str) -> None:
+    name, most = "many-of-dify", 120  # over the 100 candidates that an arm finds by default
+    httpx.put(f"{url}/corpora/{name}", timeout=60).raise_for_status()
+    letters = Random(7)
+    texts = [
+        " ".join("".join(letters.choices("abdegiklmnorstu", k=6)) for _ in range(8))
+        for _ in range(most)
+    ]
+    fill = {"documents": [{"id": str(n), "text": text} for n, text in enumerate(texts)]}
+    httpx.post(f"{url}/corpora/{name}/documents", json=fill, timeout=60).raise_for_status()
+    answer = ask(url, body(top_k=1000) | {"knowledge_id": name})
+    assert len(answer.json()["records"]) == most
+
+
+def test_a_slash_too_many_is_answered_in_difys_shape(url: str) -> None:
+    answer = httpx.post(f"{url}/retrieval/", json=body(), timeout=60)
+    assert answer.status_code == 404
+    assert answer.json()["error_code"] == 404
+
+
+@pytest.mark.parametrize("query", ["", " "])
+def test_a_blank_question_is_refused_in_difys_words(url: str, query: str) -> None:
+    answer = ask(url, body() | {"query": query})
+    assert answer.json()["error_msg"].startswith("query: is blank")
+
+
+async def test_a_header_says_what_the_search_went_without(shelf: Path, suite: Suite) -> None:
+    async with desk(shelf, embed=suite.url("embed")) as http:
+        answer = await http.post("/retrieval", json=body() | {"knowledge_id": "shelf"})
+        assert answer.status_code == 200
+        assert answer.headers["x-refdesk-degraded"] == "curate"
 
 
 @pytest.mark.parametrize(

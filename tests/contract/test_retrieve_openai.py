@@ -112,13 +112,18 @@ def test_several_queries_are_answered_together_each_passage_once(client: openai.
         ({}, "query"),
         ({"query": []}, "query"),
         ({"query": ["x"] * 17}, "query"),
-        ({"query": " "}, "query"),
+        ({"query": " "}, "query: is blank"),
+        ({"query": ""}, "query: is blank"),
+        ({"query": ["x", ""]}, "query.1: is blank"),
+        ({"query": ["x", "x" * 8193]}, "query.1: "),
+        ({"query": None}, "query: Field required"),
         ({"query": "x" * 8193}, "query"),
         ({"query": 7}, "query"),
         ({"query": "x", "max_num_results": 0}, "max_num_results"),
         ({"query": "x", "max_num_results": 51}, "max_num_results"),
         ({"query": "x", "max_num_results": "many"}, "max_num_results"),
-        ({"query": "x", "filters": "year=3"}, "filters"),
+        ({"query": "x", "filters": "year=3"}, "filters: must be a JSON object"),
+        ({"query": "x", "ranking_options": 7}, "ranking_options: must be a JSON object"),
         ({"query": "x", "filters": {"type": "like", "key": "a", "value": "b"}}, "filters.type"),
         (
             {"query": "x", "filters": {"type": "or", "filters": [{"type": "eq", "key": "a"}]}},
@@ -152,6 +157,50 @@ def test_a_document_is_a_file(client: openai.OpenAI) -> None:
         assert (content.type, content.text) == ("text", document["text"])
     with pytest.raises(openai.NotFoundError, match="no document 'nothing'"):
         files.retrieve("nothing", vector_store_id=LIBRARY)
+
+
+def test_a_file_whose_id_ends_in_content_is_a_file_of_its_own(
+    client: openai.OpenAI, url: str
+) -> None:
+    texts = {"a": "The first one.", "a/content": "The second one."}
+    documents = [{"id": id_, "text": text} for id_, text in texts.items()]
+    httpx.put(f"{url}/corpora/slashes", timeout=60).raise_for_status()
+    path = f"{url}/corpora/slashes/documents"
+    httpx.post(path, json={"documents": documents}, timeout=60).raise_for_status()
+    for id_, text in texts.items():
+        assert client.vector_stores.files.retrieve(id_, vector_store_id="slashes").id == id_
+        [content] = client.vector_stores.files.content(id_, vector_store_id="slashes").data
+        assert content.text == text
+    files = f"{url}/v1/vector_stores/slashes/files"
+    assert httpx.get(f"{files}/a%2fcontent").json()["id"] == "a/content"
+    assert httpx.get(f"{files}/a/content").json()["data"][0]["text"] == texts["a"]
+    whole = httpx.get(f"{files}/a/content/content").json()["data"][0]["text"]
+    assert whole == texts["a/content"]
+
+
+@pytest.mark.parametrize("option", ["order", "before"])
+def test_an_order_of_files_that_there_is_not_is_refused(client: openai.OpenAI, option: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"{option}: can't be used here"):
+        client.vector_stores.files.list(LIBRARY, extra_query={option: "asc"})
+
+
+def test_null_is_the_same_as_absent(url: str) -> None:
+    path = f"{url}/v1/vector_stores/{LIBRARY}/search"
+    nulls = {"max_num_results": None, "filters": None, "ranking_options": {"ranker": None}}
+    answer = httpx.post(path, json={"query": QUERY, **nulls}, timeout=60)
+    assert answer.json() == httpx.post(path, json={"query": QUERY}, timeout=60).json()
+
+
+async def test_a_header_says_what_the_search_went_without(shelf: Path, suite: Suite) -> None:
+    async with desk(shelf, embed=suite.url("embed")) as http:
+        sent = {"query": [QUERY, "Moon"], "ranking_options": {"ranker": "auto"}}
+        answer = await http.post("/v1/vector_stores/shelf/search", json=sent)
+        assert answer.headers["x-refdesk-degraded"] == "curate"
+        whole = await http.post(
+            "/v1/vector_stores/shelf/search",
+            json={"query": QUERY, "ranking_options": {"ranker": "none"}},
+        )
+        assert "x-refdesk-degraded" not in whole.headers
 
 
 def test_a_store_that_a_key_may_not_read_is_one_that_is_not_there(

@@ -203,6 +203,7 @@ def test_the_queries_that_lost_most_are_shown_with_what_was_wanted(
     ranks = {one["id"]: (one["rank"], one["baseline_rank"] is None) for one in loss["judged"]}
     assert ranks == {"moon": (1, False), "tea": (None, False), "gone": (None, True)}
     told = refdesk("eval", str(collection), *options).stdout
+    assert "the query that lost most nDCG@10 with the variant short, against curated" in told
     assert "q1: how far is the moon from the earth" in told
     assert "- → -       gone (not in the collection)" in told
     assert "1 → 1       moon: The moon" in told
@@ -214,6 +215,9 @@ def test_the_queries_that_lost_most_are_shown_with_what_was_wanted(
         ("wide: {rerank_windw: 9}", "wide: rerank_windw"),
         ("odd: {fusion: {method: magic}}", "odd: fusion.method"),
         ("bad: {top_k: 0}", "bad: top_k"),
+        ("tok: {max_tokens: 9, tokenizer: none-such}", "tok: "),
+        ("set: {filter: !!set {a}}", "set: this can't be sent as JSON"),
+        ("big: {top_k: 99999999999999999999}", "big: this can't be sent as JSON"),
     ],
 )
 def test_a_wrong_setting_is_told_before_anything_is_stored(

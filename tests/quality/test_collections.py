@@ -26,6 +26,7 @@ def require(answer: dict[str, Any], least: dict[str, float]) -> None:
     assert all(found[arm] >= mark for arm, mark in least.items()), found
 
 
+@pytest.mark.long
 def test_each_stage_adds_to_the_one_before_on_a_small_collection(
     datasets: Path, models_dir: Path
 ) -> None:

@@ -24,11 +24,10 @@ CONVERSATIONS = [
 ROOM = ("How do I book a meeting room in Berlin?", "In the portal [1].")
 
 
-def ask(*turns: str, cited: tuple[str, ...] = ()) -> Standalone:
+def ask(*turns: str) -> Standalone:
     """The turns are the user's and the assistant's by turns."""
     return standalone(
-        [Message("assistant" if place % 2 else "user", text) for place, text in enumerate(turns)],
-        cited,
+        [Message("assistant" if place % 2 else "user", text) for place, text in enumerate(turns)]
     )
 
 
@@ -39,8 +38,10 @@ def half(split: str, *, follow_ups: bool) -> list[dict[str, Any]]:
 
 
 def carried_whole(one: dict[str, Any]) -> bool:
-    query = ask(*one["turns"]).query.lower()
-    return all(word in query for word in one["carry"])
+    """Whether it has all that it lacked, and nothing of what it takes the place of."""
+    found = ask(*one["turns"])
+    replaced = set(one.get("drop", ())).intersection(map(str.lower, found.carried))
+    return all(word in found.query.lower() for word in one["carry"]) and not replaced
 
 
 def test_the_conversations_are_split_in_fair_halves() -> None:
@@ -52,12 +53,13 @@ def test_the_conversations_are_split_in_fair_halves() -> None:
 
 @pytest.mark.parametrize("split", ["tune", "held"])
 def test_a_question_of_its_own_is_hardly_ever_changed(split: str) -> None:
+    conversations = half(split, follow_ups=False)
     changed = [
         one["turns"][-1]
-        for one in half(split, follow_ups=False)
+        for one in conversations
         if ask(*one["turns"]) != Standalone(one["turns"][-1], "as asked")
     ]
-    assert changed == []
+    assert len(changed) <= 0.025 * len(conversations), changed
 
 
 @pytest.mark.parametrize("split", ["tune", "held"])
@@ -88,9 +90,30 @@ def test_a_chain_of_follow_ups_keeps_its_topic() -> None:
     assert {"meeting", "room"} <= set(found.carried)
 
 
-def test_the_cited_titles_help_where_the_turns_say_nothing() -> None:
-    found = ask("Why?", "Because of the rule [1].", "Since when?", cited=("Parental leave",))
-    assert found.carried == ("Parental", "leave")
+LEAVE = ("How do I apply for parental leave?", "In writing [1].")
+
+
+@pytest.mark.parametrize(
+    ("turns", "carried"),
+    [
+        ((*LEAVE, "and for staff?"), "apply parental leave"),
+        ((*LEAVE, "And for fathers?"), "apply parental leave"),
+        (("What are the rules for travel?", "So [1].", "and for interns?"), "rules travel"),
+        (("Days of leave for nurses?", "Two [1].", "and for doctors?"), "Days leave"),
+        (("Welche Regeln gelten für Reisen?", "So [1].", "und für Gäste?"), "Regeln Reisen"),
+    ],
+)
+def test_what_stands_behind_for_gives_way_only_where_the_topic_is_said_without_it(
+    turns: tuple[str, ...], carried: str
+) -> None:
+    assert " ".join(ask(*turns).carried) == carried
+
+
+@pytest.mark.parametrize("thanks", ["Thanks!", "Thank you very much", "ok", "Got it.", "Danke!"])
+def test_a_thank_you_is_no_question_and_does_not_end_the_topic(thanks: str) -> None:
+    assert ask(*LEAVE, thanks) == Standalone(thanks, "as asked")
+    assert ask(*LEAVE, thanks, "Sure.", "How long is it?").carried == ("parental", "leave")
+    assert ask(thanks, "Sure.", "How long is it?").carried == ()
 
 
 def test_the_name_that_was_asked_for_is_carried() -> None:

@@ -1,8 +1,11 @@
 """The dense arm: it finds what exact search finds, within what is allowed, while it changes."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from services.retrieve.stores.base import Vector
+from services.retrieve.stores.local import dense
 from services.retrieve.stores.local.dense import DenseIndex
-from services.retrieve.stores.local.dense_file import ListsDamagedError, load
-from services.retrieve.stores.local.dense_gpu import OnGpu, gpu
+from services.retrieve.stores.local.dense_file import ListsDamagedError, load, packed, save
+from services.retrieve.stores.local.dense_gpu import OnGpu, Place, gpu
+from services.retrieve.stores.local.dense_lists import Lists
 from services.retrieve.stores.local.dense_rows import VectorRows
 from shared.errors import StartupError
 
@@ -220,6 +225,140 @@ def test_rows_that_are_removed_give_their_memory_back() -> None:
     assert rows.keys().tolist() == list(range(COUNT - 9, COUNT + 1))
 
 
+def test_keys_may_be_asked_for_while_the_first_rows_of_a_block_come() -> None:
+    """The count of a block is raised between any two steps of the one who reads."""
+
+    class Rising(int):
+        """0 where a slice is cut at it, 1 for who asks again whether there are rows."""
+
+        def __index__(self) -> int:
+            return 0
+
+        def __bool__(self) -> bool:
+            return True
+
+    rows = VectorRows(DIMENSION, keys_to(1), unit(1))
+    rows._blocks[0].count = Rising(0)
+    assert rows.keys().tolist() == []
+
+
+class TestFailingBackground:
+    """What fails in the background neither spins, nor ends for good, nor is seen by a search."""
+
+    @pytest.fixture(params=[MemoryError, IndexError])
+    def broken(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> tuple[list[str], threading.Event]:
+        """The calls that failed, and whether they go on to fail."""
+        calls, failing, sound = list[str](), threading.Event(), dict[str, Callable[..., None]]()
+
+        def fail(name: str) -> Callable[..., None]:
+            def called(lists: Lists, *values: NDArray[np.int64]) -> None:
+                sound[name](lists, *(value[: len(value) // 2] for value in values))
+                calls.append(name)
+                if failing.is_set():
+                    raise request.param
+                sound[name](lists, *(value[len(value) // 2 :] for value in values))
+
+            return called
+
+        for name in ("add", "remove"):
+            sound[name] = getattr(Lists, name)
+            monkeypatch.setattr(Lists, name, fail(name))
+        return calls, failing
+
+    def assert_exact(self, index: DenseIndex, there: dict[int, Vector]) -> None:
+        for query in unit(5, seed=11):
+            found = [key for key, _ in index.search(query, 40)]
+            assert found == exact(there, query, 40)
+
+    @pytest.mark.parametrize("work", ["add", "remove"])
+    def test_it_rests_and_searches_are_exact(
+        self,
+        broken: tuple[list[str], threading.Event],
+        work: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        calls, failing = broken
+        monkeypatch.setattr(dense, "_REST_S", 1000.0)
+        index, there = large(), dict(zip(range(1, COUNT + 1), unit(COUNT), strict=True))
+        calls.clear()
+        failing.set()
+        self.change(index, there, work)
+        index.settle(1.0)
+        assert calls == [work]
+        self.assert_exact(index, there)
+        index.change([], [9999], unit(1, seed=12))
+        there[9999] = unit(1, seed=12)[0]
+        self.assert_exact(index, there)
+        index.close()  # ends the rest
+        assert index._tender is None
+
+    @pytest.mark.parametrize("work", ["add", "remove"])
+    def test_it_goes_on_after_the_rest(
+        self,
+        broken: tuple[list[str], threading.Event],
+        work: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        calls, failing = broken
+        monkeypatch.setattr(dense, "_REST_S", 0.01)
+        monkeypatch.setattr(dense, "_LONGEST_REST_S", 0.02)
+        index, there = large(), dict(zip(range(1, COUNT + 1), unit(COUNT), strict=True))
+        calls.clear()
+        failing.set()
+        self.change(index, there, work)
+        while len(calls) < 2:
+            index.settle(0.01)
+        self.assert_exact(index, there)
+        failing.clear()
+        index.settle()
+        assert index.method.startswith("ivf")
+        found = [key for key, _ in index.search(unit(1)[0], 10**6)]
+        assert sorted(found) == sorted(there)
+        index.close()
+
+    def change(self, index: DenseIndex, there: dict[int, Vector], work: str) -> None:
+        """A change after which the background has to do `work`."""
+        if work == "add":
+            keys = list(range(COUNT + 1, COUNT + 2101))
+            index.change([], keys, unit(2100, seed=10))
+            there |= dict(zip(keys, unit(2100, seed=10), strict=True))
+        else:
+            index.change(list(range(1, 2101)), [], np.empty((0, DIMENSION), np.float32))
+            for key in range(1, 2101):
+                del there[key]
+
+    def test_what_is_to_be_done_next_may_fail_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(dense, "_REST_S", 0.01)
+        sound, failures = DenseIndex._next, [IndexError(), MemoryError(), IndexError()]
+
+        def fail(index: DenseIndex) -> Callable[[], None] | None:
+            if failures and threading.current_thread().name == "dense-lists":
+                raise failures.pop()
+            return sound(index)
+
+        monkeypatch.setattr(DenseIndex, "_next", fail)
+        index = large()
+        assert not failures
+        index.close()
+
+    def test_a_write_goes_well_where_no_thread_can_be_started(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        index = DenseIndex(DIMENSION, exact=FEW)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            index.change([], keys_to(COUNT), unit(COUNT))
+        assert len(index.search(unit(1)[0], 10)) == 10
+        index.change([], [COUNT + 1], unit(1))
+        index.settle()
+        assert index.method.startswith("ivf")
+
+
 class TestOnDisk:
     """The saved lists."""
 
@@ -269,6 +408,65 @@ class TestOnDisk:
             assert index.search(rows[place], 1)[0][0] == place + 1
         index.close()
         assert load(tmp_path, DIMENSION).lists.end > 4500
+
+    def test_a_file_that_is_ahead_of_the_database_is_not_used(
+        self, tmp_path: Path, closed: bytes
+    ) -> None:
+        """It has other vectors under the keys that are handed out next."""
+        (tmp_path / "lists").write_bytes(closed)
+        rows = np.concatenate((unit(COUNT)[:4500], unit(500, seed=8)))
+        index = DenseIndex(
+            DIMENSION, keys_to(4500), rows[:4500], last_key=4500, folder=tmp_path, exact=FEW
+        )
+        index.change([], np.arange(4501, COUNT + 1), rows[4500:])
+        index.settle()
+        for place in (0, 4500, 4999):
+            assert index.search(rows[place], 1)[0][0] == place + 1
+        index.close()
+
+    def test_a_file_is_used_where_the_newest_were_removed_since(
+        self, tmp_path: Path, closed: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "lists").write_bytes(closed)
+        monkeypatch.setattr(Lists, "train", None)
+        opened = DenseIndex(
+            DIMENSION, keys_to(4500), unit(COUNT)[:4500], last_key=COUNT, folder=tmp_path, exact=FEW
+        )
+        assert opened.method.startswith("ivf")
+        with pytest.raises(ValueError, match="ascend"):
+            opened.change([], [4501], unit(1))
+        opened.change([], [COUNT + 1], new := unit(1, seed=8))
+        assert opened.search(new[0], 1)[0][0] == COUNT + 1
+
+    def test_closing_waits_for_the_save_that_is_under_way(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After it the folder may go, and does not come back."""
+        packing, go_on = threading.Event(), threading.Event()
+
+        def slow(lists: Lists, rows: VectorRows) -> bytes:
+            packing.set()
+            go_on.wait(10)
+            return packed(lists, rows)
+
+        monkeypatch.setattr("services.retrieve.stores.local.dense.packed", slow)
+        folder = tmp_path / "corpus" / "dense"
+        folder.parent.mkdir()
+        index = DenseIndex(DIMENSION, keys_to(COUNT), unit(COUNT), folder=folder, exact=FEW)
+        assert packing.wait(60)
+        tender = index._tender
+        assert tender is not None
+        threading.Timer(0.2, go_on.set).start()
+        index.close()
+        assert not tender.is_alive()
+        folder.parent.rename(tmp_path / "gone")
+        index.close()
+        assert {path.name for path in tmp_path.iterdir()} == {"gone"}
+
+    def test_saving_does_not_make_the_folder_of_a_corpus(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            save(tmp_path / "corpus" / "dense", b"lists")
+        assert not any(tmp_path.iterdir())
 
     def test_another_dimension_is_refused(self, tmp_path: Path, closed: bytes) -> None:
         (tmp_path / "lists").write_bytes(closed)
@@ -330,3 +528,46 @@ class TestGpu:
         made.add(keys_to(100), unit(100))
         assert len(made) == 100
         assert len(made.search(unit(1)[0], 10, np.array([3, 4], np.int64))) == 2
+
+    def test_one_thread_at_a_time_is_at_the_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of all indexes: they share what FAISS keeps of the GPU."""
+        monkeypatch.setattr("services.retrieve.stores.local.dense_gpu._FLAT_BYTES", 0)
+        inside, met, calls = threading.Lock(), list[str](), set[str]()
+
+        class Placed:
+            """An index that notices a second caller."""
+
+            def __init__(self, index: faiss.Index) -> None:
+                self._index = index
+
+            def __getattr__(self, name: str) -> object:
+                found = getattr(self._index, name)
+                if not callable(found):
+                    return found
+
+                def call(*values: object, **named: object) -> object:
+                    calls.add(name)
+                    if not inside.acquire(blocking=False):
+                        met.append(name)
+                        return found(*values, **named)
+                    try:
+                        threading.Event().wait(0.002)
+                        return found(*values, **named)
+                    finally:
+                        inside.release()
+
+                return call
+
+        def work(seed: int) -> None:
+            made = OnGpu(cast("Place", Placed), unit(200), 200)
+            for part in range(10):
+                made.add(keys_to(20) + 20 * part, unit(20, seed=seed))
+                assert len(made.search(unit(1)[0], 5, None)) >= 5
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert calls == {"train", "add_with_ids", "search"}
+        assert not met

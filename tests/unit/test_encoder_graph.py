@@ -16,7 +16,7 @@ from shared.encoder.tokenizer import TextTokenizer
 from shared.settings import Precision
 from tests.suite import REPOSITORY
 
-TEXTS = 200  # the fidelity over 1,000 is in tests/bench/fidelity.py
+TEXTS = 110  # the fidelity over 1,000 is in tests/bench/fidelity.py
 LENGTHS = (3, 4, 6, 9, 14, 25, 45, 80, 130, 190, 250)  # tokens, special ones included
 
 
@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(request: pytest.FixtureRequest, minilm_dir: Path) -> list[str]:
-    """200 pieces of real text of 3 to 250 tokens: of abstracts, or without them of the handbook."""
+    """110 pieces of real text of 3 to 250 tokens: of abstracts, or without them of the handbook."""
     try:
         corpus = request.getfixturevalue("datasets") / "scifact" / "corpus.jsonl"
         sources = [json.loads(line)["text"] for line in corpus.read_text("utf-8").splitlines()]

@@ -76,6 +76,8 @@ def test_variants_are_read_by_name(tmp_path: Path) -> None:
         ("1: {k: 1}", "the name 1 must be a text"),
         ("a: {1: 1}", "a: the field 1 must be a text"),
         ("bm25: {curate: true}", "'bm25' is the name of an arm"),
+        ("a: {min_score: .nan}", "a: min_score must be a finite number"),
+        ("a: {fusion: {weights: {bm25: -.inf}}}", "a: fusion.weights.bm25 must be a finite"),
         ("a: {query: other}", "a: query is what the evaluation itself sets"),
         ("a: {curate: true}\na: {curate: false}", "'a' comes twice"),
         ("a: {curate: true, curate: false}", "'curate' comes twice"),
@@ -196,7 +198,7 @@ class Desk:
 
 
 def answer(*documents: str, degraded: list[str] | None = None, **more: Any) -> dict[str, Any]:
-    hits = [{"document_id": one} for one in documents]
+    hits = [{"document_id": one, "duplicates": []} for one in documents]
     timings = {"bm25": 1.5, "curate": 0.0}
     return {"hits": hits, "degraded": degraded or [], "timings_ms": timings, **more}
 

@@ -1,7 +1,12 @@
 """The exact arm of all corpora: built once for each state, within a bound, over real stores."""
 
+import gc
+import threading
+import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +61,75 @@ def test_the_corpus_that_was_built_first_makes_room(catalog: Catalog) -> None:
     held = arm.of(first)
     assert arm.of(second) is arm.of(second)
     assert arm.of(first) is not held
+
+
+class Held:
+    """A store that gives its texts only when it is told to."""
+
+    def __init__(self, store: CorpusStore) -> None:
+        self._store = store
+        self.begun, self.free = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def bodies(self) -> Iterator[tuple[int, str]]:
+        self.begun.set()
+        assert self.free.wait(60)
+        yield from self._store.bodies()
+
+
+def refused(arm: ExactArm, store: CorpusStore) -> None:
+    with pytest.raises(ApiError) as caught:
+        arm.of(store)
+    assert (caught.value.status, caught.value.code) == (503, "arm_busy")
+    assert int(caught.value.headers["Retry-After"]) >= 1
+
+
+def test_nobody_waits_while_a_corpus_is_read_and_other_corpora_are_searched(
+    catalog: Catalog,
+) -> None:
+    arm = ExactArm(most_chunks=4)
+    other, third = corpus(catalog, "b", "three"), corpus(catalog, "c", "four", "five", "six")
+    slow: Any = Held(corpus(catalog, "a", "one", "two"))
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(arm.of, slow)
+        try:
+            assert slow.begun.wait(60)
+            refused(arm, slow)
+            assert found(arm, other, "three") == ["b-0"]
+            refused(arm, third)  # with it they would be over the limit
+            assert arm.of(other) is arm.of(other)
+        finally:
+            slow.free.set()
+        built = building.result(60)
+    assert arm.of(slow) is built
+    assert len(arm.of(third)) == 3
+
+
+def test_a_build_that_fails_leaves_the_way_free(catalog: Catalog) -> None:
+    arm, store = ExactArm(), corpus(catalog, "a", "one")
+
+    class Failing(Held):
+        def bodies(self) -> Iterator[tuple[int, str]]:
+            if not self.free.is_set():
+                raise ApiError(500, "corpus_damaged", "damaged")
+            return self._store.bodies()
+
+    failing: Any = Failing(store)
+    with pytest.raises(ApiError, match="damaged"):
+        arm.of(failing)
+    failing.free.set()
+    assert found(arm, failing, "one") == ["a-0"]
+
+
+def test_a_deleted_corpus_is_not_kept_alive(catalog: Catalog) -> None:
+    arm, store = ExactArm(), corpus(catalog, "a", "a red kite")
+    gone, built = weakref.ref(store), weakref.ref(arm.of(store))
+    catalog.delete("a")
+    del store
+    gc.collect()
+    assert (gone(), built()) == (None, None)
 
 
 def test_a_corpus_that_is_too_large_is_refused_with_the_way_out(catalog: Catalog) -> None:

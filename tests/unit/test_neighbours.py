@@ -1,12 +1,14 @@
 """Neighbours: passages with what stands around them, no text twice and none made up."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.retrieve.search.candidates import ChunkKey
-from services.retrieve.search.neighbours import Widened, join, widen
+from services.retrieve.search.neighbours import Widened, affordable, join, widen
 from services.retrieve.search.pack import Passage
-from services.retrieve.stores.base import ChunkRecord
+from services.retrieve.stores.base import ChunkRecord, Extent
 from tests.passages import chunk, found
 
 TEXT = "Alpha beta gamma. Delta epsilon zeta.\n\nEta theta iota. Kappa lambda my."
@@ -121,6 +123,47 @@ def test_tokens_are_counted_by_the_corpus_of_the_passage() -> None:
     passages = [found(every[0], 0.9, "letters"), found(every[0], 0.8, "words")]
     both = around(every, 1, "letters") | around(every, 1, "words")
     assert [one.passage.record.tokens for one in widen(passages, both, count)] == [37, 6]
+
+
+def test_the_best_are_widened_as_far_as_the_characters_go() -> None:
+    def paid(most: int, *extents: tuple[str, int, int]) -> list[int]:
+        keys = [ChunkKey("c", number) for number in range(len(extents))]
+        known = {key: Extent(*one) for key, one in zip(keys, extents, strict=True)}
+        # In the order of the keys, whatever that of the extents.
+        known = dict(reversed(known.items()))
+        return [key.key for key in affordable(keys, known, most)]
+
+    assert paid(10, ("a", 0, 10), ("b", 0, 1)) == [0]
+    assert paid(10, ("a", 0, 9), ("b", 0, 9), ("b", 0, 1)) == [0, 2]
+    # What is shared costs once.
+    assert paid(10, ("a", 0, 10), ("a", 0, 10), ("a", 3, 8)) == [0, 1, 2]
+    assert paid(10, ("a", 0, 4), ("a", 8, 10), ("a", 2, 9), ("a", 0, 10)) == [0, 1, 2, 3]
+    assert paid(9, ("a", 0, 4), ("a", 8, 10), ("a", 2, 9)) == [0, 1]
+    assert affordable([ChunkKey("c", 1)], {}, 0) == [ChunkKey("c", 1)]
+
+
+def test_many_hits_of_a_long_document_share_its_chunks() -> None:
+    every = [chunk(n, "word", start=5 * n) for n in range(2000)]
+    shared = tuple(every)
+    passages = [found(every[n], 0.9 - n / 10_000) for n in range(0, 2000, 5)]
+    looked = 0
+
+    class Counted(tuple[ChunkRecord, ...]):
+        """The chunks of the document, counting how often one is looked at."""
+
+        __slots__ = ()
+
+        def __getitem__(self, place: Any) -> Any:
+            nonlocal looked
+            looked += 1 if isinstance(place, int) else len(range(*place.indices(len(self))))
+            return super().__getitem__(place)
+
+    chunks = Counted(shared)
+    [one] = widen(passages, {hit.ranked.key: chunks for hit in passages}, words)
+    assert one.passage.record.tokens == 2000
+    assert len(one.hits) == 400
+    # A search for its own place and for holes in each hit, and the document once.
+    assert looked < 400 * 60 + 2000
 
 
 @st.composite

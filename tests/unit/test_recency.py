@@ -17,7 +17,7 @@ from services.retrieve.search.recency import (
     asks_for_recent,
     bonus,
     lift,
-    recency_list,
+    within_lift,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -39,9 +39,10 @@ def fused_list(*scores: float) -> list[Fused]:
     ]
 
 
-def test_the_list_of_dates_has_the_dated_ones_youngest_first_with_half_after_a_half_life() -> None:
-    dates = recency_list({key(1): 30.0, key(2): None, key(3): 0.0, key(4): 60.0}, 30)
-    assert dates == [(key(3), 1.0), (key(1), 0.5), (key(4), 0.25)]
+def test_a_bonus_is_halved_after_a_half_life_and_none_without_a_date() -> None:
+    settings = RecencySettings(30, 0.2)
+    added = bonus({key(1): 30.0, key(2): None, key(3): 0.0, key(4): 60.0}, settings)
+    assert added == {key(3): 1.0, key(1): 0.5, key(4): 0.25}
 
 
 def test_a_young_document_passes_an_old_one_that_is_little_better() -> None:
@@ -88,6 +89,26 @@ def test_a_lift_never_passes_a_candidate_that_was_better_by_the_weight(
             assert better.score - worse.score < settings.weight + 1e-12
             # It was younger: nothing without a date passes anything.
             assert found[worse.key.key][1] is not None
+
+
+@given(candidates, recencies, st.integers(1, 30))
+def test_what_no_lift_can_bring_up_need_not_be_dated(
+    found: list[tuple[float, float | None]], settings: RecencySettings, places: int
+) -> None:
+    found.sort(key=lambda one: -one[0])
+    before = fused_list(*(score for score, _ in found))
+    ages_days = {key(n): age for n, (_, age) in enumerate(found)}
+    near = before[: within_lift(before, places, settings)]
+    assert len(near) >= min(places, len(before))
+    some = lift(before, {one.key: ages_days[one.key] for one in near}, settings)
+    assert some[:places] == lift(before, ages_days, settings)[:places]
+
+
+def test_few_are_dated_where_the_bound_is_small() -> None:
+    fused = fused_list(*(61 / (60 + n) for n in range(1, 1001)))
+    assert within_lift(fused, 50, RecencySettings(30, 0.05)) == 60
+    assert within_lift(fused, 50, RecencySettings(30, 1)) == 1000
+    assert within_lift(fused[:20], 50, RecencySettings(30, 0.05)) == 20
 
 
 @given(candidates, recencies)

@@ -14,6 +14,7 @@ from services.retrieve.protocol import (
     RetrieveResponse,
     Searched,
     SignalsBody,
+    Skipped,
     Twin,
 )
 from services.retrieve.search import pack
@@ -22,7 +23,7 @@ from services.retrieve.search.diversity import mmr
 from services.retrieve.search.duplicates import collapse
 from services.retrieve.search.explain import explain, ranks
 from services.retrieve.search.found import Found, Search
-from services.retrieve.search.neighbours import widen
+from services.retrieve.search.neighbours import MOST_CHARACTERS, affordable, widen
 from services.retrieve.search.pack import Drop, Passage, Reason
 from services.retrieve.search.signals import FRESH_DAYS, signals
 
@@ -37,6 +38,7 @@ class Selection:
 
     ranking: all of it, with texts. hits: what is shown, best first. twins: by the key of a passage
     those that say the same. merged: by the key of a widened hit the hits that it is made of.
+    skipped: what was left out here on purpose.
     """
 
     ranking: Sequence[Passage]
@@ -44,6 +46,7 @@ class Selection:
     twins: Mapping[ChunkKey, Sequence[Passage]]
     merged: Mapping[ChunkKey, Sequence[Passage]]
     dropped: Sequence[Drop]
+    skipped: Sequence[Skipped]
 
 
 def select(done: Search, shelves: Shelves) -> Selection:
@@ -61,14 +64,19 @@ def select(done: Search, shelves: Shelves) -> Selection:
         leaders = mmr(leaders, vectors, request.diversity, request.top_k)
     hits = leaders[: request.top_k]
     merged: dict[ChunkKey, Sequence[Passage]] = {}
+    skipped = []
     if done.counters.own:
         reach = None if request.neighbors == "document" else request.neighbors
-        around = shelves.neighbours([one.ranked.key for one in hits], reach)
+        keys = [one.ranked.key for one in hits]
+        wide = affordable(keys, shelves.extents(keys, reach))
+        if len(wide) < len(keys):
+            skipped.append(_too_wide(len(keys) - len(wide)))
+        around = shelves.neighbours(wide, reach)
         widened = widen(hits, around, lambda corpus, text: done.counters.own[corpus](text))
         merged = {one.passage.ranked.key: one.hits for one in widened}
         hits = [one.passage for one in widened]
     hits, over = pack.pack(hits, request.max_tokens, done.counters.budget, merged)
-    return Selection(ranking, hits, twins, merged, [*_deleted(found), *below, *over])
+    return Selection(ranking, hits, twins, merged, [*_deleted(found), *below, *over], skipped)
 
 
 def answer(done: Search, shelves: Shelves) -> RetrieveResponse:
@@ -104,9 +112,17 @@ def answer(done: Search, shelves: Shelves) -> RetrieveResponse:
             how=done.question.how,
             variants=list(done.question.variants),
         ),
-        skipped=list(done.skipped),
+        skipped=[*done.skipped, *selection.skipped],
         degraded=done.degraded.stages,
         timings_ms={},
+    )
+
+
+def _too_wide(hits: int) -> Skipped:
+    return Skipped(
+        stage="neighbors",
+        reason=f"{hits} of the hits are as narrow as they were found: an answer is widened by at "
+        f"most {MOST_CHARACTERS:,} characters",
     )
 
 

@@ -11,7 +11,15 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from services.retrieve.search.exact_bm25 import ExactArm
-from services.retrieve.stores.base import EVERYTHING, ChunkRecord, CorpusStore, Scope, Vector
+from services.retrieve.stores.base import (
+    EVERYTHING,
+    ChunkRecord,
+    CorpusStore,
+    Described,
+    Extent,
+    Scope,
+    Vector,
+)
 
 Found = TypeVar("Found")
 
@@ -121,9 +129,17 @@ class Shelves:
         """The unit vectors of chunks, float32 [d]; those deleted meanwhile are absent."""
         return self._each(keys, lambda store, own: store.vectors(own))
 
+    def described(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Described]:
+        """Metadata and date of the chunks' documents; those deleted meanwhile are absent."""
+        return self._each(keys, lambda store, own: store.described(own))
+
+    def extents(self, keys: Sequence[ChunkKey], reach: int | None) -> dict[ChunkKey, Extent]:
+        """From where to where `neighbours` would reach; those deleted meanwhile are absent."""
+        return self._each(keys, lambda store, own: store.extents(own, reach))
+
     def neighbours(
         self, keys: Sequence[ChunkKey], reach: int | None
-    ) -> dict[ChunkKey, list[ChunkRecord]]:
+    ) -> dict[ChunkKey, Sequence[ChunkRecord]]:
         """Of each chunk those of its document at most `reach` places away (None: all of them),
         itself included, in order."""
         return self._each(keys, lambda store, own: store.neighbours(own, reach))

@@ -14,10 +14,12 @@ from typing import Literal, Protocol
 
 from services.retrieve.search.follow_up import (
     STRUCTURE,
+    acknowledges,
     content_words,
     language_of,
     need_of,
     small,
+    telling,
     words_of,
 )
 from services.retrieve.search.function_words import ARTICLES, PREDICATES, PREPOSITIONS, SUBJECTS
@@ -37,6 +39,10 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 # Fragments that add to what was asked and take no word's place.
 _ADDING = frozenset(("also", "only", "even", "auch", "nur", "sogar"))
+# What comes behind them is as often the topic ("apply for leave") as one case of it ("days of
+# leave for nurses"), which gives way to another only where so many nouns say the topic without it.
+_AMBIGUOUS = frozenset(("for", "für"))
+_NOUNS_OF_A_TOPIC = 2
 # A question whose answer is a name, which is spoken of next.
 _NAMING = re.compile(
     r"^\W*(?:(?:and|und) )?(?:(?:by|from|for|to|with|von|an|für|mit) )?"
@@ -80,11 +86,10 @@ def said(content: str | Sequence[Part]) -> str:
     return content if isinstance(content, str) else "\n".join(part.text for part in content)
 
 
-def standalone(messages: Sequence[Message], cited: Sequence[str] = ()) -> Standalone:
+def standalone(messages: Sequence[Message]) -> Standalone:
     """The last user turn as a query of its own, at most `MAX_QUERY_CHARACTERS` long.
 
-    cited: the titles that the last answer named as its sources; they help where the turns before
-    say nothing that could be carried. Raises ValueError where no user turn has any text.
+    Raises ValueError where no user turn has any text.
     """
     turns = _turns(messages)
     if not turns:
@@ -92,9 +97,10 @@ def standalone(messages: Sequence[Message], cited: Sequence[str] = ()) -> Standa
     question = turns[-1].question
     if len(question) > MAX_QUERY_CHARACTERS:
         return Standalone(question[:MAX_QUERY_CHARACTERS], "cut to the longest query that there is")
-    if len(turns) == 1:
+    # A thank-you is no question: what was asked before it is still spoken of.
+    earlier = [turn for turn in turns[:-1] if not acknowledges(turn.question)][-_TURNS:]
+    if not earlier:
         return Standalone(question, "as asked")
-    earlier = turns[:-1]
     language = language_of(question) or next(
         (known for turn in reversed(earlier) if (known := language_of(turn.question))), None
     )
@@ -102,9 +108,7 @@ def standalone(messages: Sequence[Message], cited: Sequence[str] = ()) -> Standa
     if need is None:
         return Standalone(question, "as asked")
     topic = _topic(earlier, whole=need == "fragment")
-    if not topic:
-        topic = _distinct(word for title in cited for word in content_words(title))
-    replaced = _replaced(earlier, question) if need == "fragment" else set()
+    replaced = _replaced(earlier, question, topic) if need == "fragment" else set()
     carried = [word for word in _new(topic, question) if small(word) not in replaced]
     del carried[_MOST_CARRIED:]
     room = MAX_QUERY_CHARACTERS - len(question)
@@ -137,7 +141,7 @@ def _turns(messages: Sequence[Message]) -> list[_Turn]:
             found.append(_Turn(text, ""))
         elif message.role == "assistant" and found:
             found[-1] = _Turn(found[-1].question, text)
-    return found[-_TURNS - 1 :]
+    return found
 
 
 def _topic(turns: Sequence[_Turn], *, whole: bool) -> list[str]:
@@ -158,8 +162,11 @@ def _topic(turns: Sequence[_Turn], *, whole: bool) -> list[str]:
     return _distinct([*([] if whole else _answered(last)), *before, *own])
 
 
-def _replaced(turns: Sequence[_Turn], fragment: str) -> set[str]:
-    """The words that a fragment takes the place of: "in Berlin" gives way to "and in Hamburg?"."""
+def _replaced(turns: Sequence[_Turn], fragment: str, topic: Sequence[str]) -> set[str]:
+    """The words that a fragment takes the place of: "in Berlin" gives way to "and in Hamburg?".
+
+    topic: what would be carried without it.
+    """
     named = [small(word) for word in words_of(fragment)]
     found: set[str] = set()
     at = next((word for word in named if word in PREPOSITIONS), None)
@@ -172,6 +179,15 @@ def _replaced(turns: Sequence[_Turn], fragment: str) -> set[str]:
             follows = word == at or (follows and (not structural or word in ARTICLES))
             if follows and not structural:
                 found.add(word)
+    if at in _AMBIGUOUS:
+        nouns = {
+            small(word)
+            for turn in turns
+            for word in _nouns(turn.question, language_of(turn.question))
+        }
+        left = [word for word in map(small, topic) if word in nouns - found]
+        if len(telling(left)) < _NOUNS_OF_A_TOPIC:
+            return set()
     return found
 
 
@@ -185,7 +201,8 @@ def _nouns(question: str, language: str | None) -> list[str]:
         verbs = {
             plain[place]
             for place in range(1, len(plain))
-            if plain[place - 1] in SUBJECTS and plain[place] not in STRUCTURE
+            if (plain[place - 1] in SUBJECTS or plain[place - 1] == "who")
+            and plain[place] not in STRUCTURE
         }
         words = [word for word in content if small(word) not in verbs]
     return words or content or content_words(question)

@@ -14,6 +14,7 @@ NFCorpus had 68 above 0.5, all of papers that are stored twice; 348,000 of SciFa
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,8 @@ _WORD = re.compile("[\u3040-\u30ff\u3400-\u9fff]|[^\\s\u3040-\u30ff\u3400-\u9fff
 # A multiplier of a rolling hash modulo 2^64; odd, so that no word's number is lost.
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
+Ints = NDArray[np.int64]
+
 
 def collapse(passages: Sequence[Passage]) -> list[tuple[Passage, tuple[Passage, ...]]]:
     """The passages (best first) without near-duplicates, each with those that it stands for.
@@ -35,62 +38,98 @@ def collapse(passages: Sequence[Passage]) -> list[tuple[Passage, tuple[Passage, 
     A passage goes behind the first kept one that it equals; so nothing is behind one that it does
     not itself resemble.
     """
-    words = [_words(one.record.text) for one in passages]
-    same = resemblance(words) >= SAME
-    kept: list[int] = []
-    behind: dict[int, list[Passage]] = {}
+    texts = _Texts([one.record.text for one in passages])
+    free = np.ones(len(passages), np.bool_)
+    groups = []
     for place, passage in enumerate(passages):
-        first = next((one for one in kept if same[one, place] or words[one] == words[place]), None)
-        if first is None:
-            kept.append(place)
-            behind[place] = []
-        else:
-            behind[first].append(passage)
-    return [(passages[place], tuple(behind[place])) for place in kept]
+        if not free[place]:
+            continue
+        free[place] = False
+        behind = [int(other) for other in texts.same_as(place) if free[other]]
+        free[behind] = False
+        groups.append((passage, tuple(passages[other] for other in behind)))
+    return groups
 
 
-def resemblance(texts: Sequence[Sequence[str]]) -> NDArray[np.float64]:
-    """Jaccard index of the shingles of each text (its words) with each, float64 [n, n].
+class _Texts:
+    """The shingles of texts, as far as they are in several of them: nearly all are in one alone.
 
-    A text of fewer than five words has one shingle, itself; an empty one has none.
+    Shingles that are in the very same texts are counted as one, with a weight: an overlap of two
+    chunks is one then, and so is what all pages have from a template. Without that every pair of
+    texts would cost as much as they have in common.
     """
-    owner, shingle = _shingles(texts)
-    distinct, column = np.unique(shingle, return_inverse=True)
-    # One that a text repeats counts once in it.
-    owner, column = np.divmod(np.unique(owner * len(distinct) + column), max(1, len(distinct)))
-    sizes = np.bincount(owner, minlength=len(texts)).astype(np.float64)
-    # Nearly all shingles are of one text alone, and of no matter to any other.
-    shared = np.bincount(column, minlength=len(distinct))[column] > 1
-    used, column = np.unique(column[shared], return_inverse=True)
-    holds = np.zeros((len(texts), len(used)), np.float32)
-    holds[owner[shared], column] = 1.0
-    common = (holds @ holds.T).astype(np.float64)
-    np.fill_diagonal(common, sizes)
-    either = sizes[:, None] + sizes[None, :] - common
-    return np.divide(common, either, out=np.zeros_like(common), where=either > 0)
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._count = count = len(texts)
+        shingle, holder = _shingles(texts)
+        self._sizes = np.bincount(holder, minlength=count)
+        starts = np.flatnonzero(np.diff(shingle, prepend=~shingle[:1]))
+        self._weights, self._holders = _alike(starts, holder, count)
+        lengths = [len(one) for one in self._holders]
+        kind = np.repeat(np.arange(len(lengths)), lengths)
+        everyone = np.concatenate([np.empty(0, np.int64), *self._holders])
+        self._kinds = kind[np.argsort(everyone, kind="stable")]
+        self._ends = np.cumsum(np.bincount(everyone, minlength=count))
+
+    def same_as(self, place: int) -> Ints:
+        """The texts that are the same as one, itself among them unless it shares nothing; int64."""
+        size = self._sizes[place]
+        if size == 0:  # no words: equal to all others without
+            return np.flatnonzero(self._sizes == 0)
+        kinds = self._kinds[self._ends[place - 1] if place else 0 : self._ends[place]]
+        # What two texts have in common is at least this share of the larger one.
+        if self._weights[kinds].sum() < SAME * size:
+            return np.empty(0, np.int64)
+        holders = [self._holders[kind] for kind in kinds]
+        weights = np.repeat(self._weights[kinds], [len(one) for one in holders])
+        common = np.bincount(np.concatenate(holders), weights, minlength=self._count)
+        found: Ints = np.flatnonzero(common / (size + self._sizes - common) >= SAME)
+        return found
 
 
-def _shingles(texts: Sequence[Sequence[str]]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
-    """The shingles of each text: the text's place, and the shingle as a 64-bit hash.
+def _alike(starts: Ints, holder: Ints, count: int) -> tuple[Ints, list[Ints]]:
+    """Shingles of several texts by the set of these: how many there are, and the texts, ascending.
 
-    All texts are hashed in one go: calls for each of 200 would take longer than the work.
+    holder: the texts of each shingle, ascending, one after another, the first of each at `starts`.
     """
-    numbers: dict[str, int] = {}
-    words: list[int] = []
+    ends = np.append(starts[1:], len(holder))
+    several = ends - starts > 1
+    starts, ends = starts[several], ends[several]
+    # A sum of random numbers, one for each text, stands for the set; sums of the whole, subtracted.
+    numbers = np.random.default_rng(0).integers(2**63, size=count, dtype=np.uint64)
+    sums = np.append(np.uint64(0), np.cumsum(numbers[holder]))
+    _, first, weights = np.unique(sums[ends] - sums[starts], return_index=True, return_counts=True)
+    return weights, [
+        holder[start:end] for start, end in zip(starts[first], ends[first], strict=True)
+    ]
+
+
+def _shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint64], Ints]:
+    """Every shingle as a hash, ascending, with the place of a text that holds it, each pair once.
+
+    A text of fewer than five words has one shingle, itself; an empty one has none. All texts are
+    hashed in one go: calls for each of 200 would take longer than the work.
+    """
+    words = array("q")
     lengths = []
     for text in texts:
-        words += [numbers.setdefault(word, len(numbers) + 1) for word in text]
-        missing = max(0, _WORDS - len(text)) if text else 0
-        words += [0] * missing
-        lengths.append(len(text) + missing)
-    each = np.asarray(words, np.uint64)
-    owner = np.repeat(np.arange(len(texts)), lengths)
+        before = len(words)
+        words.extend(map(hash, _words(text)))
+        if before < len(words) < before + _WORDS:
+            words.extend([0] * (before + _WORDS - len(words)))
+        lengths.append(len(words) - before)
+    each = np.array(words, np.int64).view(np.uint64)
+    owner = np.repeat(np.arange(len(texts), dtype=np.uint64), lengths)
     windows = max(0, len(each) - _WORDS + 1)
     hashed = np.zeros(windows, np.uint64)
     for offset in range(_WORDS):
         hashed = hashed * _MULTIPLIER + each[offset : offset + windows]
     within = owner[:windows] == owner[len(each) - windows :]
-    return owner[:windows][within], hashed[within]
+    # Hash and text in one number, which is sorted much faster than two: the text in the low bits.
+    bits = np.uint64(len(texts).bit_length())
+    pairs = np.sort((hashed[within] >> bits << bits) | owner[:windows][within])
+    pairs = pairs[np.diff(pairs, prepend=~pairs[:1]) != 0]
+    return pairs >> bits, (pairs & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
 
 
 def _words(text: str) -> list[str]:

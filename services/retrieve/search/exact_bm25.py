@@ -8,7 +8,9 @@ Okapi's own is never negative), so their scores can be compared.
 import math
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from shared.errors import ApiError
 
 # Of 130 words each: 0.5 GB of dictionaries, 20 s to build, 0.3 s a search (5,000, scaled up).
 MOST_CHUNKS = 100_000
+_CHUNKS_PER_S = 5_000  # that are built
 
 K1, B = 1.2, 0.75
 
@@ -105,20 +108,25 @@ class ExactBm25:
 class ExactArm:
     """The exact arm of every corpus, each built when it is first asked for. Safe for threads.
 
-    Of each corpus one generation is held, and never more than `most_chunks` in all: the one that
-    was built longest ago goes first.
+    Of each corpus one generation is held, and never more than `most_chunks` in all, those that are
+    being built among them: the one that was built longest ago goes first. Nobody waits for a build,
+    which takes seconds: threads are few, and other searches need them.
     """
 
     def __init__(self, most_chunks: int = MOST_CHUNKS) -> None:
         self._most = most_chunks
-        # With the store: a corpus that is deleted and made anew counts its generations from 0.
-        self._built: dict[str, tuple[CorpusStore, int, ExactBm25]] = {}
-        self._building = threading.Lock()
+        # By store: a corpus that is deleted and made anew counts its generations from 0. Weakly:
+        # with the store of a deleted corpus goes what was built of it.
+        self._built: WeakKeyDictionary[CorpusStore, tuple[int, ExactBm25]] = WeakKeyDictionary()
+        self._building: dict[CorpusStore, int] = {}
+        self._lock = threading.Lock()
 
     def of(self, store: CorpusStore) -> ExactBm25:
         """The arm over the corpus as it is now.
 
-        Raises ApiError 422 `corpus_too_large` for one of more chunks than may be held.
+        Raises ApiError 422 `corpus_too_large` for one of more chunks than may be held, and 503
+        `arm_busy` with Retry-After while it is being built for another, or others are that leave
+        no room beside them.
         """
         info = store.info
         if info.chunks > self._most:
@@ -129,17 +137,56 @@ class ExactArm:
                 f"chunks, more than {self._most:,}: use arm bm25",
                 param="arms",
             )
-        with self._building:
-            held = self._built.get(info.name)
-            if held is not None and held[0] is store and held[1] == info.generation:
-                return held[2]
-            self._built.pop(info.name, None)
-            while self._built and info.chunks + sum(map(_size, self._built.values())) > self._most:
-                del self._built[next(iter(self._built))]
-            arm = ExactBm25(store.bodies(), store.terms)
-            self._built[info.name] = (store, info.generation, arm)
-            return arm
+        with self._lock:
+            held = self._built.get(store)
+            if held is not None and held[0] == info.generation:
+                return held[1]
+            room = self._most - sum(self._building.values()) - info.chunks
+            if store in self._building or room < 0:
+                raise _busy(info.name, sum(self._building.values()))
+            self._built.pop(store, None)
+            self._make_room(room)
+            self._building[store] = info.chunks
+        try:
+            arm = ExactBm25(store.bodies(), _terms_of(store))
+        except BaseException:
+            with self._lock:
+                del self._building[store]
+            raise
+        with self._lock:
+            del self._building[store]
+            self._built[store] = (info.generation, arm)
+        return arm
+
+    def _make_room(self, most: int) -> None:
+        """Let go what was built longest ago, until there are at most `most` chunks."""
+        held = [(store, len(arm)) for store, (_, arm) in self._built.items()]
+        excess = sum(chunks for _, chunks in held) - most
+        for store, chunks in held:
+            if excess <= 0:
+                return
+            self._built.pop(store, None)
+            excess -= chunks
 
 
-def _size(held: tuple[CorpusStore, int, ExactBm25]) -> int:
-    return len(held[2])
+def _terms_of(store: CorpusStore) -> Callable[[str], list[str]]:
+    """A corpus's analyser, which does not keep its store; used only by who holds the store."""
+    weak = weakref.ref(store)
+
+    def terms(text: str) -> list[str]:
+        held = weak()
+        return held.terms(text) if held is not None else []
+
+    return terms
+
+
+def _busy(corpus: str, chunks: int) -> ApiError:
+    seconds = max(1, math.ceil(chunks / _CHUNKS_PER_S))
+    return ApiError(
+        503,
+        "arm_busy",
+        f"arm bm25-exact reads corpora into memory just now, and has no room or not yet an answer "
+        f"for '{corpus}': ask again in {seconds} s, or use arm bm25",
+        param="arms",
+        headers={"Retry-After": str(seconds)},
+    )

@@ -2,7 +2,7 @@
 
 - `rewrite` makes a follow-up standalone, where the rules of `conversation.py` see one.
 - `variants` gives other wordings, each searched for beside the query (multi-query).
-- `hyde` gives a passage that would answer it, whose vector is searched for beside the query's:
+- `passage` makes one up that would answer it, whose vector is searched for beside the query's:
   Gao et al. 2023, "Precise Zero-Shot Dense Retrieval without Relevance Labels".
 
 None of them fails a search: what did not come, or is no good, is a `Note` that says why. What the
@@ -75,14 +75,14 @@ _NO_TIER = "no tier utility is configured: set REFDESK_UTILITY_URL"
 
 
 async def rewrite(
-    assistant: Assistant | None, messages: Sequence[Message], cited: Sequence[str] = ()
+    assistant: Assistant | None, messages: Sequence[Message]
 ) -> tuple[Standalone, tuple[Note, ...]]:
     """The last question made standalone: by the rules, and by the model where they see a follow-up.
 
     The rules' answer is taken where there is no model, without a note, or none that is any good,
     with one. Raises ValueError as `standalone`.
     """
-    by_rules = standalone(messages, cited)
+    by_rules = standalone(messages)
     if assistant is None or not by_rules.carried:
         return by_rules, ()
     turns = [
@@ -114,17 +114,20 @@ async def expand(assistant: Assistant | None, query: str, *, queries: int, hyde:
     wanted = [*(["queries"] if queries else []), *(["hyde"] if hyde else [])]
     if assistant is None:
         return Expanded(notes=tuple(Note(stage, _NO_TIER) for stage in wanted))
-    (found, first), (passage, second) = await asyncio.gather(
-        variants(assistant, query, queries), _passage(assistant, query, wanted=hyde)
+    (found, first), (made_up, second) = await asyncio.gather(
+        variants(assistant, query, queries), passage(assistant, query, wanted=hyde)
     )
-    return Expanded(found, passage, (*first, *second))
+    return Expanded(found, made_up, (*first, *second))
 
 
 async def variants(
     assistant: Assistant, query: str, n: int
 ) -> tuple[tuple[str, ...], tuple[Note, ...]]:
-    """Up to `n` other wordings of a query, all different, with notes on those that are missing."""
-    if n <= 0:
+    """Up to `n` other wordings of a query, all different, with notes on those that are missing.
+
+    None, without a note, where `n` is 0.
+    """
+    if n == 0:
         return (), ()
     try:
         answer = await assistant.ask(
@@ -154,19 +157,20 @@ async def variants(
     return tuple(found), tuple(Note("queries", reason) for reason in dict.fromkeys(reasons))
 
 
-async def hyde(assistant: Assistant, query: str) -> tuple[str | None, tuple[Note, ...]]:
-    """A made-up passage that would answer the query, at most 2000 characters; None with a note."""
+async def passage(
+    assistant: Assistant, query: str, *, wanted: bool
+) -> tuple[str | None, tuple[Note, ...]]:
+    """A made-up passage that would answer the query, at most 2000 characters.
+
+    None where there is none: without a note where it was not wanted.
+    """
+    if not wanted:
+        return None, ()
     try:
         answer = await assistant.ask(_HYDE, {"query": query[:_QUERY_CHARACTERS]}, _PASSAGE_TOKENS)
         return _made_up(answer.get("passage"), query), ()
     except UnusableError as error:
         return None, (Note("hyde", str(error)),)
-
-
-async def _passage(
-    assistant: Assistant, query: str, *, wanted: bool
-) -> tuple[str | None, tuple[Note, ...]]:
-    return await hyde(assistant, query) if wanted else (None, ())
 
 
 def _line(value: Any, what: str) -> str:

@@ -24,6 +24,8 @@ from services.retrieve.search.function_words import (
     RELATIONAL,
     SAME,
     SUBJECTS,
+    THANKS,
+    WITH_THANKS,
 )
 
 # What a question lacks: the noun of a pronoun, or the question that a fragment is a part of.
@@ -89,27 +91,33 @@ def language_of(text: str) -> Literal["en", "de", "other"] | None:
     return "en" if english >= german else "de"
 
 
+def acknowledges(text: str) -> bool:
+    """Whether it asks nothing, but takes note or says thanks: "Ok, got it", "Danke!"."""
+    words = {small(word) for word in words_of(text)}
+    return "?" not in text and not words.isdisjoint(THANKS) and words <= THANKS | WITH_THANKS
+
+
 def need_of(question: str, language: str | None) -> Need | None:
     """What a question lacks: what its pronoun stands for, or the frame of a fragment."""
-    if language not in ("en", "de"):
+    if language not in ("en", "de") or acknowledges(question):
         return None
     words = words_of(question)
     plain = [small(word) for word in words]
     if _ABOUT.match(question):
         return "fragment"
-    if _MORE.match(question) and not _telling(plain):
+    if _MORE.match(question) and not telling(plain):
         return "fragment"
     content = [word for word in plain if word not in STRUCTURE]
     if _is_fragment(question, plain, content):
         return "fragment"
     if any(_stands_for_earlier(words, plain, place, language) for place in range(len(words))):
         return "pronoun"
-    if not _telling(plain):
+    if not telling(plain):
         return "pronoun" if content else "fragment"
     return None
 
 
-def _telling(plain: Sequence[str]) -> list[str]:
+def telling(plain: Sequence[str]) -> list[str]:
     """The words that say what a question is about."""
     return [word for word in plain if word not in _EMPTY]
 
@@ -129,7 +137,7 @@ def _is_fragment(question: str, plain: Sequence[str], content: Sequence[str]) ->
         # "why?", "how many?", "since when?", "how often a year?": no verb, and hardly a noun.
         return not content or (
             len(rest) > len(content) + 1
-            and len(_telling(content)) <= 1
+            and len(telling(content)) <= 1
             and any(word in PREPOSITIONS | ARTICLES for word in rest)
         )
     if led or rest[0] in PREPOSITIONS:
@@ -145,10 +153,10 @@ def _stands_for_earlier(
     if word in ("one", "ones") and plain[place - 1 : place] == ["which"]:
         return True
     if word in BESIDE:
-        return len(_telling(plain)) <= 1
+        return len(telling(plain)) <= 1
     if word in SAME:
         rest = plain[place + 1 : place + 2]
-        return place > 0 and plain[place - 1] in ARTICLES and not _telling(rest)
+        return place > 0 and plain[place - 1] in ARTICLES and not telling(rest)
     if word not in PRONOUNS[language]:
         return False
     if word in ("it", "es") and _EXPLETIVE.search(" ".join(plain[max(0, place - 1) :])):
@@ -168,10 +176,10 @@ def _alone_english(plain: Sequence[str], place: int) -> bool:
         return True
     if plain[place] != "that":
         # "this" before a noun points back as well, where the noun says little: "this number".
-        return not _telling(rest[:1])
+        return not telling(rest[:1])
     # "does that work", "is that possible"; not "documents that prove", "know that a write".
     before = plain[place - 1] if place else ""
-    return place == 0 or (before in FINITE and not _telling(rest[:1])) or before in PREPOSITIONS
+    return place == 0 or (before in FINITE and not telling(rest[:1])) or before in PREPOSITIONS
 
 
 def _alone_german(words: Sequence[str], plain: Sequence[str], place: int) -> bool:
@@ -190,7 +198,7 @@ def _alone_german(words: Sequence[str], plain: Sequence[str], place: int) -> boo
     if word in ("ihr", "sie") and words[place] in ("Ihr", "Sie"):  # the polite form of "you"
         return False
     if word.startswith(("dies", "jene")):
-        return not after or not _telling([small(after)])
+        return not after or not telling([small(after)])
     return True
 
 

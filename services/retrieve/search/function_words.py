@@ -32,19 +32,19 @@ GERMAN = _set(
     brauche brauchen da dabei dadurch dafür dagegen daher damit danach danke dann daran darauf das
     daraus darf darin darüber darum davon davor dazu dein deine deinem deinen deiner dem den denen
     denn der deren derselbe derselben des deshalb dessen dich die dies diese dieselbe dieselben
-    diesem diesen dieser dieses dir doch dort du durch dürfen ein eine einem einen einer eines er es
-    etwas euch euer eure falls für ganz gar geben gegen geht gelten gemacht gerade gern gibt gilt
-    habe haben hallo hat hatte hatten hier hilf ihm ihn ihnen ihr ihre ihrem ihren ihrer ihres im
-    immer in ins irgendein ist ja je jede jedem jeden jeder jedes jene jenem jenen jener jenes jetzt
-    kann kannst kein keine keinem keinen keiner können könnte könnten machen macht mal man mehr mein
-    meine meinem meinen meiner mich mir mit möchte muss müssen musst nach nachdem neben nein nicht
-    nichts noch nun nur ob oder ohne sagen schon sehr sein seine seinem seinen seiner seines seit
-    selbst sich sie sieht sind so sobald sofern soll sollen sollte sollten solche solchen sondern
-    sonst soweit statt trotz über überhaupt um und uns unser unsere unserem unseren unserer unter
-    viel viele vom von vor wann war waren warum was weil welche welchem welchen welcher welches wem
-    wen wenig weniger wenn wer werde werden weshalb wessen weswegen wie wieder wieso wieviel will
-    wir wird wo wobei wodurch wofür womit wohin woher woran worauf woraus worin worüber wovon wozu
-    wurde wurden während wäre würde würden zu zum zur zwischen"""
+    diesem diesen dieser dieses dir doch dort du durch dürfen ein eine einem einen einer eines er
+    es etwas euch euer eure falls für ganz gar geben gegen geht gelten gemacht gerade gern gibt
+    gilt habe haben hallo hat hatte hatten hier hilf ich ihm ihn ihnen ihr ihre ihrem ihren ihrer
+    ihres im immer in ins irgendein ist ja je jede jedem jeden jeder jedes jene jenem jenen jener
+    jenes jetzt kann kannst kein keine keinem keinen keiner können könnte könnten machen macht mal
+    man mehr mein meine meinem meinen meiner mich mir mit möchte muss müssen musst nach nachdem
+    neben nein nicht nichts noch nun nur ob oder ohne sagen schon sehr sein seine seinem seinen
+    seiner seines seit selbst sich sie sieht sind so sobald sofern soll sollen sollte sollten
+    solche solchen sondern sonst soweit statt trotz über überhaupt um und uns unser unsere unserem
+    unseren unserer unter viel viele vom von vor wann war waren warum was weil welche welchem
+    welchen welcher welches wem wen wenig weniger wenn wer werde werden weshalb wessen weswegen wie
+    wieder wieso wieviel will wir wird wo wobei wodurch wofür womit wohin woher woran worauf woraus
+    worin worüber wovon wozu wurde wurden während wäre würde würden zu zum zur zwischen"""
 )
 # Only what neither English nor German has: a short question has few words to tell it by.
 OTHERS = _set(
@@ -131,3 +131,12 @@ ARTICLES = _set("a an the der die das dem den des ein eine einem einen einer")
 SAME = _set("same gleiche gleichen selbe selben")
 # What has a verb behind it in an English question.
 SUBJECTS = _set("i you we they one he she people to can could must should may")
+# What takes note of an answer, and what may stand beside it.
+THANKS = _set(
+    """thanks thank thx cheers ok okay got understood great perfect cool alright fine
+    danke dankeschön dank verstanden klar super prima perfekt gut"""
+)
+WITH_THANKS = _set(
+    """i you so very much many a lot it that this is was all for your the help again
+    vielen sehr schön alles das ist für deine die dir ihnen ich ihre hilfe"""
+)

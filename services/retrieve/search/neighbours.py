@@ -6,12 +6,17 @@ becomes as many line feeds. `text[i]` of a widened passage is character `start +
 white space between chunks aside.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.retrieve.search.candidates import ChunkKey
 from services.retrieve.search.pack import Passage
-from services.retrieve.stores.base import ChunkRecord
+from services.retrieve.stores.base import ChunkRecord, Extent
+
+# Characters of all that hits of an answer are widened to: a desk that is asked for the documents
+# of a thousand hits would else be busy with megabytes of text that nobody reads.
+MOST_CHARACTERS = 2_000_000
 
 Count = Callable[
     [str, str], int
@@ -28,6 +33,35 @@ class Widened:
 
     passage: Passage
     hits: tuple[Passage, ...]
+
+
+def affordable(
+    keys: Sequence[ChunkKey], extents: Mapping[ChunkKey, Extent], most: int = MOST_CHARACTERS
+) -> list[ChunkKey]:
+    """Which passages (best first) may be widened to their extents, for at most `most` characters.
+
+    What several of a document share costs once; one that is too long leaves room for the next. One
+    without an extent, as its chunk was deleted meanwhile, costs nothing.
+    """
+    taken: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    kept = []
+    for key in keys:
+        extent = extents.get(key)
+        if extent is None:
+            kept.append(key)
+            continue
+        document = (key.corpus, extent.document_id)
+        others = taken.get(document, [])
+        met = [one for one in others if one[0] <= extent.end and extent.start <= one[1]]
+        start = min([extent.start, *(one[0] for one in met)])
+        end = max([extent.end, *(one[1] for one in met)])
+        cost = end - start - sum(one[1] - one[0] for one in met)
+        if cost > most:
+            continue
+        most -= cost
+        taken[document] = [*(one for one in others if one not in met), (start, end)]
+        kept.append(key)
+    return kept
 
 
 def widen(
@@ -49,8 +83,10 @@ def widen(
     widened = []
     for group in _touching(passages, spans):
         best = group[0]
-        chunks = {chunk.number: chunk for place in group for chunk in spans[place]}
-        whole = [chunks[number] for number in sorted(chunks)]
+        whole: list[ChunkRecord] = []
+        for span in sorted((spans[place] for place in group), key=lambda span: span[0].number):
+            done = whole[-1].number + 1 - span[0].number if whole else 0
+            whole += span[max(0, done) :]
         record = passages[best].record
         if len(whole) > 1:
             text = join(whole)
@@ -83,19 +119,17 @@ def join(chunks: Sequence[ChunkRecord]) -> str:
     return text
 
 
-def _unbroken(record: ChunkRecord, around: Sequence[ChunkRecord]) -> list[ChunkRecord]:
-    """The chunks around a passage that its own number reaches step by step, in order.
-
-    The passage's own record stands for itself: what the others are must be of the same document.
-    """
-    known = {one.number: one for one in around if one.document_id == record.document_id}
-    known[record.number] = record
-    first = last = record.number
-    while first - 1 in known:
-        first -= 1
-    while last + 1 in known:
-        last += 1
-    return [known[number] for number in range(first, last + 1)]
+def _unbroken(record: ChunkRecord, around: Sequence[ChunkRecord]) -> Sequence[ChunkRecord]:
+    """The chunks around a passage that its own number reaches step by step, in order."""
+    at = bisect_left(around, record.number, key=lambda one: one.number)
+    if at == len(around) or around[at].number != record.number:
+        return [record]
+    # Without a hole numbers rise as places do; with one, faster.
+    places, offset = range(len(around)), record.number - at
+    first = bisect_left(places, offset, key=lambda place: around[place].number - place)
+    last = bisect_right(places, offset, key=lambda place: around[place].number - place)
+    # Mostly all of them: then no copy, which would be of a whole document for each of its hits.
+    return around if last - first == len(around) else around[first:last]
 
 
 def _touching(

@@ -27,7 +27,7 @@ from services.retrieve.search.found import Counters, Found, Search
 from services.retrieve.search.gate import certain
 from services.retrieve.search.question import Question, understand
 from services.retrieve.search.watch import Degraded, Watch, allowance_ms
-from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Vector
+from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Described, Vector
 from shared.context import Deadline
 from shared.errors import ApiError
 from shared.together import both, together
@@ -194,11 +194,13 @@ def _find(
             runs += shelves.vectors(vectors, request.candidates)
     with work.watch.stage("fuse"):
         fused = fusion.fuse(runs, _fusion(work))
-        if dates:  # what is lifted into the window may come from anywhere
-            ages = _ages(request, shelves.fetch([one.key for one in fused]))
-            fused = recency.lift(fused, ages, dates)
         window = 0 if request.curate is False else request.rerank_window
-        read = fused[: max(_SPARE * request.top_k, window, _LEAST_READ)]
+        most = max(_SPARE * request.top_k, window, _LEAST_READ)
+        if dates:  # what is lifted into the window may come from far below
+            near = fused[: recency.within_lift(fused, most, dates)]
+            ages = _ages(request, shelves.described([one.key for one in near]))
+            fused = recency.lift(fused, ages, dates)
+        read = fused[:most]
         keys = [candidate.key for candidate in read]
         scores: dict[Arm, dict[ChunkKey, float]] = {}
         if window or request.explain:
@@ -227,7 +229,7 @@ def _fusion(work: _Work) -> fusion.FusionSettings:
 
 
 def _ages(
-    request: RetrieveRequest, records: Mapping[ChunkKey, ChunkRecord]
+    request: RetrieveRequest, records: Mapping[ChunkKey, ChunkRecord | Described]
 ) -> dict[ChunkKey, float | None]:
     field = request.recency.field if request.recency else None
     now = datetime.now(UTC)

@@ -22,6 +22,7 @@ factor of 0.75 for what is old would let something new pass twenty places.
 import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -59,12 +60,14 @@ def decay(age_days: float | None, half_life_days: float) -> float:
     return 0.0 if age_days is None else 0.5 ** (max(0.0, age_days) / half_life_days)
 
 
-def recency_list(
-    ages_days: Mapping[ChunkKey, float | None], half_life_days: float
-) -> list[tuple[ChunkKey, float]]:
-    """The dated chunks with their decay 0..1, youngest first, equal ones by ascending key."""
-    dated = [(key, decay(age, half_life_days)) for key, age in ages_days.items() if age is not None]
-    return sorted(dated, key=lambda one: (-one[1], one[0]))
+def within_lift(fused: Sequence[Fused], places: int, settings: RecencySettings) -> int:
+    """How many of a fused list (best first), at least, must be dated to know its first `places`
+    after a lift: what comes below is worse than the last of them by the bound of a lift."""
+    if len(fused) <= places:
+        return len(fused)
+    # A little less than the bound, for what is lost in rounding.
+    least = fused[places - 1].score - settings.weight - 1e-9
+    return bisect_left(fused, -least, key=lambda one: -one.score)
 
 
 def lift(
@@ -74,11 +77,11 @@ def lift(
 
     Chunks that are not in `ages_days` count as undated. The bound is in the module's docstring.
     """
-    decays = dict(recency_list(ages_days, settings.half_life_days))
     whole = 1.0 + settings.weight
     lifted = []
     for one in fused:
-        recency = settings.weight * decays.get(one.key, 0.0) / whole
+        share = decay(ages_days.get(one.key), settings.half_life_days)
+        recency = settings.weight * share / whole
         lifted.append(
             replace(
                 one,
@@ -95,8 +98,9 @@ def bonus(
 ) -> dict[ChunkKey, float]:
     """What is added to the blend of each dated chunk, 0..`settings.most_z` mean z-scores."""
     return {
-        key: settings.most_z * share
-        for key, share in recency_list(ages_days, settings.half_life_days)
+        key: settings.most_z * decay(age, settings.half_life_days)
+        for key, age in ages_days.items()
+        if age is not None
     }
 
 

@@ -17,7 +17,8 @@ or deleted: its old keys are then absent from `fetch`, never answered with anoth
 in a scope gives as many results as exist in it, up to its limit, none from outside, and each with
 the score that it has without the scope. Metadata and readers of a document change only by being
 replaced, so a key that was in a scope stays in it as long as it is found at all: what takes keys of
-a search (`fetch`, `vectors`, `neighbours`, the scores) needs no scope, what finds documents does.
+a search (`fetch`, `vectors`, `described`, `neighbours`, `extents`, the scores) needs no scope, what
+finds documents does.
 
 *Scores.* `bm25` is Okapi BM25 (k1 1.2, b 0.75) over title and text, `dense` is the cosine of unit
 vectors. Lists are best first, equal scores by ascending key. `bm25_scores` and `dense_scores` give
@@ -174,6 +175,23 @@ class ChunkRecord:
     readers: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a chunk's document says of it, without any text; see `ChunkRecord`."""
+
+    metadata: Metadata
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A part of a document, by character offsets into its parsed text."""
+
+    document_id: str
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class DocumentSummary:
     """A line of the list of documents. `chunks` is a count."""
@@ -270,11 +288,25 @@ class CorpusStore(Protocol):
         """The unit vectors, float32 [dimension], of the given chunks; unknown keys are absent."""
         ...
 
-    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+    def described(self, keys: Sequence[int]) -> dict[int, Described]:
+        """Metadata and date of the given chunks' documents; unknown keys are absent.
+
+        No text is read, and each document once.
+        """
+        ...
+
+    def neighbours(
+        self, keys: Sequence[int], reach: int | None
+    ) -> dict[int, Sequence[ChunkRecord]]:
         """Of each chunk those of its document at most `reach` places away, itself too, in order.
 
-        `reach` None gives all of the document; unknown keys are absent.
+        `reach` None gives all of the document; unknown keys are absent. A chunk that several of
+        `keys` reach is read once.
         """
+        ...
+
+    def extents(self, keys: Sequence[int], reach: int | None) -> dict[int, Extent]:
+        """From where to where `neighbours` would reach, without reading it; unknown are absent."""
         ...
 
     def in_scope(self, keys: Sequence[int], scope: Scope) -> set[int]:

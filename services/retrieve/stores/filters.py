@@ -7,7 +7,7 @@ is the meaning of both; docs/concepts/filters.md tells it in tables, and every s
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -161,24 +161,45 @@ def parse_filter(body: object, param: str = "filter") -> Filter | None:
     """
     if body is None or body == {} or body == []:
         return None
-    found = _read(body, param, 1)
-    comparisons = list(_comparisons(found))
-    if len(comparisons) > MAX_COMPARISONS:
-        raise _bad(
-            param,
-            f"holds {len(comparisons)} comparisons, and at most {MAX_COMPARISONS} are taken: "
-            "put values of one key into one `in`",
-        )
-    if sum(len(one.values) for one in comparisons) > MAX_VALUES:
-        raise _bad(param, f"holds over {MAX_VALUES} values in all; store fewer, broader ones")
-    if sum(_characters(one) for one in comparisons) > MAX_CHARACTERS:
-        raise _bad(
-            param, f"is over {MAX_CHARACTERS} characters of keys and texts; use shorter ones"
-        )
-    return found
+    return _read(body, param, 1, _Room(param))
 
 
-def _read(body: object, at: str, depth: int) -> Filter:
+class _Room:
+    """What of the limits of a whole filter is left, while it is read.
+
+    A filter may be as large as a body, and is read where all requests are: nothing of it is looked
+    at beyond a limit.
+    """
+
+    def __init__(self, param: str) -> None:
+        self._param = param
+        self._comparisons, self._values, self._characters = 0, 0, 0
+
+    def comparison(self, values: int) -> None:
+        """Take room for one more comparison with so many values."""
+        self._comparisons += 1
+        self._values += values
+        if self._comparisons > MAX_COMPARISONS:
+            raise _bad(
+                self._param,
+                f"holds over {MAX_COMPARISONS} comparisons: put values of one key into one `in`",
+            )
+        if self._values > MAX_VALUES:
+            raise _bad(
+                self._param, f"holds over {MAX_VALUES} values in all; store fewer, broader ones"
+            )
+
+    def text(self, characters: int) -> None:
+        """Take room for a key or a text."""
+        self._characters += characters
+        if self._characters > MAX_CHARACTERS:
+            raise _bad(
+                self._param,
+                f"is over {MAX_CHARACTERS} characters of keys and texts; use shorter ones",
+            )
+
+
+def _read(body: object, at: str, depth: int, room: _Room) -> Filter:
     if depth > MAX_DEPTH:
         raise _bad(at, f"is nested over {MAX_DEPTH} deep: write it flatter")
     if not isinstance(body, Mapping):
@@ -195,7 +216,7 @@ def _read(body: object, at: str, depth: int) -> Filter:
                 f"is a list of {len(parts)} filters, and at most {MAX_COMPARISONS} are taken: "
                 "put values of one key into one `in`",
             )
-        read = (_read(part, f"{at}.filters.{n}", depth + 1) for n, part in enumerate(parts))
+        read = (_read(part, f"{at}.filters.{n}", depth + 1, room) for n, part in enumerate(parts))
         return Junction("and" if op == "and" else "or", tuple(read))
     if not isinstance(op, str) or op not in set(Op):
         known = ", ".join([*Op, "and", "or"])
@@ -206,7 +227,8 @@ def _read(body: object, at: str, depth: int) -> Filter:
         raise _bad(
             f"{at}.key", f"must be a key of the metadata, a text of 1 to {MAX_KEY} characters"
         )
-    return Comparison(key, Op(op), _value(Op(op), body["value"], f"{at}.value"))
+    room.text(len(key))
+    return Comparison(key, Op(op), _value(Op(op), body["value"], f"{at}.value", room))
 
 
 def _require_fields(body: Mapping[Any, object], wanted: tuple[str, ...], at: str) -> None:
@@ -219,7 +241,7 @@ def _require_fields(body: Mapping[Any, object], wanted: tuple[str, ...], at: str
             raise _bad(at, f"has a field {_shown(name)}, and {of} has only {', '.join(wanted)}")
 
 
-def _value(op: Op, value: object, at: str) -> Scalar | tuple[Scalar, ...]:
+def _value(op: Op, value: object, at: str, room: _Room) -> Scalar | tuple[Scalar, ...]:
     if op in (Op.IN, Op.NIN):
         if not isinstance(value, list):
             raise _bad(at, f"must be a list for {op}; for one value use {_ALONE[op]}")
@@ -229,8 +251,10 @@ def _value(op: Op, value: object, at: str) -> Scalar | tuple[Scalar, ...]:
                 f"is a list of {len(value)} values, and at most {MAX_LIST} are taken: "
                 "store what they have in common as metadata, and filter by that",
             )
-        return tuple(_scalar(one, f"{at}.{number}") for number, one in enumerate(value))
-    one = _scalar(value, at)
+        room.comparison(len(value))
+        return tuple(_scalar(one, f"{at}.{number}", room) for number, one in enumerate(value))
+    room.comparison(1)
+    one = _scalar(value, at, room)
     if op in ORDERED and (isinstance(one, bool) or (isinstance(one, str) and instant(one) is None)):
         raise _bad(
             at,
@@ -240,7 +264,7 @@ def _value(op: Op, value: object, at: str) -> Scalar | tuple[Scalar, ...]:
     return one
 
 
-def _scalar(value: object, at: str) -> Scalar:
+def _scalar(value: object, at: str, room: _Room) -> Scalar:
     if isinstance(value, list):
         raise _bad(at, "must be one value, no list; `in` and `nin` take a list of values")
     if not isinstance(value, str | int | float | bool):
@@ -248,6 +272,7 @@ def _scalar(value: object, at: str) -> Scalar:
     if isinstance(value, str):
         if len(value) > MAX_TEXT:
             raise _bad(at, f"is a text of over {MAX_TEXT} characters, longer than any in metadata")
+        room.text(len(value))
         if not _is_unicode(value):
             raise _bad(at, "holds half of a surrogate pair, which is no text")
     elif isinstance(value, float):
@@ -258,21 +283,14 @@ def _scalar(value: object, at: str) -> Scalar:
     return value
 
 
-def _comparisons(condition: Filter) -> Iterator[Comparison]:
-    if isinstance(condition, Comparison):
-        yield condition
-    else:
-        for part in condition.filters:
-            yield from _comparisons(part)
-
-
-def _characters(condition: Comparison) -> int:
-    texts = (len(value) for value in condition.values if isinstance(value, str))
-    return len(condition.key) + sum(texts)
-
-
 def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

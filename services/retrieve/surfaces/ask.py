@@ -1,56 +1,99 @@
 """What all surfaces share: a question to the desk, and errors in the words of the surface."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse
+from services.retrieve.surfaces.degraded import note
 from shared.errors import ApiError
 
+_CANDIDATES: int = RetrieveRequest.model_fields["candidates"].default
+_SHOWN = 64  # characters of a caller's own name that an error repeats
+# Where the desk's errors name its comparisons: "for gt", "use eq", "`in` and `nin`".
+_COMPARISON = re.compile(r"\b(for|use) (eq|ne|gte?|lte?|n?in)\b|`(n?in)`")
 
-async def ask(
-    desk: Desk, fields: Mapping[str, Any], places: Mapping[str, str], *, invalid: int = 422
-) -> RetrieveResponse:
-    """The desk's answer to a RetrieveRequest of these fields.
 
-    places: where in the surface's own body the value of a field came from, so that errors name
-    what the caller sent. invalid: the status of an answer to a body that can't be worked with.
+@dataclass(frozen=True)
+class Words:
+    """How a surface says what the desk says.
+
+    places: by field of RetrieveRequest, or by a place in its filter, where in the surface's own
+    body the value came from. comparisons: by the desk's names of them; the others are called the
+    same. invalid: the status of an answer to a body that can't be worked with.
+    """
+
+    places: Mapping[str, str]
+    comparisons: Mapping[str, str] = field(default_factory=dict)
+    invalid: int = 422
+
+    def at(self, places: Mapping[str, str]) -> "Words":
+        """The same words, with more places."""
+        return replace(self, places={**self.places, **places})
+
+    def of(self, error: ApiError) -> ApiError:
+        """The same error in these words."""
+        status = self.invalid if error.status == 422 else error.status
+        param, message = error.param, error.message
+        if param is not None:
+            said = message.removeprefix(f"{param}:")
+            place = self._place(param)
+            message = f"{place}:{self._compared(said)}" if said != message else message
+            param = place
+        return ApiError(status, error.code, message, param=param, headers=error.headers)
+
+    def _place(self, param: str) -> str:
+        # A surface names one corpus, where the desk has a list of them.
+        if param == "corpora.0" and "corpora" in self.places:
+            param = "corpora"
+        known = [one for one in self.places if param == one or param.startswith(f"{one}.")]
+        nearest = max(known, key=len, default="")
+        return self.places[nearest] + param.removeprefix(nearest) if nearest else param
+
+    def _compared(self, message: str) -> str:
+        def theirs(found: re.Match[str]) -> str:
+            name = found[2] or found[3]
+            word = f"`{self.comparisons[name]}`"
+            return f"{found[1]} {word}" if found[1] else word
+
+        if not self.comparisons:
+            return message
+        ours, shown, value = message.partition(", and is ")  # the caller's value stays as it is
+        return _COMPARISON.sub(theirs, ours) + shown + value
+
+
+async def ask(desk: Desk, fields: Mapping[str, Any], words: Words) -> RetrieveResponse:
+    """The desk's answer to a RetrieveRequest of these fields; what it went without is noted.
+
+    Each arm finds as many candidates as there are to be hits, if the fields don't say how many.
     Raises ApiError as `Desk.retrieve` does, and for fields that are out of range.
     """
+    # Here, as the request's own words tell of `messages`, which no surface has.
+    if not fields["query"].strip():
+        message = "query: is blank: there is nothing in it to work with"
+        raise words.of(ApiError(422, "invalid_request", message, param="query"))
+    candidates = max(_CANDIDATES, fields["top_k"])
     try:
-        request = RetrieveRequest.model_validate(fields)
+        request = RetrieveRequest.model_validate({"candidates": candidates, **fields})
     except ValidationError as error:
-        raise in_words_of(refusal(error), places, invalid) from None
+        raise words.of(refusal(error)) from None
     try:
-        return await desk.retrieve(request)
+        found = await desk.retrieve(request)
     except ApiError as error:
-        raise in_words_of(error, places, invalid) from None
+        raise words.of(error) from None
+    note(list(found.degraded))
+    return found
 
 
 def refusal(error: ValidationError) -> ApiError:
     """The first fault that pydantic found, as an error that names its place."""
     fault = error.errors(include_input=False, include_url=False)[0]
-    param = ".".join(str(part) for part in fault["loc"]) or None
+    param = ".".join(str(part)[:_SHOWN] for part in fault["loc"]) or None
     # pydantic wraps what a validator raised; its own words are the clear ones.
     message = fault["msg"].removeprefix("Value error, ")
     text = f"{param}: {message}" if param else message
     return ApiError(422, "invalid_request", text, param=param)
-
-
-def in_words_of(error: ApiError, places: Mapping[str, str], invalid: int = 422) -> ApiError:
-    """The same error, with the surface's name of the place at fault."""
-    param, message = error.param, error.message
-    # A surface names one corpus, where the desk has a list of them.
-    if param == "corpora.0" and "corpora" in places:
-        param = "corpora"
-    for field, place in places.items():
-        if param is not None and (param == field or param.startswith(f"{field}.")):
-            renamed = place + param.removeprefix(field)
-            if message.startswith(f"{param}:"):
-                message = renamed + message.removeprefix(param)
-            param = renamed
-            break
-    status = invalid if error.status == 422 else error.status
-    return ApiError(status, error.code, message, param=param, headers=error.headers)

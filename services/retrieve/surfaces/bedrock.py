@@ -11,8 +11,8 @@ from fastapi import FastAPI, Path
 
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import Hit
-from services.retrieve.stores.filters import MAX_DEPTH, parse_filter
-from services.retrieve.surfaces.ask import ask
+from services.retrieve.stores.filters import MAX_COMPARISONS, MAX_DEPTH, parse_filter
+from services.retrieve.surfaces.ask import Words, ask
 from services.retrieve.surfaces.bedrock_protocol import (
     AwsErrorAnswer,
     Content,
@@ -43,6 +43,7 @@ _COMPARISONS = {
     "listContains": "eq",  # which here holds of a list where it holds of one element
 }
 _JUNCTIONS = {"andAll": "and", "orAll": "or"}
+_WORDS = Words(_PLACES, {ours: word for word, ours in reversed(_COMPARISONS.items())})
 _EXCEPTIONS = {
     401: "AccessDeniedException",
     403: "AccessDeniedException",
@@ -73,57 +74,77 @@ def add_bedrock_routes(app: FastAPI, desk: Desk) -> None:
 
     # An id may be an ARN with slashes in it.
     @app.post(
-        "/knowledgebases/{knowledge_base_id:path}/retrieve",
+        "/knowledgebases/{knowledgeBaseId:path}/retrieve",
         responses=AWS_ERRORS,
         response_model_exclude_none=True,
     )
     async def retrieve_from_knowledge_base(
-        knowledge_base_id: Annotated[str, Path(max_length=2048)], body: KnowledgeBaseRequest
+        knowledge_base_id: Annotated[str, Path(alias="knowledgeBaseId", max_length=2048)],
+        body: KnowledgeBaseRequest,
     ) -> KnowledgeBaseAnswer:
         """The passages of one corpus that answer a question, in the form of Amazon Bedrock."""
         wanted = body.retrievalConfiguration.vectorSearchConfiguration
-        filter_ = wire_filter(wanted.filter) if wanted.filter else None
-        parse_filter(filter_, _FILTER)  # first: what is nested too deep can't be digested, either
-        asked = _digest(body)
+        corpus = _corpus(knowledge_base_id)
+        filter_, places = wire_filter(wanted.filter) if wanted.filter else (None, {})
+        words = _WORDS.at(places)
+        try:  # first: what is nested too deep can't be digested, either
+            parse_filter(filter_)
+        except ApiError as error:
+            raise words.of(error) from None
+        asked = _digest(corpus, body)
         start = 0 if body.nextToken is None else _offset(body.nextToken, asked)
         end = min(start + wanted.numberOfResults, _MOST)
         fields = {
             "query": body.retrievalQuery.text,
-            "corpora": [_corpus(knowledge_base_id)],
+            "corpora": [corpus],
             "top_k": min(end + 1, _MOST),  # one more, to know whether there is another page
+            "candidates": _MOST,  # the same for every page: with others the order is another one
             "filter": filter_,
             "arms": ["dense"] if wanted.overrideSearchType == "SEMANTIC" else ["bm25", "dense"],
         }
-        found = await ask(desk, fields, _PLACES)
+        found = await ask(desk, fields, words)
         return KnowledgeBaseAnswer(
             retrievalResults=[_result(hit) for hit in found.hits[start:end]],
             nextToken=_token(end, asked) if len(found.hits) > end else None,
         )
 
 
-def wire_filter(body: object, at: str = _FILTER, depth: int = 1) -> dict[str, Any]:
-    """The desk's filter for Bedrock's: an object of one key that says what it is.
+def wire_filter(body: object) -> tuple[dict[str, Any], dict[str, str]]:
+    """The desk's filter for Bedrock's, and where each of its parts came from.
 
     Raises ApiError 422 `bad_filter` for what the desk has no equal of (`startsWith`,
     `stringContains`), and for what is no filter; its values are for the desk to judge.
     """
-    if depth > MAX_DEPTH:
-        raise _bad(at, f"is nested over {MAX_DEPTH} deep: write it flatter")
-    if not isinstance(body, Mapping) or len(body) != 1:
-        raise _bad(at, 'must be an object of one comparison, such as {"equals": {...}}')
-    [(word, value)] = body.items()
-    at = f"{at}.{str(word)[:40]}"
-    if word in _JUNCTIONS:
-        if not isinstance(value, list):
-            raise _bad(at, "must be a list of filters")
-        parts = [wire_filter(one, f"{at}.{n}", depth + 1) for n, one in enumerate(value)]
-        return {"type": _JUNCTIONS[word], "filters": parts}
-    if word not in _COMPARISONS:
-        known = ", ".join([*_COMPARISONS, *_JUNCTIONS])
-        raise _bad(at, f"can't be used here: filters compare whole values; use one of {known}")
-    if not isinstance(value, Mapping) or set(value) != {"key", "value"}:
-        raise _bad(at, 'must be an object {"key": ..., "value": ...}')
-    return {"type": _COMPARISONS[word], "key": value["key"], "value": value["value"]}
+    places: dict[str, str] = {}
+    left = iter(range(MAX_COMPARISONS))  # refused here, before hundreds of thousands are built
+
+    def wired(body: object, at: str, ours: str, depth: int) -> dict[str, Any]:
+        if depth > MAX_DEPTH:
+            raise _bad(at, f"is nested over {MAX_DEPTH} deep: write it flatter")
+        if not isinstance(body, Mapping) or len(body) != 1:
+            raise _bad(at, 'must be an object of one comparison, such as {"equals": {...}}')
+        [(word, value)] = body.items()
+        at = f"{at}.{str(word)[:40]}"
+        places[ours] = at
+        if word in _JUNCTIONS:
+            if not isinstance(value, list) or not value:
+                raise _bad(at, "must be a list of at least one filter")
+            parts = [
+                wired(one, f"{at}.{n}", f"{ours}.filters.{n}", depth + 1)
+                for n, one in enumerate(value)
+            ]
+            return {"type": _JUNCTIONS[word], "filters": parts}
+        if word not in _COMPARISONS:
+            known = ", ".join([*_COMPARISONS, *_JUNCTIONS])
+            raise _bad(at, f"can't be used here: filters compare whole values; use one of {known}")
+        if not isinstance(value, Mapping) or set(value) != {"key", "value"}:
+            raise _bad(at, 'must be an object {"key": ..., "value": ...}')
+        if next(left, None) is None:
+            message = f"holds more than {MAX_COMPARISONS} comparisons: put values of one key into"
+            raise _bad(_FILTER, f"{message} one `in`")
+        return {"type": _COMPARISONS[word], "key": value["key"], "value": value["value"]}
+
+    return wired(body, _FILTER, "filter", 1), places
 
 
 def _bad(at: str, what: str) -> ApiError:
@@ -138,9 +159,9 @@ def _corpus(knowledge_base_id: str) -> str:
     return knowledge_base_id.rpartition("/")[2]
 
 
-def _digest(body: KnowledgeBaseRequest) -> str:
+def _digest(corpus: str, body: KnowledgeBaseRequest) -> str:
     """What a page's token holds of the question, so that it is no token of another one."""
-    asked = body.model_dump_json(exclude={"nextToken"})
+    asked = f"{corpus}/{body.model_dump_json(exclude={'nextToken'})}"
     return hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 

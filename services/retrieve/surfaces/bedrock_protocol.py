@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.retrieve.stores.base import JsonScalar
+from services.retrieve.surfaces.asked import Asked, JsonObject
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class _Asked(Asked):
+    model_config = ConfigDict(extra="forbid")
 
 
 class RetrievalQuery(_Asked):
@@ -30,7 +31,7 @@ class VectorSearchConfiguration(_Asked):
 
     numberOfResults: Annotated[int, Field(strict=True, ge=1, le=100)] = 5  # noqa: N815 - AWS's name
     overrideSearchType: Literal["HYBRID", "SEMANTIC"] = "HYBRID"  # noqa: N815
-    filter: dict[str, Any] | None = None
+    filter: JsonObject | None = None
 
 
 class RetrievalConfiguration(_Asked):

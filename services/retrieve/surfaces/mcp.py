@@ -15,23 +15,26 @@ from shared.presence import WhileConnected
 
 _PATH = "/mcp"
 # JSON-RPC 2.0's numbers.
-_PARSE_ERROR, _INVALID_REQUEST, _INTERNAL_ERROR = -32700, -32600, -32603
+_PARSE_ERROR, _INVALID_REQUEST, _INVALID_PARAMS, _INTERNAL_ERROR = -32700, -32600, -32602, -32603
 
 
 def mcp_error_body(error: ApiError, body: object = None) -> dict[str, Any]:
     """An error as the JSON-RPC answer to the request that it is about; `data` has our code."""
     id_ = body.get("id") if isinstance(body, dict) else None
+    known = isinstance(id_, str | int) and not isinstance(id_, bool)  # Python's bool is an int
     code = _INTERNAL_ERROR if error.status >= 500 else _INVALID_REQUEST
     if error.code == "invalid_json":
         code = _PARSE_ERROR
+    elif error.param is not None:
+        code = _INVALID_PARAMS
     return {
         "jsonrpc": "2.0",
-        "id": id_ if isinstance(id_, str | int) else None,
+        "id": id_ if known else None,
         "error": {"code": code, "message": error.message, "data": {"code": error.code}},
     }
 
 
-ERROR_SHAPES: dict[str, ErrorShape] = {_PATH: mcp_error_body}
+ERROR_SHAPES: dict[str, ErrorShape] = {_PATH: mcp_error_body, f"{_PATH}/*": mcp_error_body}
 
 
 def add_mcp_routes(app: FastAPI, desk: Desk) -> None:

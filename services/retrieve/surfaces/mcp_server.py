@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 from mcp.server import Server
 from mcp.server.context import ServerRequestContext
+from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -27,12 +28,14 @@ from mcp_types import (
     jsonrpc_message_adapter,
 )
 from pydantic import ValidationError
-from starlette.datastructures import Headers
+from pydantic_core import from_json
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from services.retrieve.desk import Desk
 from services.retrieve.surfaces.ask import refusal
+from services.retrieve.surfaces.degraded import noted
 from services.retrieve.surfaces.mcp_tools import TOOLS, DeskTool, described
 from shared import __version__
 from shared.context import current
@@ -68,7 +71,9 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises ApiError for what never reaches the protocol."""
-        _require_near_origin(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        _require_near_origin(headers)
+        _require_json(headers, Request(scope))
         body = await _read(scope, receive)
         sdk = StreamableHTTPSessionManager(
             self._server,
@@ -76,8 +81,13 @@ class Endpoint:
             stateless=True,
             max_request_body_size=max(1, len(body)),  # the envelope has the limit
         )
+        # The SDK knows the content type in small letters only.
+        plain = MutableHeaders(headers)
+        plain["content-type"] = "application/json"
         async with sdk.run():
-            await sdk.handle_request(scope, _replay(body, receive), _with_plain_status(send))
+            await sdk.handle_request(
+                {**scope, "headers": plain.raw}, _replay(body, receive), _with_plain_status(send)
+            )
 
     async def _list_tools(
         self, _: ServerRequestContext[Any], __: PaginatedRequestParams | None
@@ -117,7 +127,10 @@ class Endpoint:
             )
         text = orjson.dumps(answer).decode()
         return CallToolResult(
-            content=[TextContent(type="text", text=text)], structured_content=answer
+            content=[TextContent(type="text", text=text)],
+            structured_content=answer,
+            # Beside the answer, as the shape of some has no room for it.
+            _meta={"degraded": noted()} if noted() else None,
         )
 
     async def _run(self, tool: DeskTool, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +163,17 @@ def _require_near_origin(headers: Headers) -> None:
         )
 
 
+def _require_json(headers: Headers, request: Request) -> None:
+    """Refuse a message that does not say it is JSON, or whose caller takes none."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        message = "send the message with `Content-Type: application/json`"
+        raise ApiError(415, "invalid_request", message)
+    takes_json, _ = check_accept_headers(request)
+    if not takes_json:
+        message = "answers are JSON; send `Accept: application/json, text/event-stream`"
+        raise ApiError(406, "invalid_request", message)
+
+
 async def _read(scope: Scope, receive: Receive) -> bytes:
     """The body, which is one message of the protocol. Raises ApiError where it is none."""
     try:
@@ -157,14 +181,29 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
     except ClientDisconnect:
         raise ApiError(499, "client_gone", "the caller hung up") from None
     try:
-        scope[PARSED_BODY] = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        message = f"the body is not JSON in UTF-8: {error.msg}"
-        raise ApiError(400, "invalid_json", message) from None
-    if not _is_message(scope[PARSED_BODY]):
-        message = "the body is no message of JSON-RPC 2.0; send one request as an object"
-        raise ApiError(400, "invalid_request", message)
+        # By the SDK's own parser, whose bound on nesting is then an error of ours.
+        message = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        words = f"the body can't be read as JSON in UTF-8: {error}"
+        raise ApiError(400, "invalid_json", words) from None
+    scope[PARSED_BODY] = message
+    if not _is_message(message):
+        words = "the body is no message of JSON-RPC 2.0; send one request as an object"
+        raise ApiError(400, "invalid_request", words)
+    if message.get("method") == "tools/call":
+        _require_call(message.get("params") or {})
     return body
+
+
+def _require_call(params: dict[str, Any]) -> None:
+    """Refuse a call that is none with its place; the SDK would say that something is wrong."""
+    if not isinstance(params.get("name"), str):
+        at, what = "params.name", "must be the name of a tool"
+    elif not isinstance(params.get("arguments"), dict | None):
+        at, what = "params.arguments", "must be an object"
+    else:
+        return
+    raise ApiError(400, "invalid_request", f"{at}: {what}", param=at)
 
 
 def _is_message(body: object) -> bool:

@@ -9,26 +9,36 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from services.retrieve.desk import Desk
-from services.retrieve.protocol import Hit
+from services.retrieve.protocol import Hit, RetrieveResponse
 from services.retrieve.stores.base import CorpusInfo
-from services.retrieve.surfaces.ask import ask
+from services.retrieve.surfaces.ask import Words, ask
+from services.retrieve.surfaces.asked import Asked
 from shared.errors import ApiError
 
 _MAX_CORPORA = 16  # of one search
 _RESULTS = 10  # documents that `search` lists
 _HITS = 30  # passages that they are looked for among
+_LONGEST_ID = 1024  # characters; those of a corpus and of a document are shorter together
+_WORDS = Words({"filter.filters": "filters", "filter": "filters"})
 _DESCRIPTION = 300  # characters of a corpus's own description in a tool's
 
 # Lists here, so that no model has to leave a schema to read what it points to.
 Scalar = str | int | float | bool
+Tokens = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+def _value(value: object) -> object:
+    """One message for whatever is wrong: a union would give one for each of its members."""
+    if not all(isinstance(one, Scalar) for one in (value if isinstance(value, list) else [value])):
+        raise ValueError("must be a text, a number, true or false, or a list of such values")
+    return value
+
+
+class _Arguments(Asked):
+    model_config = ConfigDict(extra="forbid")
 
 
 class SearchArguments(_Arguments):
@@ -52,7 +62,9 @@ class Condition(_Arguments):
         Field(description="How to compare; in and nin (not in) take a list of values."),
     ]
     value: Annotated[
-        Scalar | list[Scalar], Field(description="A text, a number, a date such as 2026-01-31.")
+        Scalar | list[Scalar],
+        BeforeValidator(_value, json_schema_input_type=Scalar | list[Scalar]),
+        Field(description="A text, a number, a date such as 2026-01-31."),
     ]
 
 
@@ -60,20 +72,24 @@ class RetrieveArguments(_Arguments):
     """Of `retrieve`."""
 
     query: Annotated[str, Field(description="What to look for, as a full question.")]
-    corpora: Annotated[
-        list[str], Field(description="Where to look; without it in all of the corpora.")
-    ] = []
+    corpora: list[str] = Field(
+        default_factory=list, description="Where to look; without it in all of the corpora."
+    )
     top_k: Annotated[int, Field(ge=1, le=50, description="Passages, at most.")] = 5
-    filters: Annotated[
-        list[Condition],
-        Field(description="Conditions that a document's metadata must meet, all of them."),
-    ] = []
+    filters: list[Condition] = Field(
+        default_factory=list,
+        description="Conditions that a document's metadata must meet, all of them.",
+    )
     min_score: Annotated[
         float, Field(ge=0, le=1, description="Least score of a passage; 0 takes all.")
     ] = 0
     max_tokens: Annotated[
-        int | SkipJsonSchema[None],
-        Field(ge=1, le=1_000_000, description="Budget of tokens for all passages together."),
+        Tokens | None,
+        WithJsonSchema(TypeAdapter(Tokens).json_schema()),  # no null: it is the same as absent
+        Field(
+            description="Budget of tokens for all passages together; without it there is none.",
+            json_schema_extra=lambda schema: schema.pop("default"),
+        ),
     ] = None
 
 
@@ -104,9 +120,9 @@ class DeskTool:
 
 async def search(desk: Desk, arguments: SearchArguments) -> dict[str, Any]:
     """The documents that answer best: ``{"results": [{"id", "title", "url"}]}``."""
-    hits = await _hits(desk, {"query": arguments.query, "top_k": _HITS}, [])
+    found = await _found(desk, {"query": arguments.query, "top_k": _HITS}, None)
     best: dict[str, Hit] = {}
-    for hit in hits:
+    for hit in found.hits:
         best.setdefault(join_id(hit.corpus, hit.document_id), hit)
     results = [
         {"id": id_, "title": hit.title or hit.document_id, "url": hit.url or ""}
@@ -129,7 +145,10 @@ async def fetch(desk: Desk, arguments: FetchArguments) -> dict[str, Any]:
 
 
 async def retrieve(desk: Desk, arguments: RetrieveArguments) -> dict[str, Any]:
-    """The passages that answer: ``{"passages": [...]}``, best first; ids are those of `fetch`."""
+    """The passages that answer: ``{"passages": [...], "degraded": [...]}``, best first.
+
+    Their ids are those of `fetch`. degraded: the stages that the search went without.
+    """
     conditions = [condition.model_dump() for condition in arguments.filters]
     fields = {
         "query": arguments.query,
@@ -138,8 +157,9 @@ async def retrieve(desk: Desk, arguments: RetrieveArguments) -> dict[str, Any]:
         "min_score": arguments.min_score or None,
         "max_tokens": arguments.max_tokens,
     }
-    hits = await _hits(desk, fields, arguments.corpora)
-    return {"passages": [_passage(hit) for hit in hits]}
+    found = await _found(desk, fields, arguments.corpora)
+    passages = [_passage(hit) for hit in found.hits]
+    return {"passages": passages, "degraded": list(found.degraded)}
 
 
 TOOLS = (
@@ -156,7 +176,8 @@ TOOLS = (
         "retrieve",
         "Retrieve passages",
         "Find the passages that answer a question, best first, each with its score (0 to 1) and "
-        "its document's metadata; the passages can be narrowed down by corpus and by metadata.",
+        "its document's metadata; the passages can be narrowed down by corpus and by metadata. "
+        "`degraded` names the stages that the search had to go without.",
         RetrieveArguments,
         retrieve,
     ),
@@ -179,24 +200,31 @@ def join_id(corpus: str, document_id: str) -> str:
 def split_id(joined: str) -> tuple[str, str]:
     """Corpus and document of an id that `join_id` made. Raises ApiError 404 for another text."""
     corpus, slash, document_id = joined.partition("/")
-    if not slash or not corpus or not document_id:
+    if not slash or not corpus or not document_id or len(joined) > _LONGEST_ID:
         message = "id: is none that search or retrieve gave; send one of theirs as it came"
         raise ApiError(404, "document_not_found", message, param="id")
     return corpus, document_id
 
 
-async def _hits(desk: Desk, fields: Mapping[str, Any], corpora: Sequence[str]) -> list[Hit]:
-    names = list(corpora) or [info.name for info in desk.corpora()]
+async def _found(
+    desk: Desk, fields: Mapping[str, Any], corpora: Sequence[str] | None
+) -> RetrieveResponse:
+    """What a search finds in the corpora, or in all. None: the tool does not take their names."""
+    names = list(corpora or ()) or [info.name for info in desk.corpora()]
     if not names:
         raise ApiError(404, "corpus_not_found", "there is no corpus to search")
     if len(names) > _MAX_CORPORA:
-        message = (
-            f"corpora: there are {len(names)}, and one search takes {_MAX_CORPORA}: use the tool "
-            "retrieve and name those to search"
-        )
-        raise ApiError(422, "invalid_request", message, param="corpora")
-    places = {"filter.filters": "filters"}
-    return (await ask(desk, {**fields, "corpora": names}, places)).hits
+        if corpora is None:
+            message = f"there are {len(names)}, and one search takes {_MAX_CORPORA}: use the tool "
+            message += "retrieve and name those to search"
+        elif not corpora:
+            message = f"there are {len(names)}, and one search takes {_MAX_CORPORA}: name those to "
+            message += "search"
+        else:
+            message = f"names {len(names)}, and one search takes {_MAX_CORPORA}: name fewer, or "
+            message += "search them one after the other"
+        raise ApiError(422, "invalid_request", f"corpora: {message}", param="corpora")
+    return await ask(desk, {**fields, "corpora": names}, _WORDS)
 
 
 def _passage(hit: Hit) -> dict[str, Any]:

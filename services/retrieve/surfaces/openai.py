@@ -3,13 +3,17 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, Path, Query
+from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import Hit, RetrieveResponse
 from services.retrieve.stores.base import CorpusInfo, DocumentSummary, JsonScalar, StoredDocument
-from services.retrieve.surfaces.ask import ask
+from services.retrieve.surfaces.ask import Words, ask
 from services.retrieve.surfaces.openai_protocol import (
     FileContentPage,
     FileCounts,
@@ -30,12 +34,30 @@ FileId = Annotated[str, Path(max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 
-_PLACES = {
-    "filter": "filters",
-    "top_k": "max_num_results",
-    "min_score": "ranking_options.score_threshold",
-    "corpora": "vector_store_id",
-}
+_WORDS = Words(
+    {
+        "filter": "filters",
+        "top_k": "max_num_results",
+        "min_score": "ranking_options.score_threshold",
+        "corpora": "vector_store_id",
+    },
+    invalid=400,
+)
+
+
+class _ContentRoute(APIRoute):
+    """The route of a file's content, which is not that of a file whose id ends in `/content`.
+
+    The slashes of an id are %2F where the client encodes them, as the official one does. The
+    router sees no difference; the path as it was sent has it.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether the last part of the path itself, and not of an id, is `content`."""
+        sent: bytes = scope.get("raw_path") or scope["path"].encode()
+        if unquote_to_bytes(sent.rpartition(b"/")[2]) != b"content":
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def add_openai_routes(app: FastAPI, desk: Desk) -> None:
@@ -80,8 +102,14 @@ def add_openai_routes(app: FastAPI, desk: Desk) -> None:
             "min_score": options and options.score_threshold,
             "curate": False if options and options.ranker == "none" else None,
         }
+        several = len(body.query) > 1
         found = await together(
-            ask(desk, fields | {"query": query}, _PLACES, invalid=400) for query in body.query
+            ask(
+                desk,
+                fields | {"query": query},
+                _WORDS.at({"query": f"query.{place}"}) if several else _WORDS,
+            )
+            for place, query in enumerate(body.query)
         )
         return SearchPage(
             search_query=[one.searched.query for one in found],
@@ -97,8 +125,15 @@ def add_openai_routes(app: FastAPI, desk: Desk) -> None:
             Literal["in_progress", "completed", "failed", "cancelled"] | None,
             Query(alias="filter"),
         ] = None,
+        order: str | None = None,
+        before: str | None = None,
     ) -> VectorStoreFileList:
-        """A page of a corpus's documents in the order of their ids."""
+        """A page of a corpus's documents in the order of their ids; order and before are refused,
+        as there is no other order than that."""
+        for name, value in (("order", order), ("before", before)):
+            if value is not None:
+                message = f"{name}: can't be used here: files come in the order of their ids only"
+                raise ApiError(400, "invalid_request", message, param=name)
         found = await desk.documents(vector_store_id, limit + 1, after)
         files = [_file(vector_store_id, document) for document in found[:limit]]
         if status not in (None, "completed"):  # what is not completed is not there
@@ -110,12 +145,18 @@ def add_openai_routes(app: FastAPI, desk: Desk) -> None:
             has_more=bool(files) and len(found) > limit,
         )
 
-    # Before the route of a file, which would take `/content` for the end of the file's id.
-    @app.get("/v1/vector_stores/{vector_store_id}/files/{file_id:path}/content")
     async def get_file_content(vector_store_id: StoreId, file_id: FileId) -> FileContentPage:
         """A document's whole text, as parsed."""
         found = await desk.document(vector_store_id, file_id)
         return FileContentPage(data=[TextPart(text=found.text)])
+
+    # Before the route of a file, which would take `/content` for the end of the file's id.
+    app.router.add_api_route(
+        "/v1/vector_stores/{vector_store_id}/files/{file_id:path}/content",
+        get_file_content,
+        methods=["GET"],
+        route_class_override=_ContentRoute,
+    )
 
     @app.get("/v1/vector_stores/{vector_store_id}/files/{file_id:path}")
     async def get_file(vector_store_id: StoreId, file_id: FileId) -> VectorStoreFile:

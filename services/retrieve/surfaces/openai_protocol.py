@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from services.retrieve.stores.base import JsonScalar
+from services.retrieve.surfaces.asked import Asked, JsonObject
 
 MAX_QUERIES = 16
 
@@ -27,28 +28,24 @@ Queries = Annotated[
 ]
 
 
-class RankingOptions(BaseModel):
+class RankingOptions(Asked):
     """ranker: `none` leaves the curator out, any other name is the corpus's own way.
 
     score_threshold: least score of a result.
     """
 
-    model_config = ConfigDict(extra="ignore")
-
     ranker: Annotated[str, Field(max_length=256)] = "auto"
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(Asked):
     """What to search for. Fields of OpenAI's that mean nothing here are ignored.
 
     rewrite_query: accepted; `search_query` in the answer says what was searched for.
     """
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-
     query: Queries
-    filters: dict[str, Any] | None = None
+    filters: JsonObject | None = None
     max_num_results: Annotated[int, Field(strict=True, ge=1, le=50)] = 10
     ranking_options: RankingOptions | None = None
     rewrite_query: Flag | None = None

@@ -74,12 +74,12 @@ def _fill(
 
 
 def _prove(api: Api, corpus: str, variant: Variant) -> None:
-    """Ask the desk as `variant` does. Raises CliError naming it where a field is refused."""
+    """Ask the desk as `variant` does. Raises CliError naming it where that can't be done."""
     try:
         api.post("/retrieve", body("is this understood?", corpus, variant), "hits")
-    except RefusedError as error:
-        if error.status != 422:
-            raise
+    except CliError as error:
+        if isinstance(error, RefusedError) and error.code in _UNUSABLE:
+            raise  # which is the corpus's fault
         raise CliError(f"{variant.name}: {error}") from None
 
 

@@ -101,7 +101,12 @@ def _worst(
     if not one.losses:
         _line(console, f"\nno query got worse with {one.name} than with {one.baseline}")
         return
-    _line(console, f"\nworst with {one.name}, against {one.baseline}")
+    kind = "arm" if one.name in outcome.arms else "variant"
+    most = f"the {len(one.losses)} queries" if len(one.losses) > 1 else "the query"
+    _line(
+        console,
+        f"\n{most} that lost most {MAIN} with the {kind} {one.name}, against {one.baseline}",
+    )
     for loss in one.losses:
         _loss(loss, outcome.collection.queries[loss.query], documents, console)
 

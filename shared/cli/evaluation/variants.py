@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from shared.cli.failures import CliError
+from shared.finite import not_finite
 
 DEFAULT = "curated"
 SINGLE = ("bm25", "dense")
@@ -75,14 +76,17 @@ def _variant(path: Path, name: object, settings: object) -> Variant:
             raise CliError(f"{path}: {name}: the field {field!r} must be a text")
         if field in _TAKEN:
             raise CliError(f"{path}: {name}: {field} is what the evaluation itself sets; remove it")
+    endless = not_finite(settings)
+    if endless is not None:
+        raise CliError(f"{path}: {name}: {endless} must be a finite number")
     return Variant(name, settings)
 
 
 def baseline_of(arms: Sequence[str], asked: str, ndcg: Mapping[str, float]) -> str:
     """The arm that the others are compared with: the one asked for, or else the best single one.
 
-    ndcg: mean nDCG@10 by arm. Where no single arm was run it is the first of `arms`. Raises
-    nothing: `check_baseline` has.
+    asked: as `check_baseline` let it pass, empty for none. ndcg: mean nDCG@10 by arm. Where no
+    single arm was run it is the first of `arms`.
     """
     if asked:
         return asked

@@ -21,7 +21,9 @@ from services.retrieve.stores.base import (
     ChunkRecord,
     CorpusInfo,
     CorpusSpec,
+    Described,
     DocumentSummary,
+    Extent,
     KnownDocument,
     ModelStamp,
     Scope,
@@ -29,7 +31,13 @@ from services.retrieve.stores.base import (
     Vector,
 )
 from services.retrieve.stores.local import records
-from services.retrieve.stores.local.facts import TABLES, Documents, derive_facts, documents_in
+from services.retrieve.stores.local.facts import (
+    TABLES,
+    Documents,
+    derive_facts,
+    documents_in,
+    page_in,
+)
 from services.retrieve.stores.local.faults import (
     corpus_closed,
     damaged,
@@ -215,13 +223,25 @@ class Database:
 
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """The chunks with these keys, in the order of `keys`; missing ones are absent."""
-        with self._reading() as db:
+        with self._snapshot() as db:
             return records.fetch(db, keys)
 
-    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+    def described(self, keys: Sequence[int]) -> dict[int, Described]:
+        """Metadata and date of the chunks' documents; missing ones are absent."""
+        with self._snapshot() as db:
+            return records.described(db, keys)
+
+    def neighbours(
+        self, keys: Sequence[int], reach: int | None
+    ) -> dict[int, Sequence[ChunkRecord]]:
         """Of each chunk those at most `reach` places away in its document (None: all), in order."""
-        with self._reading() as db:
+        with self._snapshot() as db:
             return records.neighbours(db, keys, reach)
+
+    def extents(self, keys: Sequence[int], reach: int | None) -> dict[int, Extent]:
+        """From where to where `neighbours` would reach; missing chunks are absent."""
+        with self._reading() as db:
+            return records.extents(db, keys, reach)
 
     def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Content hash and chunk count of those documents that are stored."""
@@ -236,15 +256,10 @@ class Database:
     def documents(self, limit: int, after: str | None, scope: Scope) -> list[DocumentSummary]:
         """At most `limit` documents of the scope in the order of their ids, those after `after`."""
         with self._snapshot() as db:
-            ids = db.execute(
-                "SELECT number FROM documents WHERE id > ? ORDER BY id", (after or "",)
-            )
-            later = np.fromiter((number for (number,) in ids), np.int64)
-            page = later[documents_in(db, scope).where(later)][:limit]
             rows = db.execute(
                 "SELECT id, title, url, chunks, updated_at FROM documents"
                 " WHERE number IN (SELECT value FROM json_each(?)) ORDER BY id",
-                (json.dumps(page.tolist()),),
+                (json.dumps(page_in(db, limit, after or "", scope)),),
             ).fetchall()
         return [
             DocumentSummary(id_, title, url, chunks, datetime.fromisoformat(updated_at))

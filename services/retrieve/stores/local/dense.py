@@ -4,12 +4,14 @@ The vectors are in memory, and every score is computed from them. In a large cor
 are scored: those that the codes in dense_lists.py (or a GPU, dense_gpu.py) find near to the query,
 and the newest vectors, which are not in there yet. So what is searched is always the present state:
 a write changes the vectors alone and takes no time for it, and a thread in the background brings
-the candidates' index after it, learns it anew when the corpus has outgrown it, and saves it.
+the candidates' index after it, learns it anew when the corpus has outgrown it, and saves it. Where
+that fails, the search goes on with what there is and the thread tries again after a rest.
 """
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,8 @@ _STEP = 256  # vectors that go into them while searches wait: about 5 ms
 _PAUSE_S = 0.01  # between two such steps, for the searches
 _FILL = 8192  # vectors that go into lists that nobody searches yet
 _GROWTH = 2.5  # times the size that lists were made for
+_REST_S = 1.0  # after a failure in the background; after each further one twice as long,
+_LONGEST_REST_S = 3600.0  # up to this
 _SEED = 1234
 
 log = get_logger(__name__)
@@ -48,30 +52,32 @@ class DenseIndex:
         keys: Keys | None = None,
         vectors: Vector | None = None,
         *,
+        last_key: int = -1,
         folder: Path | None = None,
         place: Place | None = None,
         exact: int = EXACT,
     ) -> None:
         """An index of ascending keys int64 [n] and vectors float32 [n, dimension], taken over.
 
+        last_key: the highest that was ever handed out, where that may be above those in `keys`.
         folder: where the lists of a large corpus are kept; None: in memory alone. place: puts the
         candidates' index on a GPU. exact: up to so many vectors all are scored.
         """
         if keys is None or vectors is None:
             keys, vectors = np.empty(0, np.int64), np.empty((0, dimension), np.float32)
-        self._rows = VectorRows(dimension, keys, vectors)
+        self._rows = VectorRows(dimension, keys, vectors, last_key)
         self._folder = folder
         self._place = place
         self._exact = exact
         self._lists: Lists | OnGpu | None = None
         self._build_at = exact + 1  # vectors
-        self._unsaved = 0  # vectors
+        self._changed = 0  # vectors, ever
+        self._saved = 0  # how many had changed when the lists were saved
         self._access = SharedLock()
         self._changing = threading.Lock()
-        self._tending = threading.Lock()  # held by who changes or writes the lists
         self._starting = threading.Lock()
-        self._tender: threading.Thread | None = None
-        self._closed = False
+        self._tender: threading.Thread | None = None  # which alone changes and writes the lists
+        self._closed = threading.Event()
         if len(self._rows) > exact and folder is not None and place is None:
             self._load(folder)
         self._wake()
@@ -102,8 +108,9 @@ class DenseIndex:
             with self._access.exclusive():
                 self._rows.append(new, rows)
                 self._rows.remove(gone)
-            self._rows.compact()
-            self._unsaved += len(gone) + len(new)
+            with suppress(MemoryError):  # it gives back some another time
+                self._rows.compact()
+            self._changed += len(gone) + len(new)
         self._wake()
 
     def search(
@@ -144,14 +151,22 @@ class DenseIndex:
             tender.join(timeout_s)
 
     def close(self) -> None:
-        """Save what a later opening would have to do again. Searches go on; closing twice is
-        harmless."""
+        """Save what a later opening would have to do again; afterwards the folder is left alone.
+
+        Waits for the step that the background is at; the longest, to learn the lists of a million
+        vectors, takes about 10 s. Searches go on; closing twice is harmless.
+        """
         with self._starting:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
-        if self._unsaved:
-            self._save(closing=True)
+            self._closed.set()
+        self.settle()
+        if self._changed == self._saved:
+            return
+        try:
+            self._save()
+        except Exception as error:  # for want of memory; what else is open is to be closed yet
+            log.exception("dense_lists_failed", reason=str(error))
 
     def _checked(self, vector: Vector) -> Vector:
         row = np.ascontiguousarray(vector, np.float32).reshape(-1)
@@ -177,28 +192,39 @@ class DenseIndex:
     def _wake(self) -> None:
         """Have the background do what there is to do, if anything."""
         with self._starting:
-            if self._tender is None and self._next() is not None:
-                # Not waited for when the process ends: learning lists can take a minute.
-                self._tender = threading.Thread(target=self._tend, name="dense-lists", daemon=True)
-                self._tender.start()
+            try:
+                if self._tender is None and self._next() is not None:
+                    # Not waited for when the process just ends: learning lists can take long.
+                    tender = threading.Thread(target=self._tend, name="dense-lists", daemon=True)
+                    tender.start()
+                    self._tender = tender
+            except Exception as error:  # no thread to be had; the next write tries again
+                log.exception("dense_lists_failed", reason=str(error))
 
     def _tend(self) -> None:
-        while True:
-            with self._starting:
-                work = self._next()
-                if work is None:
-                    self._tender = None
-                    return
-            try:
-                work()
-            except (RuntimeError, MemoryError) as error:  # FAISS', for want of memory above all
-                log.exception("dense_lists_failed", reason=str(error))
-                self._build_at = 2 * len(self._rows)
+        rest = _REST_S
+        try:
+            while True:
+                try:
+                    with self._starting:
+                        work = self._next()
+                        if work is None:
+                            self._tender = None
+                            return
+                    work()
+                    rest = _REST_S
+                except Exception as error:  # whatever it was, searches go on without
+                    log.exception("dense_lists_failed", reason=str(error), rest_s=rest)
+                    self._closed.wait(rest)
+                    rest = min(2 * rest, _LONGEST_REST_S)
+        except BaseException:
+            self._tender = None
+            raise
 
     def _next(self) -> Callable[[], None] | None:
         """What the background should do next."""
         count, lists = len(self._rows), self._lists
-        if self._closed:
+        if self._closed.is_set():
             return None
         if count >= self._build_at:
             return self._build
@@ -211,34 +237,34 @@ class DenseIndex:
             return self._extend
         if len(lists) - (count - newest) > max(_TAIL, count // 20):
             return self._prune if isinstance(lists, Lists) else self._build
-        return self._save if self._unsaved * 10 >= count else None
+        return self._save if (self._changed - self._saved) * 10 >= count else None
 
     def _build(self) -> None:
         """Learn the index of candidates anew, beside the one that is searched."""
         keys = self._rows.keys()
-        self._build_at = int(_GROWTH * len(keys))
         size = min(sample_size(len(keys)), len(keys))
         picked = np.random.default_rng(_SEED).choice(keys, size, replace=False)
         _, sample = self._rows.take(np.sort(picked))
         made = (
             OnGpu(self._place, sample, len(keys)) if self._place else Lists.train(sample, len(keys))
         )
-        while len(keys := self._rows.keys(made.end)) > _TAIL or not made.end:
-            self._move(keys[:_FILL], made)
-            if self._closed:
+        while len(new := self._rows.keys(made.end)) > _TAIL or not made.end:
+            if self._closed.is_set():
                 return
-        with self._tending, self._access.exclusive():
+            self._move(new[:_FILL], made)
+        with self._access.exclusive():
             self._lists = made
-        self._unsaved = len(self._rows)
+        self._build_at = int(_GROWTH * len(keys))
+        self._saved = self._changed - len(self._rows)
 
     def _extend(self) -> None:
         """Bring the newest vectors into the lists, a few at a time."""
         lists = self._lists
-        while lists is not None and not self._closed:
+        while lists is not None and not self._closed.is_set():
             keys = self._rows.keys(lists.end)
             if len(keys) < _STEP:
                 return
-            with self._tending, self._access.exclusive():
+            with self._altering():
                 self._move(keys[:_STEP], lists)
             time.sleep(_PAUSE_S)
 
@@ -251,30 +277,40 @@ class DenseIndex:
         """Take removed vectors out of the lists; until then they were candidates in vain."""
         lists = self._lists
         if isinstance(lists, Lists):
-            with self._tending:
-                gone = np.setdiff1d(lists.keys(), self._rows.keys(), assume_unique=True)
-                with self._access.exclusive():
-                    lists.remove(gone)
+            gone = np.setdiff1d(lists.keys(), self._rows.keys(), assume_unique=True)
+            with self._altering():
+                lists.remove(gone)
+
+    @contextmanager
+    def _altering(self) -> Iterator[None]:
+        """To change the lists that are searched. Half changed they could answer a key twice, so
+        where it fails all vectors are scored until others are learned."""
+        with self._access.exclusive():
+            try:
+                yield
+            except BaseException:
+                self._forget()
+                raise
 
     def _drop(self) -> None:
         """Score all vectors again, once there are few."""
-        with self._tending, self._access.exclusive():
-            self._lists = None
+        with self._access.exclusive():
+            self._forget()
+
+    def _forget(self) -> None:
+        self._lists = None
         self._build_at = self._exact + 1
 
-    def _save(self, *, closing: bool = False) -> None:
+    def _save(self) -> None:
         """Write the lists to the folder, if they are kept there."""
-        with self._tending:
-            lists, self._unsaved = self._lists, 0
-            if self._folder is None or not isinstance(lists, Lists):
-                return
-            if self._closed and not closing:
-                return
+        lists, changed = self._lists, self._changed
+        if self._folder is not None and isinstance(lists, Lists):
             try:
                 save(self._folder, packed(lists, self._rows))
             except OSError as error:
                 # They are learned again on the next opening.
                 log.warning("dense_lists_not_saved", folder=str(self._folder), reason=str(error))
+        self._saved = changed
 
     def _load(self, folder: Path) -> None:
         """Take the saved lists where they are sound and belong to these vectors."""
@@ -287,7 +323,7 @@ class DenseIndex:
             return
         self._lists = saved.lists
         self._build_at = int(_GROWTH * len(saved.keys))
-        self._unsaved = len(self._rows) - len(saved.keys)
+        self._changed = len(self._rows) - len(saved.keys)
 
 
 def _best(keys: Keys, scores: Vector, limit: int) -> list[tuple[int, float]]:

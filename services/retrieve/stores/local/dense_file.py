@@ -2,8 +2,8 @@
 
 A derived file, written whole: a line with its form and checksum, a line of JSON, then keys,
 fingerprints of their vectors, and the lists as FAISS writes them. Whether it fits the database is
-asked of each row when it is opened, so a file that lags behind, or is of another state of the
-corpus (a restored backup), can't answer for it.
+asked of each row when it is opened, so a file may lag behind. One that is ahead of the database (a
+backup was restored) is not taken: it has vectors under keys that others will get.
 """
 
 import json
@@ -42,7 +42,10 @@ class Saved:
 
 
 def fingerprints(vectors: Vector) -> Prints:
-    """A number for each of the vectors float32 [n, d], another one for another vector."""
+    """The sum of the bits of each of the vectors float32 [n, d].
+
+    Two vectors of texts share one by chance, once in four billion; numbers that changed places do.
+    """
     bits = np.ascontiguousarray(vectors).view(np.uint32)
     prints: Prints = bits.sum(axis=1, dtype=np.uint32)
     return prints
@@ -71,7 +74,12 @@ def packed(lists: Lists, rows: VectorRows) -> bytes:
 
 
 def save(folder: Path, content: bytes) -> None:
-    """Put `packed` content in the place of what is there. Raises OSError as the disk does."""
+    """Put `packed` content in the place of what is there.
+
+    Raises OSError as the disk does, and where the folder that `folder` lies in is gone: a corpus
+    that was deleted must not come back.
+    """
+    folder.mkdir(exist_ok=True)
     atomic_write(folder / _NAME, content)
 
 
@@ -104,7 +112,10 @@ def load(folder: Path, dimension: int) -> Saved:
 
 
 def fits(saved: Saved, rows: VectorRows) -> bool:
-    """Whether every row below `saved.lists.end` is in it, with the vector that it has now."""
+    """Whether every row below `saved.lists.end` is in it, with the vector that it has now, and
+    none will come: keys below it would be found by what is saved of other vectors."""
+    if saved.lists.end > rows.end:
+        return False
     same: list[Keys] = [np.empty(0, np.int64)]
     for start in range(0, len(saved.keys), _PART):
         asked = saved.keys[start : start + _PART]

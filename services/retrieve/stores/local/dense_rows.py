@@ -50,14 +50,17 @@ class VectorRows:
     away for that long.
     """
 
-    def __init__(self, dimension: int, keys: Keys, vectors: Vector) -> None:
-        """Take over ascending keys int64 [n] and vectors float32 [n, dimension], uncopied."""
+    def __init__(self, dimension: int, keys: Keys, vectors: Vector, last_key: int = -1) -> None:
+        """Take over ascending keys int64 [n] and vectors float32 [n, dimension], uncopied.
+
+        last_key: the highest that was ever handed out, where that may be above those in `keys`.
+        """
         self.dimension = dimension
         self._blocks: tuple[_Block, ...] = ()
         if len(keys):
             count = len(keys)
             self._blocks = (_Block(keys, vectors, np.ones(count, np.bool_), count, count),)
-        self._last = int(keys[-1]) if len(keys) else -1
+        self._last = max(last_key, int(keys[-1]) if len(keys) else -1)
 
     def __len__(self) -> int:
         return sum(block.live for block in self._blocks)
@@ -72,7 +75,7 @@ class VectorRows:
         found = [np.empty(0, np.int64)]
         for block in self._blocks:
             own = block.keys[: block.count]
-            if block.count and own[-1] >= start:
+            if len(own) and own[-1] >= start:  # the count may have changed by now
                 first = int(np.searchsorted(own, start))
                 found.append(own[first:][block.alive[first : len(own)]])
         return np.concatenate(found)
@@ -96,15 +99,12 @@ class VectorRows:
         block.count = end
         self._last = int(keys[-1])
 
-    def remove(self, keys: Keys) -> Keys:
-        """Remove rows by their ascending keys; gives those that were there."""
-        gone = []
+    def remove(self, keys: Keys) -> None:
+        """Remove rows by their ascending keys; unknown ones are passed over."""
         for block in self._blocks:
             places = block.places(keys)
             block.alive[places] = False
             block.live -= len(places)
-            gone.append(block.keys[places])
-        return np.concatenate(gone) if gone else np.empty(0, np.int64)
 
     def compact(self) -> None:
         """Give back the memory of blocks that are more than half removed.

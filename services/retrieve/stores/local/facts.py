@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retrieve.stores.base import Metadata, Scope
+from services.retrieve.stores.base import EVERYTHING, Metadata, Scope
 from services.retrieve.stores.filters import (
     NEGATIVE,
     ORDERED,
@@ -48,6 +48,7 @@ CREATE TABLE restricted (
     readers TEXT NOT NULL);
 """
 
+_PART = 4096  # documents looked at at a time
 _ORDER = {Op.GT: ">", Op.GTE: ">=", Op.LT: "<", Op.LTE: "<="}
 
 
@@ -124,6 +125,21 @@ def documents_in(db: sqlite3.Connection, scope: Scope) -> Documents:
         closed = np.setdiff1d(_numbers(db, "restricted", []), opened, assume_unique=True)
         found = found.both(Documents(closed, left_out=True))
     return found
+
+
+def page_in(db: sqlite3.Connection, limit: int, after: str, scope: Scope) -> list[int]:
+    """The numbers of at most `limit` documents of the scope by their ids; no more are read than
+    it takes to find them."""
+    later = "SELECT number FROM documents WHERE id > ? ORDER BY id"
+    if scope == EVERYTHING:
+        return [number for (number,) in db.execute(f"{later} LIMIT ?", (after, limit))]
+    within = documents_in(db, scope)
+    rows = db.execute(later, (after,))
+    page: list[int] = []
+    while len(page) < limit and (part := rows.fetchmany(_PART)):
+        numbers = np.array(part, np.int64).ravel()
+        page += numbers[within.where(numbers)].tolist()
+    return page[:limit]
 
 
 def _facts(metadata: Metadata) -> Iterable[tuple[str, FactKind, Scalar]]:

@@ -1,55 +1,83 @@
-"""Chunks as they are read from a corpus's database, with their document's description."""
+"""Chunks as they are read from a corpus's database, with their document's description.
+
+Of a document that several chunks are of, the description is read and parsed once, and no chunk is
+read twice. Every function here takes several queries: it wants a transaction.
+"""
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from services.retrieve.stores.base import ChunkRecord
+from services.retrieve.stores.base import ChunkRecord, Described, Extent, Metadata
 
-_COLUMNS = (
-    "c.key, d.id, d.title, d.url, c.text, c.tokens, c.start_at, c.end_at, c.number, d.chunks,"
-    " d.metadata, d.updated_at, r.readers"
-)
-_JOINED = (
-    "JOIN documents AS d ON d.number = c.document"
-    " LEFT JOIN restricted AS r ON r.document = d.number"
-)
+_CHUNK = "c.key, c.document, c.number, c.start_at, c.end_at, c.tokens, c.text"
 _ALL = 2**31  # more places than a document has
 
 
 def fetch(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, ChunkRecord]:
     """The chunks with these keys, in the order of `keys`; missing ones are absent."""
-    # One statement: all chunks are of one state of the database.
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM json_each(?) AS wanted"  # noqa: S608 - constants
-        f" JOIN chunks AS c ON c.key = wanted.value {_JOINED}",
+        f"SELECT {_CHUNK} FROM json_each(?) AS wanted"  # noqa: S608 - constants
+        " JOIN chunks AS c ON c.key = wanted.value",
         (_json(keys),),
-    )
-    read = _Reader()
-    found = {row[0]: read(row) for row in rows}
+    ).fetchall()
+    documents = _documents(db, {row[1] for row in rows})
+    found = {row[0]: documents[row[1]].chunk(row) for row in rows}
     return {key: found[key] for key in keys if key in found}
+
+
+def described(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, Described]:
+    """What there is to know of the chunks' documents; missing chunks are absent."""
+    places = _places(db, keys)
+    documents = _documents(db, {document for document, _ in places.values()})
+    # One for all chunks of a document.
+    values = {number: Described(one.metadata, one.updated_at) for number, one in documents.items()}
+    return {key: values[document] for key, (document, _) in places.items()}
+
+
+def extents(db: sqlite3.Connection, keys: Sequence[int], reach: int | None) -> dict[int, Extent]:
+    """From where to where `neighbours` would reach; missing chunks are absent."""
+    reach = _ALL if reach is None else reach
+    # A text comes last in its row, and is left alone here.
+    rows = db.execute(
+        "SELECT c.key, d.id, first.start_at, last.end_at FROM json_each(?) AS wanted"
+        " JOIN chunks AS c ON c.key = wanted.value JOIN documents AS d ON d.number = c.document"
+        " JOIN chunks AS first ON first.document = d.number"
+        " AND first.number = max(0, c.number - ?)"
+        " JOIN chunks AS last ON last.document = d.number"
+        " AND last.number = min(d.chunks - 1, c.number + ?)",
+        (_json(keys), reach, reach),
+    )
+    return {key: Extent(*row) for key, *row in rows}
 
 
 def neighbours(
     db: sqlite3.Connection, keys: Sequence[int], reach: int | None
-) -> dict[int, list[ChunkRecord]]:
+) -> dict[int, Sequence[ChunkRecord]]:
     """Of each chunk those at most `reach` places away in its document (None: all), in order."""
     reach = _ALL if reach is None else reach
-    wanted = list(dict.fromkeys(keys))
-    rows = db.execute(
-        f"SELECT {_COLUMNS}, w.key FROM json_each(?) AS wanted"  # noqa: S608 - constants
-        " JOIN chunks AS w ON w.key = wanted.value JOIN chunks AS c"
-        " ON c.document = w.document AND c.number BETWEEN w.number - ? AND w.number + ?"
-        f" {_JOINED} ORDER BY wanted.id, c.number",
-        (_json(wanted), reach, reach),
-    )
-    read = _Reader()
-    found: dict[int, list[ChunkRecord]] = {}
-    for row in rows:
-        found.setdefault(row[-1], []).append(read(row))
-    return found
+    places = _places(db, keys)
+    documents = _documents(db, {document for document, _ in places.values()})
+    by_document: dict[int, list[tuple[int, int]]] = {}
+    for key, (document, number) in places.items():
+        by_document.setdefault(document, []).append((number, key))
+    found: dict[int, Sequence[ChunkRecord]] = {}
+    for document, wanted in by_document.items():
+        for group in _overlapping(sorted(wanted), reach):
+            first = max(0, group[0][0] - reach)
+            rows = db.execute(
+                f"SELECT {_CHUNK} FROM chunks AS c"  # noqa: S608 - constants
+                " WHERE c.document = ? AND c.number BETWEEN ? AND ? ORDER BY c.number",
+                (document, first, group[-1][0] + reach),
+            )
+            chunks = tuple(map(documents[document].chunk, rows))
+            for number, key in group:
+                # The whole of a tuple is no copy.
+                found[key] = chunks[max(0, number - reach - first) : number + reach + 1 - first]
+    return {key: found[key] for key in keys if key in found}
 
 
 def readers(stored: str | None) -> tuple[str, ...] | None:
@@ -57,32 +85,81 @@ def readers(stored: str | None) -> tuple[str, ...] | None:
     return None if stored is None else tuple(json.loads(stored))
 
 
-class _Reader:
-    """Makes chunks of rows. The chunks of a document share its metadata, which is parsed once."""
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What the chunks of a document have in common."""
 
-    def __init__(self) -> None:
-        self._metadata: dict[str, Any] = {}
+    id: str
+    title: str | None
+    url: str | None
+    chunks: int
+    metadata: Metadata
+    updated_at: datetime
+    readers: tuple[str, ...] | None
 
-    def __call__(self, row: tuple[Any, ...]) -> ChunkRecord:
-        if row[10] not in self._metadata:
-            self._metadata[row[10]] = json.loads(row[10])
+    def chunk(self, row: Sequence[Any]) -> ChunkRecord:
+        """The chunk of a row of `_CHUNK`."""
+        key, _, number, start, end, tokens, text = row
         return ChunkRecord(
-            key=row[0],
-            id=f"{row[1]}#{row[8]}",
-            document_id=row[1],
-            title=row[2],
-            url=row[3],
-            text=row[4],
-            tokens=row[5],
-            start=row[6],
-            end=row[7],
-            number=row[8],
-            count=row[9],
-            metadata=self._metadata[row[10]],
-            updated_at=datetime.fromisoformat(row[11]),
-            readers=readers(row[12]),
+            key=key,
+            id=f"{self.id}#{number}",
+            document_id=self.id,
+            title=self.title,
+            url=self.url,
+            text=text,
+            tokens=tokens,
+            start=start,
+            end=end,
+            number=number,
+            count=self.chunks,
+            metadata=self.metadata,
+            updated_at=self.updated_at,
+            readers=self.readers,
         )
 
 
-def _json(keys: Sequence[int]) -> str:
-    return json.dumps([int(key) for key in keys])
+def _documents(db: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, _Document]:
+    """Documents by their numbers."""
+    rows = db.execute(
+        "SELECT d.number, d.id, d.title, d.url, d.chunks, d.metadata, d.updated_at, r.readers"
+        " FROM json_each(?) AS wanted JOIN documents AS d ON d.number = wanted.value"
+        " LEFT JOIN restricted AS r ON r.document = d.number",
+        (_json(numbers),),
+    )
+    return {
+        row[0]: _Document(
+            id=row[1],
+            title=row[2],
+            url=row[3],
+            chunks=row[4],
+            metadata=json.loads(row[5]),
+            updated_at=datetime.fromisoformat(row[6]),
+            readers=readers(row[7]),
+        )
+        for row in rows
+    }
+
+
+def _places(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Of each chunk the number of its document, and its own in it; missing ones are absent."""
+    rows = db.execute(
+        "SELECT c.key, c.document, c.number FROM json_each(?) AS wanted"
+        " JOIN chunks AS c ON c.key = wanted.value",
+        (_json(keys),),
+    )
+    return {key: (document, number) for key, document, number in rows}
+
+
+def _overlapping(
+    wanted: Sequence[tuple[int, int]], reach: int
+) -> Iterable[Sequence[tuple[int, int]]]:
+    """(number, key), ascending, in groups within which no place is out of reach of two others."""
+    at = 0
+    for place in range(1, len(wanted) + 1):
+        if place == len(wanted) or wanted[place][0] - wanted[place - 1][0] > 2 * reach:
+            yield wanted[at:place]
+            at = place
+
+
+def _json(numbers: Iterable[int]) -> str:
+    return json.dumps([int(number) for number in numbers])

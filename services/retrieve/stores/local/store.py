@@ -5,9 +5,11 @@
 <corpus>/dense/       of a large corpus the vector index, as far as it had come when it was saved
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,8 +19,10 @@ from services.retrieve.stores.base import (
     EVERYTHING,
     ChunkRecord,
     CorpusInfo,
+    Described,
     DocumentResult,
     DocumentSummary,
+    Extent,
     KnownDocument,
     NewDocument,
     Scope,
@@ -29,7 +33,7 @@ from services.retrieve.stores.base import (
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.dense_gpu import Place
-from services.retrieve.stores.local.faults import write_failed
+from services.retrieve.stores.local.faults import read_failed, write_failed
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
 from services.retrieve.stores.local.scopes import Keys, Scopes
 from services.retrieve.stores.local.transaction import Transaction
@@ -42,6 +46,22 @@ _Found = TypeVar("_Found")
 log = get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class _Indexes:
+    """What follows the database."""
+
+    dense: DenseIndex
+    lexical: LexicalIndex
+    scopes: Scopes
+
+    def close(self) -> None:
+        """Let go of the files. Searches that are running end well."""
+        try:
+            self.lexical.close()
+        finally:
+            self.dense.close()
+
+
 class LocalStore:
     """A `CorpusStore` (see services/retrieve/stores/base.py) in a folder."""
 
@@ -49,17 +69,14 @@ class LocalStore:
         """Use `LocalStore.open`."""
         self._folder = folder
         self._database = database
+        self._place = place
         self._info = database.info()
-        keys, vectors = database.vectors(self._info)
-        self._dense = DenseIndex(
-            self._info.dimension, keys, vectors, folder=folder / _DENSE, place=place
-        )
-        self._lexical = self._open_lexical()
-        self._scopes = Scopes(database)
         self._writing = threading.Lock()
         # Held while database and indexes are of different states; the count is odd then.
-        self._swapping = threading.Lock()
+        self._swapping = threading.RLock()
         self._swaps = 0
+        self._refused = False  # a write, since the word index was opened
+        self._followed: _Indexes | None = self._open_indexes()
 
     @classmethod
     def open(cls, folder: Path, place: Place | None = None) -> "LocalStore":
@@ -83,25 +100,29 @@ class LocalStore:
     @property
     def dense_method(self) -> str:
         """See `CorpusStore.dense_method`."""
-        return self._dense.method
+        return self._indexes.dense.method
 
     def bm25(self, query: str, limit: int, scope: Scope = EVERYTHING) -> list[tuple[int, float]]:
         """See `CorpusStore.bm25`."""
-        return self._within(scope, lambda allowed: self._lexical.search(query, limit, allowed))
+        return self._within(
+            scope, lambda allowed: self._indexes.lexical.search(query, limit, allowed)
+        )
 
     def bm25_scores(self, query: str, keys: Sequence[int]) -> dict[int, float]:
         """See `CorpusStore.bm25_scores`."""
-        return self._lexical.scores(query, keys)
+        return self._indexes.lexical.scores(query, keys)
 
     def dense(
         self, vector: Vector, limit: int, scope: Scope = EVERYTHING
     ) -> list[tuple[int, float]]:
         """See `CorpusStore.dense`."""
-        return self._within(scope, lambda allowed: self._dense.search(vector, limit, allowed))
+        return self._within(
+            scope, lambda allowed: self._indexes.dense.search(vector, limit, allowed)
+        )
 
     def dense_scores(self, vector: Vector, keys: Sequence[int]) -> dict[int, float]:
         """See `CorpusStore.dense_scores`."""
-        return self._dense.scores(vector, keys)
+        return self._indexes.dense.scores(vector, keys)
 
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """See `CorpusStore.fetch`."""
@@ -109,18 +130,31 @@ class LocalStore:
 
     def vectors(self, keys: Sequence[int]) -> dict[int, Vector]:
         """See `CorpusStore.vectors`."""
-        return self._dense.vectors(keys)
+        return self._indexes.dense.vectors(keys)
 
-    def neighbours(self, keys: Sequence[int], reach: int | None) -> dict[int, list[ChunkRecord]]:
+    def described(self, keys: Sequence[int]) -> dict[int, Described]:
+        """See `CorpusStore.described`."""
+        return self._database.described(keys)
+
+    def neighbours(
+        self, keys: Sequence[int], reach: int | None
+    ) -> dict[int, Sequence[ChunkRecord]]:
         """See `CorpusStore.neighbours`."""
         return self._database.neighbours(keys, reach)
+
+    def extents(self, keys: Sequence[int], reach: int | None) -> dict[int, Extent]:
+        """See `CorpusStore.extents`."""
+        return self._database.extents(keys, reach)
 
     def in_scope(self, keys: Sequence[int], scope: Scope) -> set[int]:
         """See `CorpusStore.in_scope`."""
 
         def found(allowed: Keys | None) -> set[int]:
-            every = self._scopes.keys if allowed is None else allowed
-            return set(np.intersect1d(every, np.asarray(keys, np.int64)).tolist())
+            every = self._indexes.scopes.keys if allowed is None else allowed
+            wanted = np.asarray(keys, np.int64)
+            places = np.searchsorted(every, wanted)
+            low = places < len(every)
+            return set(wanted[low][every[places[low]] == wanted[low]].tolist())
 
         return self._within(scope, found)
 
@@ -130,7 +164,7 @@ class LocalStore:
 
     def terms(self, text: str) -> list[str]:
         """See `CorpusStore.terms`."""
-        return self._lexical.terms(text)
+        return self._indexes.lexical.terms(text)
 
     def bodies(self) -> Iterator[tuple[int, str]]:
         """See `CorpusStore.bodies`."""
@@ -179,9 +213,11 @@ class LocalStore:
     def close(self) -> None:
         """See `CorpusStore.close`."""
         with self._writing:
-            self._lexical.close()
-            self._dense.close()
-            self._database.close()
+            try:
+                if self._followed is not None:
+                    self._followed.close()
+            finally:
+                self._database.close()
 
     @contextmanager
     def _changing(self, vectors: Vector) -> Iterator[Transaction]:
@@ -191,25 +227,86 @@ class LocalStore:
         the two, the stamps differ and the index is built anew on the next open; should either be
         refused by the disk, neither has changed. `vectors` are those of the chunks that are added.
         """
+        if self._refused:
+            # What the word index took in without the database must not come up in the next commit.
+            self._followed = replace(self._indexes, lexical=self._open_lexical())
+            self._refused = False
+        lexical = self._indexes.lexical
         with ExitStack() as window:
             try:
                 with self._database.transaction() as change:
                     yield change
                     try:
-                        stamp = self._lexical.write(change.removed, change.bodies())
+                        stamp = lexical.write(change.removed, change.bodies())
                     except (OSError, ValueError) as error:
                         raise write_failed(error, self._folder / _LEXICAL) from error
                     change.finish(stamp)
                     window.enter_context(self._swap())
             except BaseException:
-                # What it had taken in without being committed must not come up in the next commit.
-                self._lexical.close()
-                self._lexical = self._open_lexical()
+                self._refused = True
+                lexical.close()
                 raise
-            self._dense.change(change.removed, change.added, vectors)
-            self._lexical.reload()
-            self._scopes.change(change.removed, change.added, change.owners)
-        self._info = self._database.info()
+            # Not in the handler of what went wrong, which keeps hold of the indexes of before.
+            if not self._followed_by_indexes(change, vectors):
+                self._open_anew()
+
+    @property
+    def _indexes(self) -> _Indexes:
+        """Those to search. Raises ApiError 500 where there are none that follow the database."""
+        found = self._followed
+        if found is None:
+            with self._swapping:  # they may be on their way
+                found = self._followed
+        if found is None:
+            raise ApiError(
+                500,
+                "corpus_damaged",
+                f"the indexes of {self._database.path} can't follow it (see the log of retrieve); "
+                "all that was stored is in it: restart retrieve, which builds them anew",
+            )
+        return found
+
+    def _followed_by_indexes(self, change: Transaction, vectors: Vector) -> bool:
+        """Whether the indexes could follow a write that is committed."""
+        indexes = self._indexes
+        try:
+            indexes.dense.change(change.removed, change.added, vectors)
+            indexes.lexical.reload()
+            indexes.scopes.change(change.removed, change.added, change.owners)
+            self._info = self._database.info()
+        except Exception as error:  # it is stored, whatever it was
+            log.exception("indexes_rebuilt", corpus=self._info.name, reason=str(error))
+            return False
+        return True
+
+    def _open_anew(self) -> None:
+        """Make all indexes from the database; where that fails nothing is searched, as what there
+        was would be wrong. Searches wait meanwhile: two of all might be too large."""
+        try:
+            indexes, self._followed = self._indexes, None
+            indexes.close()
+            del indexes
+            self._info = self._database.info()
+            self._followed = self._open_indexes()
+        except Exception as error:
+            log.exception("indexes_failed", corpus=self._info.name, reason=str(error))
+
+    def _open_indexes(self) -> _Indexes:
+        """The indexes of the database's last commit."""
+        keys, vectors = self._database.vectors(self._info)
+        dense = DenseIndex(
+            self._info.dimension,
+            keys,
+            vectors,
+            last_key=_last_key(self._database.path),
+            folder=self._folder / _DENSE,
+            place=self._place,
+        )
+        try:
+            return _Indexes(dense, self._open_lexical(), Scopes(self._database))
+        except BaseException:
+            dense.close()
+            raise
 
     @contextmanager
     def _swap(self) -> Iterator[None]:
@@ -232,11 +329,11 @@ class LocalStore:
             return search(None)
         before = self._swaps
         if before % 2 == 0:
-            found = search(self._scopes.allowed(scope))
+            found = search(self._indexes.scopes.allowed(scope))
             if self._swaps == before:
                 return found
         with self._swapping:
-            return search(self._scopes.allowed(scope))
+            return search(self._indexes.scopes.allowed(scope))
 
     def _open_lexical(self) -> LexicalIndex:
         """The word index of the database's last commit, built anew unless it is there and sound."""
@@ -264,6 +361,19 @@ class LocalStore:
             # Without the note it is built once more on the next open.
             log.warning("word_index_not_noted", corpus=info.name, reason=error.message)
         return index
+
+
+def _last_key(path: Path) -> int:
+    """The highest key that the database in a file has ever handed out, to a chunk that may be gone.
+
+    Raises ApiError 500 where it can't be read.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+    except sqlite3.Error as error:
+        raise read_failed(error, path) from error
+    return int(found[0]) if found else 0
 
 
 def _check(document: NewDocument, dimension: int) -> None:
