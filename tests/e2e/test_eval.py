@@ -243,6 +243,7 @@ def test_without_an_address_it_runs_services_of_its_own_and_keeps_their_index(ke
     assert {path.name for path in kept.data.parent.iterdir()} == {"data", "many"}
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_leaves_no_process_and_an_index_that_the_next_completes(
     kept: Kept,
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_run_that_is_killed_leaves_no_process_and_an_index_that_the_next_compl
         assert database.execute("SELECT count(*) FROM documents").fetchone() == (205,)
 
 
+@pytest.mark.long
 def test_a_kept_index_is_searched_at_once_and_a_damaged_one_is_made_anew(kept: Kept) -> None:
     options = ("--arms", "bm25", "--limit", "2")
     again = evaluated(kept.collection, *options, env=kept.env)

@@ -65,6 +65,7 @@ def test_the_word_index_agrees_with_rank_bm25_on_the_handbook() -> None:
     assert_agreement(texts, [text[:80] for _, text in texts[::20] if text.strip()])
 
 
+@pytest.mark.long
 def test_the_word_index_agrees_with_rank_bm25_on_scientific_abstracts(datasets: Path) -> None:
     def rows(name: str) -> list[dict[str, str]]:
         return [json.loads(line) for line in (datasets / "scifact" / name).open()]
