@@ -135,6 +135,7 @@ def test_json_is_one_object_of_the_agreed_shape(suite: Suite, collection: Path) 
     assert "worst" not in answer
 
 
+@pytest.mark.long
 def test_a_second_run_stores_nothing_again_unless_it_is_to_be_fresh(
     suite: Suite, collection: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_limit_takes_the_first_queries_and_arms_those_named(suite: Suite, collec
     assert answer["does_no_harm"] is None
 
 
+@pytest.mark.long
 def test_named_settings_are_run_beside_the_default(
     suite: Suite, collection: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +188,7 @@ def test_named_settings_are_run_beside_the_default(
     assert "no query got worse with same than with curated" in told
 
 
+@pytest.mark.long
 def test_the_queries_that_lost_most_are_shown_with_what_was_wanted(
     suite: Suite, collection: Path, tmp_path: Path
 ) -> None:
