@@ -9,8 +9,6 @@ import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -19,6 +17,7 @@ from pydantic import SecretStr
 
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
+from shared.retry_after import retry_after_s
 from shared.settings import Settings
 
 _CONNECT_SECONDS = 2.0
@@ -106,7 +105,7 @@ class ServiceClient:
                     failure = _error(self._service, response, data)
                     if response.status not in patience.statuses:
                         raise failure
-                    wait = max(wait, _retry_after(response))
+                    wait = max(wait, retry_after_s(response.headers.get("Retry-After", "0")))
             # A connection that times out is both kinds of error, and the peer's fault.
             except aiohttp.ClientError as error:
                 current().deadline.check()
@@ -206,16 +205,3 @@ def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiEr
     if "Retry-After" in response.headers:
         headers["Retry-After"] = response.headers["Retry-After"]
     return ApiError(status, code, message, param=param, headers=headers)
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    """Seconds, from either form of the header; 0.0 where it says nothing."""
-    value = response.headers.get("Retry-After", "0")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date either, or one without a time zone
-        return 0.0

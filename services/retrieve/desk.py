@@ -114,7 +114,9 @@ class Desk:
 
         def there() -> bool:
             stores = shelves.stores.values()
-            return any(store.document(request.document_id, permitted) for store in stores)
+            return any(
+                store.in_scope(store.keys_of(request.document_id), permitted) for store in stores
+            )
 
         if not await asyncio.to_thread(there):
             raise no_document(", ".join(request.corpora), request.document_id)

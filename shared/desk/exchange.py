@@ -8,8 +8,6 @@ import random
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
@@ -18,6 +16,7 @@ import orjson
 from shared.desk.calls import Call
 from shared.desk.errors import DeskError, OutOfTimeError, UnreachableError, error_class
 from shared.finite import not_finite
+from shared.retry_after import retry_after_s
 
 _PASSING = frozenset({429, 503})
 _FIRST_PAUSE_S = 0.2
@@ -85,7 +84,7 @@ def exchange(call: Call[Result], terms: Terms) -> Exchange[Result]:
             if answer.is_success:
                 return _read(call, answer, terms)
             again = answer.status_code in _PASSING and _may_retry(answer)
-            wait = max(wait, _retry_after(answer))
+            wait = max(wait, retry_after_s(answer.headers.get("retry-after", "0")))
         else:
             failure = _failure(answer, terms)
             never_sent = isinstance(answer, httpx.ConnectError | httpx.ConnectTimeout)
@@ -164,16 +163,3 @@ def _failure(error: Exception | None, terms: Terms) -> DeskError:
 
 def _may_retry(answer: httpx.Response) -> bool:
     return str(answer.headers.get("x-should-retry", "true")).lower() != "false"
-
-
-def _retry_after(answer: httpx.Response) -> float:
-    """Seconds, from either form of the header; 0.0 where it says nothing."""
-    value = answer.headers.get("retry-after", "0")
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):  # no date either, or one without a time zone
-        return 0.0

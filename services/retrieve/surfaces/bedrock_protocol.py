@@ -29,23 +29,23 @@ class VectorSearchConfiguration(_Asked):
     filter: Bedrock's grammar; see `services.retrieve.surfaces.bedrock.wire_filter`.
     """
 
-    numberOfResults: Annotated[int, Field(strict=True, ge=1, le=100)] = 5  # noqa: N815 - AWS's name
-    overrideSearchType: Literal["HYBRID", "SEMANTIC"] = "HYBRID"  # noqa: N815
+    numberOfResults: Annotated[int, Field(strict=True, ge=1, le=100)] = 5
+    overrideSearchType: Literal["HYBRID", "SEMANTIC"] = "HYBRID"
     filter: JsonObject | None = None
 
 
 class RetrievalConfiguration(_Asked):
     """How to search."""
 
-    vectorSearchConfiguration: VectorSearchConfiguration = VectorSearchConfiguration()  # noqa: N815
+    vectorSearchConfiguration: VectorSearchConfiguration = VectorSearchConfiguration()
 
 
 class KnowledgeBaseRequest(_Asked):
     """A question to a knowledge base. nextToken: of the answer before, for its next page."""
 
-    retrievalQuery: RetrievalQuery  # noqa: N815
-    retrievalConfiguration: RetrievalConfiguration = RetrievalConfiguration()  # noqa: N815
-    nextToken: Annotated[str, Field(max_length=2048)] | None = None  # noqa: N815
+    retrievalQuery: RetrievalQuery
+    retrievalConfiguration: RetrievalConfiguration = RetrievalConfiguration()
+    nextToken: Annotated[str, Field(max_length=2048)] | None = None
 
 
 class Content(BaseModel):
@@ -59,7 +59,7 @@ class RetrievalResult(BaseModel):
     """A passage. location: `WEB` or `S3` by its document's address, else `CUSTOM` by its id."""
 
     content: Content
-    documentId: str  # noqa: N815
+    documentId: str
     location: dict[str, Any]
     metadata: dict[str, JsonScalar | list[str]]
     score: float
@@ -68,8 +68,8 @@ class RetrievalResult(BaseModel):
 class KnowledgeBaseAnswer(BaseModel):
     """A page of passages, best first. nextToken: absent on the last page."""
 
-    retrievalResults: list[RetrievalResult]  # noqa: N815
-    nextToken: str | None = None  # noqa: N815
+    retrievalResults: list[RetrievalResult]
+    nextToken: str | None = None
 
 
 class AwsErrorAnswer(BaseModel):

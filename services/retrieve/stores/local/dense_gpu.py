@@ -102,6 +102,7 @@ class OnGpu:
 
     def search(self, vector: Vector, count: int, allowed: Keys | None) -> Keys:
         """The keys of vectors near to `vector`, in no order, of `allowed` where given."""
+        # FAISS' stubs don't know the keyword arguments that its Python layer adds.
         parameters = faiss.SearchParametersIVF(nprobe=self._probes) if self._probes else None  # type: ignore[call-arg]
         wanted = min(_MOST, len(self), 3 * count if allowed is None else _MOST)
         with _ALONE:

@@ -186,5 +186,5 @@ def _one_of(values: Sequence[Scalar]) -> tuple[str, Parameters]:
 
 def _numbers(db: sqlite3.Connection, source: str, parameters: Parameters) -> Numbers:
     """The documents of some facts, ascending, each once. `source` holds no caller's text."""
-    rows = db.execute(f"SELECT document FROM {source}", parameters)  # noqa: S608 - see above
+    rows = db.execute(f"SELECT document FROM {source}", parameters)  # noqa: S608 - a source is ours
     return np.unique(np.fromiter((number for (number,) in rows), np.int64))

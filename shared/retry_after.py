@@ -1,0 +1,16 @@
+"""The header Retry-After, in either of its forms (RFC 9110, section 10.2.3)."""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+def retry_after_s(value: str) -> float:
+    """Seconds to wait, of a number of them or of a date; 0.0 where it says nothing."""
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):  # no date either, or one without a time zone
+        return 0.0
