@@ -194,7 +194,7 @@ def _find(
             runs += shelves.vectors(vectors, request.candidates)
     with work.watch.stage("fuse"):
         fused = fusion.fuse(runs, _fusion(work))
-        window = 0 if request.curate is False else request.rerank_window
+        window = request.rerank_window if _may_curate(work) else 0
         most = max(_SPARE * request.top_k, window, _LEAST_READ)
         if dates:  # what is lifted into the window may come from far below
             near = fused[: recency.within_lift(fused, most, dates)]
@@ -261,6 +261,13 @@ async def _relevance(work: _Work, found: Found) -> dict[ChunkKey, float]:
             scores = await work.staff.curator.relevance(work.question.query, texts)
             return dict(zip((one.key for one in window), scores, strict=True))
     return {}
+
+
+def _may_curate(work: _Work) -> bool:
+    """Whether any chunk may be curated, as far as is known before one is found."""
+    if work.request.curate is None:
+        return any(info.curate for info in work.infos.values())
+    return work.request.curate is not False
 
 
 def _wants_curation(work: _Work, window: Sequence[fusion.Fused], found: Found) -> bool:
