@@ -63,6 +63,7 @@ class _Texts:
         self._count = count = len(texts)
         shingle, holder = _shingles(texts)
         self._sizes = np.bincount(holder, minlength=count)
+        shingle, holder = self._in_question(shingle, holder)
         starts = np.flatnonzero(np.diff(shingle, prepend=~shingle[:1]))
         self._weights, self._holders = _alike(starts, holder, count)
         lengths = [len(one) for one in self._holders]
@@ -70,6 +71,21 @@ class _Texts:
         everyone = np.concatenate([np.empty(0, np.int64), *self._holders])
         self._kinds = kind[np.argsort(everyone, kind="stable")]
         self._ends = np.cumsum(np.bincount(everyone, minlength=count))
+
+    def _in_question(
+        self, shingle: NDArray[np.uint64], holder: Ints
+    ) -> tuple[NDArray[np.uint64], Ints]:
+        """The shingles, each with a text, of those texts alone that may be the same as another.
+
+        What two texts have in common is at least `SAME` of the larger one: mostly no text has so
+        many shingles that occur in any other, and nothing is left to compare.
+        """
+        first = np.diff(shingle, prepend=~shingle[:1]) != 0
+        last = np.append(first, True)[1:]  # the next one is another
+        shared = ~(first & last)
+        enough = np.bincount(holder[shared], minlength=self._count) >= SAME * self._sizes
+        kept = enough[holder]
+        return shingle[kept], holder[kept]
 
     def same_as(self, place: int) -> Ints:
         """The texts that are the same as one, itself among them unless it shares nothing; int64."""
