@@ -5,7 +5,7 @@ Whatever a caller should be told is raised as `ApiError`; what keeps a process f
 with its traceback and answered as a bare 500.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +22,8 @@ _TYPES = {
     504: "timeout_error",
     507: "storage_error",
 }
+_SHOWN_NAME = 64  # characters of a name of the caller's own that an error repeats
+_SHOWN_WORDS = 500  # of a sentence that may hold a caller's value
 
 
 class ApiError(Exception):
@@ -64,6 +66,24 @@ def error_body(status: int, code: str, message: str, param: str | None = None) -
     """The one error shape as a dict, for answers that no `ApiError` was raised for."""
     family = ApiError(status, code, message).type
     return {"error": {"message": message, "type": family, "param": param, "code": code}}
+
+
+def refusal(place: Sequence[str | int], words: str, status: int = 422) -> ApiError:
+    """What pydantic found wrong with something of a caller's, as an error that names its place.
+
+    place: the fields and indexes that lead to it; none for the whole. words: pydantic's own. What
+    the caller chose in either of them, a field's name or a value, is cut where it is long.
+    """
+    param = ".".join(shown(str(part)) for part in place) or None
+    # pydantic wraps what a validator raised; its own words are the clear ones.
+    message = shown(words.removeprefix("Value error, "), _SHOWN_WORDS)
+    text = f"{param}: {message}" if param else message
+    return ApiError(status, "invalid_request", text, param=param)
+
+
+def shown(text: str, most: int = _SHOWN_NAME) -> str:
+    """A caller's own text as an error repeats it: at most so many characters of it."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class ErrorFields(BaseModel):

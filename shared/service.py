@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from shared import __version__
 from shared.auth import KeyFile
 from shared.envelope import PARSED_BODY, Envelope, ErrorShape, is_loopback
-from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError
+from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError, refusal
 from shared.http_protocol import HttpProtocol
 from shared.presence import WhileConnected
 from shared.settings import ServiceName, Settings, load_settings
@@ -144,21 +144,18 @@ async def _raise_for_http_error(_: Request, error: Exception) -> Response:
 async def _raise_for_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     fault = error.errors()[0]
-    where = [str(part) for part in fault["loc"][1:]]  # the first says body, query or path
+    place = fault["loc"][1:]  # the first says body, query or path
     if fault["type"] == "json_invalid":
         # The context holds the parser's words; never the body, which may be anything.
         reason = str(fault.get("ctx", {}).get("error", "can't be parsed"))
         message = f"the body is not JSON in UTF-8: {reason}"
         raise ApiError(400, "invalid_json", message) from None
-    param = ".".join(where) or None
-    # pydantic wraps what a validator raised; its own words are the clear ones.
-    message = fault["msg"].removeprefix("Value error, ")
-    if param is None and fault["type"] != "value_error":  # of a validator that sees all fields
+    message = fault["msg"]
+    if not place and fault["type"] != "value_error":  # of a validator that sees all fields
         message = "send a JSON object as the body, with `Content-Type: application/json`"
     # OpenAI's clients expect 400 for what is wrong with a body; our own API says 422.
     status = 400 if request.url.path.startswith("/v1/") else 422
-    text = f"{param}: {message}" if param else message
-    raise ApiError(status, "invalid_request", text, param=param) from None
+    raise refusal(place, message, status) from None
 
 
 def _bind(host: str, port: int, service: str) -> socket.socket:

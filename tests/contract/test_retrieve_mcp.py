@@ -196,6 +196,36 @@ async def test_bad_arguments_are_an_answer_that_says_what_is_wrong(
     assert len(words) < 1000
 
 
+@pytest.mark.parametrize(
+    ("method", "parameters", "says"),
+    [
+        ("tools/list", {"cursor": 7}, "params.cursor: "),
+        ("tools/call", {"name": "fetch", "arguments": "x"}, "params.arguments: "),
+        ("initialize", {"protocolVersion": 7, "capabilities": {}}, "params."),
+        ("initialize", None, "params: "),
+        ("ping", {"_meta": 7}, "params._meta: "),
+        ("resources/read", {}, "params.uri: "),
+    ],
+)
+def test_parameters_that_can_not_be_read_are_refused_by_their_place(
+    url: str, method: str, parameters: Any, says: str
+) -> None:
+    sent = {"jsonrpc": "2.0", "id": 7, "method": method, "params": parameters}
+    if parameters is None:
+        del sent["params"]
+    got = httpx.post(f"{url}/mcp", json=sent, headers=HEADERS, timeout=60).json()
+    assert got["id"] == 7
+    assert (got["error"]["code"], got["error"]["data"]) == (-32602, {"code": "invalid_request"})
+    assert got["error"]["message"].startswith(says)
+
+
+def test_an_arguments_name_is_cut_where_an_answer_repeats_it(url: str) -> None:
+    sent = call("search", {"query": "x", "y" * 1_000_000: 1})
+    got = httpx.post(f"{url}/mcp", json=sent, headers=HEADERS, timeout=60).json()["result"]
+    assert got["isError"] is True
+    assert got["content"][0]["text"] == "y" * 63 + "…: Extra inputs are not permitted"
+
+
 async def test_null_is_the_same_as_absent(url: str) -> None:
     optional = ("corpora", "top_k", "filters", "min_score", "max_tokens")
     async with client(url) as desk_:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shared.auth import hash_key
 from shared.context import current
@@ -28,6 +28,15 @@ class Question(BaseModel):
     k: int = Field(5, ge=1, le=10)
 
 
+class Order(BaseModel):
+    colour: str
+
+    @field_validator("colour")
+    @classmethod
+    def _is_in_stock(cls, value: str) -> str:
+        raise ValueError(f"there is no colour '{value}'")
+
+
 def make_app(**settings: Any) -> FastAPI:
     async def probe() -> dict[str, Any]:
         if settings.get("drain_s") == 1:  # one of the tests wants a service that can't work
@@ -40,6 +49,10 @@ def make_app(**settings: Any) -> FastAPI:
     @app.post("/v1/ask")
     async def ask(question: Question) -> dict[str, Any]:
         return {"k": question.k, "principal": current().principal.name}
+
+    @app.post("/order")
+    async def order(_: Order) -> None:
+        """Refuses all of them."""
 
     @app.post("/slow")
     async def slow() -> dict[str, str]:
@@ -131,6 +144,18 @@ async def test_a_bad_body_is_told_what_is_wrong(
 async def test_a_bad_field_is_named(client: httpx.AsyncClient) -> None:
     response = await client.post("/ask", json={"text": "x", "k": 0})
     assert error_of(response)["param"] == "k"
+
+
+async def test_what_a_caller_wrote_is_cut_where_an_error_repeats_it() -> None:
+    long = "x" * 1_000_000
+    async with serving(make_app()) as url, httpx.AsyncClient(base_url=url) as client:
+        unknown = error_of(await client.post("/ask", json={"text": "x", long: 1}))
+        refused = error_of(await client.post("/order", json={"colour": long}))
+    assert unknown["param"] == "x" * 63 + "…"
+    assert unknown["message"] == unknown["param"] + ": Extra inputs are not permitted"
+    assert refused["param"] == "colour"
+    assert refused["message"].startswith("colour: there is no colour 'xxx")
+    assert len(refused["message"]) < 600
 
 
 async def test_openai_paths_answer_400_to_a_bad_body(client: httpx.AsyncClient) -> None:

@@ -10,10 +10,9 @@ from pydantic import ValidationError
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse
 from services.retrieve.surfaces.degraded import note
-from shared.errors import ApiError
+from shared.errors import ApiError, refusal
 
 _CANDIDATES: int = RetrieveRequest.model_fields["candidates"].default
-_SHOWN = 64  # characters of a caller's own name that an error repeats
 # Where the desk's errors name its comparisons: "for gt", "use eq", "`in` and `nin`".
 _COMPARISON = re.compile(r"\b(for|use) (eq|ne|gte?|lte?|n?in)\b|`(n?in)`")
 
@@ -80,20 +79,11 @@ async def ask(desk: Desk, fields: Mapping[str, Any], words: Words) -> RetrieveRe
     try:
         request = RetrieveRequest.model_validate({"candidates": candidates, **fields})
     except ValidationError as error:
-        raise words.of(refusal(error)) from None
+        fault = error.errors(include_input=False, include_url=False)[0]
+        raise words.of(refusal(fault["loc"], fault["msg"])) from None
     try:
         found = await desk.retrieve(request)
     except ApiError as error:
         raise words.of(error) from None
     note(list(found.degraded))
     return found
-
-
-def refusal(error: ValidationError) -> ApiError:
-    """The first fault that pydantic found, as an error that names its place."""
-    fault = error.errors(include_input=False, include_url=False)[0]
-    param = ".".join(str(part)[:_SHOWN] for part in fault["loc"]) or None
-    # pydantic wraps what a validator raised; its own words are the clear ones.
-    message = fault["msg"].removeprefix("Value error, ")
-    text = f"{param}: {message}" if param else message
-    return ApiError(422, "invalid_request", text, param=param)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 from mcp.server import Server
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
@@ -34,13 +34,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from services.retrieve.desk import Desk
-from services.retrieve.surfaces.ask import refusal
 from services.retrieve.surfaces.degraded import noted
 from services.retrieve.surfaces.mcp_tools import TOOLS, DeskTool, described
 from shared import __version__
 from shared.context import current
 from shared.envelope import PARSED_BODY, is_loopback
-from shared.errors import ApiError
+from shared.errors import ApiError, refusal, shown
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -68,6 +67,7 @@ class Endpoint:
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
         )
+        self._server.middleware.append(_in_our_words)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises ApiError for what never reaches the protocol."""
@@ -113,7 +113,7 @@ class Endpoint:
         """A tool's answer; what went wrong is an answer, too, which the model can read."""
         tool = _BY_NAME.get(call.name)
         if tool is None:
-            message = f"there is no tool '{call.name[:64]}'; there are: {', '.join(_BY_NAME)}"
+            message = f"there is no tool '{shown(call.name)}'; there are: {', '.join(_BY_NAME)}"
             raise MCPError(INVALID_PARAMS, message)
         try:
             answer = await self._run(tool, call.arguments or {})
@@ -137,8 +137,26 @@ class Endpoint:
         try:
             parsed = tool.arguments.model_validate(arguments)
         except ValidationError as error:
-            raise refusal(error) from None
+            raise _refused(error) from None
         return await tool.run(self._desk, parsed)
+
+
+async def _in_our_words(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: parameters that can't be read are named; the SDK says only that some are wrong.
+
+    The arguments of a tool are no part of that: what is wrong with them is the tool's answer.
+    """
+    try:
+        return await call_next(ctx)
+    except ValidationError as error:
+        refused = _refused(error)
+        raise MCPError(INVALID_PARAMS, refused.message, {"code": refused.code}) from None
+
+
+def _refused(error: ValidationError) -> ApiError:
+    """The first fault that pydantic found."""
+    fault = error.errors(include_input=False, include_url=False)[0]
+    return refusal(fault["loc"], fault["msg"])
 
 
 def _failed(message: str) -> CallToolResult:
@@ -190,20 +208,7 @@ async def _read(scope: Scope, receive: Receive) -> bytes:
     if not _is_message(message):
         words = "the body is no message of JSON-RPC 2.0; send one request as an object"
         raise ApiError(400, "invalid_request", words)
-    if message.get("method") == "tools/call":
-        _require_call(message.get("params") or {})
     return body
-
-
-def _require_call(params: dict[str, Any]) -> None:
-    """Refuse a call that is none with its place; the SDK would say that something is wrong."""
-    if not isinstance(params.get("name"), str):
-        at, what = "params.name", "must be the name of a tool"
-    elif not isinstance(params.get("arguments"), dict | None):
-        at, what = "params.arguments", "must be an object"
-    else:
-        return
-    raise ApiError(400, "invalid_request", f"{at}: {what}", param=at)
 
 
 def _is_message(body: object) -> bool:
