@@ -3,11 +3,12 @@
 Bodies of foreign clients: unknown fields are ignored. Our own extension object refuses them.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from shared.errors import ApiError
+from shared.errors import ApiError, shown
 
 MODELS = ("auto", "utility", "reasoning")
 MAX_QUESTION_CHARACTERS = 8192  # the desk takes no longer query
@@ -54,23 +55,32 @@ class StreamOptions(_Foreign):
     include_usage: bool = False
 
 
+def _names_a_corpus(value: str) -> str:
+    if not re.fullmatch(_CORPUS_NAME, value):
+        raise ValueError(
+            "can't be the name of a corpus: it has 1 to 63 small letters, digits, '-' and '_', the "
+            "first a letter or digit"
+        )
+    return value
+
+
+CorpusName = Annotated[
+    str, AfterValidator(_names_a_corpus), Field(json_schema_extra={"pattern": _CORPUS_NAME})
+]
+
+
 class Options(_Own):
     """Our extension of the request: where to look, and how much to read.
 
     corpora: names, default is the service's setting or else every corpus that the caller may read.
     top_k: passages. max_tokens: budget of all passages together, in tokens of the desk's embedder.
-    curate: whether the curator reorders the candidates.
+    curate: whether the curator reorders the candidates; None: as the corpora say.
     """
 
-    corpora: (
-        Annotated[
-            list[Annotated[str, Field(pattern=_CORPUS_NAME)]], Field(min_length=1, max_length=16)
-        ]
-        | None
-    ) = None
+    corpora: Annotated[list[CorpusName], Field(min_length=1, max_length=16)] | None = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
     max_tokens: Annotated[int, Field(ge=32, le=100_000)] = 1200
-    curate: bool = True
+    curate: bool | None = None
 
 
 class ChatRequest(_Foreign):
@@ -124,7 +134,9 @@ class ChatRequest(_Foreign):
         if isinstance(message.content, list):
             for part in message.content:
                 if part.type != "text":
-                    raise _bad(where, f"parts of type '{part.type}' are not taken; send text alone")
+                    raise _bad(
+                        where, f"parts of type '{shown(part.type)}' are not taken; send text alone"
+                    )
         text = message.text.strip()
         if not text:
             raise _bad(where, "the last user message is blank: there is no question to answer")
@@ -141,7 +153,7 @@ class ChatRequest(_Foreign):
             raise ApiError(
                 404,
                 "model_not_found",
-                f"there is no model '{self.model}'; there are {', '.join(MODELS)}",
+                f"there is no model '{shown(self.model)}'; there are {', '.join(MODELS)}",
                 param="model",
             )
         if self.n is not None and self.n != 1:

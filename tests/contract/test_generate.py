@@ -32,6 +32,7 @@ async def test_a_lookup_is_answered_in_the_sources_own_words_with_a_citation(ser
     assert set(trace["timings_ms"]) == {"retrieve", "route", "draft", "verify", "total"}
     assert desk.seen[0]["corpora"] == ["handbook"]
     assert desk.seen[0]["max_tokens"] == 1200
+    assert desk.seen[0]["curate"] is None  # the corpora's own settings decide
 
 
 async def test_annotations_give_the_cited_range_and_the_address(serve: Serve) -> None:
@@ -199,6 +200,15 @@ async def test_a_bad_request_is_told_what_is_wrong_with_it(
     error = response.json()["error"]
     assert error["param"] == param
     assert error["message"]
+
+
+async def test_a_name_that_no_corpus_can_have_is_refused_in_a_sentence(serve: Serve) -> None:
+    async with serve(Desk()) as client:
+        response = await client.post(
+            "/v1/chat/completions", json=chat("x", refdesk={"corpora": ["Hand Book"]})
+        )
+    message = response.json()["error"]["message"]
+    assert message.startswith("refdesk.corpora.0: can't be the name of a corpus: it has 1 to 63")
 
 
 async def test_no_corpus_to_search_says_how_to_make_one(serve: Serve) -> None:

@@ -34,7 +34,7 @@ class Query:
     corpora: Sequence[str]
     top_k: int
     passage_tokens: int
-    curate: bool
+    curate: bool | None
     requested: Tier | None
     draft_tokens: int | None
 

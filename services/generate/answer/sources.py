@@ -81,7 +81,13 @@ class Desk:
             raise _rubbish("retrieve", "a list of corpora") from None
 
     async def retrieve(
-        self, question: str, corpora: Sequence[str], *, top_k: int, max_tokens: int, curate: bool
+        self,
+        question: str,
+        corpora: Sequence[str],
+        *,
+        top_k: int,
+        max_tokens: int,
+        curate: bool | None,
     ) -> Retrieval:
         """The passages for a question, at most `top_k` and `max_tokens` tokens in all.
 
