@@ -2,6 +2,21 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+
+def to_json(body: Mapping[str, Any]) -> bytes:
+    """The body as it is sent. Raises ValueError, in a sentence, for what JSON can't hold."""
+    try:
+        content = orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        raise ValueError(f"this can't be sent as JSON: {error}") from None
+    field = not_finite(body)
+    if field is not None:
+        raise ValueError(f"{field}: is no finite number, and can't be sent as JSON")
+    return content
 
 
 def not_finite(value: object, name: str = "") -> str | None:

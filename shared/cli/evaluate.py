@@ -44,7 +44,10 @@ def evaluate(
     ] = False,
     split: Annotated[str, typer.Option(help="test, dev or train.")] = "test",
     language: Annotated[
-        str, typer.Option(help="ISO 639-1 code of the documents' language; English if not given.")
+        str,
+        typer.Option(
+            help="ISO 639-1 code of the documents' language, or mul; English if not given."
+        ),
     ] = "",
     as_object: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     limit: Annotated[

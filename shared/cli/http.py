@@ -9,6 +9,7 @@ import httpx
 import orjson
 
 from shared.cli.failures import CliError, RefusedError, UnreachableError
+from shared.finite import to_json
 from shared.settings import ServiceName, Settings
 
 # What the HTTP library raises for a URL that is none; the latter for a host name that can't be.
@@ -26,9 +27,9 @@ def corpus_path(name: str) -> str:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:  # an argument that is not UTF-8
-        raise CliError(f"this can't be sent as JSON: {error}") from None
+        return to_json(body)
+    except ValueError as error:  # an argument that is not UTF-8, or a NaN
+        raise CliError(str(error)) from None
 
 
 class Api:

@@ -35,7 +35,10 @@ def ingest(
         typer.Option(help="Take only files in folders that match this glob; may be repeated."),
     ] = None,
     language: Annotated[
-        str, typer.Option(help="ISO 639-1 code of a new corpus's language; English if not given.")
+        str,
+        typer.Option(
+            help="ISO 639-1 code of a new corpus's language, or mul; English if not given."
+        ),
     ] = "",
     url: Annotated[str, typer.Option(help="Address of the retrieve service.")] = "",
 ) -> None:

@@ -1,5 +1,6 @@
 """``refdesk retrieve``: the passages that answer a question."""
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -11,7 +12,25 @@ from shared.cli.console import notes, one_line, output, plain
 from shared.cli.http import Api
 from shared.settings import load_settings
 
-BUDGET_TOKENS = 1200  # what a chat gets, too: the passages shown here are those it would see
+BUDGET_TOKENS = 1200  # what a chat gets, too
+ANSWER_FIELDS = ("hits", "dropped", "skipped", "degraded", "timings_ms")
+
+
+def _filter(given: str) -> dict[str, Any]:
+    """A filter's JSON; what it means the desk knows."""
+    try:
+        found = orjson.loads(given)
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"it is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter("it must be a JSON object")
+    return found
+
+
+def _neighbors(given: str) -> str:
+    if not re.fullmatch(r"document|\d{1,9}", given):
+        raise typer.BadParameter("it must be a number of chunks, or `document`")
+    return given
 
 
 def retrieve(
@@ -24,7 +43,42 @@ def retrieve(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why each is in its place.")
     ] = False,
-    curate: Annotated[bool, typer.Option(help="Let the curator reorder the passages.")] = True,
+    curate: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the curator reorders the passages; as the corpora say, if not given."
+        ),
+    ] = None,
+    arms: Annotated[
+        str, typer.Option(help="Only these searches, with commas, such as bm25,dense.")
+    ] = "",
+    filter_: Annotated[
+        dict[str, Any] | None,
+        typer.Option(
+            "--filter",
+            parser=_filter,
+            metavar="JSON",
+            help='Which documents count, such as {"type": "eq", "key": "year", "value": 2026}.',
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least score of a passage, 0 to 1.")
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(help="Budget for all passages together.")
+    ] = BUDGET_TOKENS,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Model whose tokens the budget counts; the corpora's own if not given."),
+    ] = None,
+    neighbors: Annotated[
+        str,
+        typer.Option(
+            parser=_neighbors,
+            metavar="N|document",
+            help="Widen each passage by so many chunks before and after it, or to its document.",
+        ),
+    ] = "0",
     url: Annotated[str, typer.Option(help="Address of the retrieve service.")] = "",
 ) -> None:
     """Find the passages that answer a question, best first."""
@@ -32,12 +86,18 @@ def retrieve(
         "query": query,
         "corpora": corpus,
         "top_k": top_k,
-        "max_tokens": BUDGET_TOKENS,
+        "max_tokens": max_tokens,
         "explain": explain,
         "curate": curate,
+        "arms": [arm.strip() for arm in arms.split(",")] if arms else None,
+        "filter": filter_,
+        "min_score": min_score,
+        "tokenizer": tokenizer,
+        "neighbors": neighbors if neighbors == "document" else int(neighbors),
     }
+    given = {name: value for name, value in body.items() if value is not None}
     with Api("retrieve", load_settings(), url) as api:
-        answer = api.post("/retrieve", body, "hits", "dropped", "degraded", "timings_ms")
+        answer = api.post("/retrieve", given, *ANSWER_FIELDS)
     if as_json:
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
         return
@@ -49,6 +109,9 @@ def retrieve(
         notes().print(f"left out ({reason}): {count}", markup=False)
     if not answer["hits"]:
         notes().print("nothing was found")
+    for one in answer["skipped"]:
+        line = one_line(f"without {one['stage']}: {one['reason']}")
+        notes().print(line, markup=False, soft_wrap=True)
     show_degraded(answer["degraded"])
     show_timings(answer["timings_ms"], notes())
 

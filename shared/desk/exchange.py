@@ -15,7 +15,7 @@ import orjson
 
 from shared.desk.calls import Call
 from shared.desk.errors import DeskError, OutOfTimeError, UnreachableError, error_class
-from shared.finite import not_finite
+from shared.finite import to_json
 from shared.retry_after import retry_after_s
 
 _PASSING = frozenset({429, 503})
@@ -100,13 +100,9 @@ def exchange(call: Call[Result], terms: Terms) -> Exchange[Result]:
 
 def _json(body: Mapping[str, Any]) -> bytes:
     try:
-        content = orjson.dumps(body)
-    except orjson.JSONEncodeError as error:
-        raise DeskError(f"this can't be sent as JSON: {error}") from None
-    field = not_finite(body)
-    if field is not None:
-        raise DeskError(f"{field}: is no finite number, and can't be sent as JSON")
-    return content
+        return to_json(body)
+    except ValueError as error:
+        raise DeskError(str(error)) from None
 
 
 def _send(call: Call[Result], terms: Terms, content: bytes | None, left_s: float) -> Send:

@@ -149,15 +149,9 @@ def _output(found: Retrieved) -> dict[str, list[Document]]:
 
 
 def _document(hit: Hit) -> Document:
-    ours = {
-        "corpus": hit.corpus,
-        "document_id": hit.document_id,
-        "title": hit.title,
-        "url": hit.url,
-    }
     return Document(
         id=f"{hit.corpus}/{hit.id}",
         content=hit.text,
-        meta={**hit.metadata, **ours},
+        meta=hit.all_metadata,
         score=hit.score,
     )

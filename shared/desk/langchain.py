@@ -80,11 +80,7 @@ def _documents(found: Retrieved) -> list[Document]:
 
 def _metadata(hit: Hit) -> dict[str, Any]:
     return {
-        **hit.metadata,
-        "corpus": hit.corpus,
-        "document_id": hit.document_id,
-        "title": hit.title,
-        "url": hit.url,
+        **hit.all_metadata,
         "source": hit.url or hit.document_id,
         "score": hit.score,
         "rank": hit.rank,

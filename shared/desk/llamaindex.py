@@ -107,19 +107,14 @@ def _nodes(found: Retrieved) -> list[NodeWithScore]:
 
 
 def _node(hit: Hit) -> TextNode:
-    ours = {
-        "corpus": hit.corpus,
-        "document_id": hit.document_id,
-        "title": hit.title,
-        "url": hit.url,
-    }
+    metadata = hit.all_metadata
     return TextNode(
         id_=f"{hit.corpus}/{hit.id}",
         text=hit.text,
-        metadata={**hit.metadata, **ours},
+        metadata=metadata,
         start_char_idx=hit.position.start,
         end_char_idx=hit.position.end,
         relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=hit.document_id)},
         # The title helps a language model; the rest is for the program.
-        excluded_llm_metadata_keys=[*hit.metadata, "corpus", "document_id", "url"],
+        excluded_llm_metadata_keys=[key for key in metadata if key != "title"],
     )

@@ -202,6 +202,12 @@ class Hit(_Value):
     duplicates: list[Twin] = []
     explain: dict[str, Any] | None = None
 
+    @property
+    def all_metadata(self) -> dict[str, Any]:
+        """The document's metadata and, over it, `corpus`, `document_id`, `title` and `url`."""
+        ours = {"corpus", "document_id", "title", "url"}
+        return {**self.metadata, **self.model_dump(include=ours)}
+
 
 class Signals(_Value):
     """How well the search itself thinks it did; all but `documents` are 0..1.

@@ -52,6 +52,14 @@ def test_a_question_finds_its_passage(desk: Client) -> None:
     assert found.timings_ms["total"] > 0
 
 
+def test_a_hits_metadata_can_be_had_with_where_it_is_from(desk: Client) -> None:
+    [hit] = desk.retrieve("How far away is the Moon?", "client", top_k=1).hits
+    place = {"corpus": "client", "document_id": "moon", "title": "The Moon", "url": None}
+    assert hit.all_metadata == {"year": 2024, **place}
+    mine = hit.model_copy(update={"metadata": {"title": "of mine", "a": 1}})
+    assert mine.all_metadata == {"a": 1, **place}
+
+
 def test_every_option_that_the_desk_has_can_be_sent(desk: Client) -> None:
     found = desk.retrieve(
         "tides",

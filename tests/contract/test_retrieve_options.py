@@ -11,6 +11,7 @@ import pytest
 
 from shared.auth import hash_key
 from shared.settings import Settings
+from tests.e2e.command import refdesk
 from tests.suite import Suite, serving
 
 NOW = datetime.now(UTC)
@@ -105,8 +106,9 @@ def test_younger_documents_are_preferred_where_that_is_asked_for(desk: httpx.Cli
     assert by_id["drivers"]["age_days"] == pytest.approx(1, abs=0.1)
     assert by_id["drivers"]["in_fusion"] > 0.2
     assert by_id["lathe" if "lathe" in by_id else "leave"] is None
-    if found["hits"][0]["document_id"] == "drivers":
-        assert found["signals"]["freshness"] == pytest.approx(0.5**0.01, abs=0.01)
+    for team, freshness in (("fleet", pytest.approx(0.5**0.01, abs=0.001)), ("shop", None)):
+        only = {"type": "eq", "key": "team", "value": team}  # one document, so it is the best hit
+        assert ask(desk, recency=dated, filter=only)["signals"]["freshness"] == freshness
     asked = ask(desk, recency=dated | {"when": "asked"})
     assert asked["skipped"] == [
         {"stage": "recency", "reason": "the question asks for nothing recent"}
@@ -207,6 +209,33 @@ def test_other_wordings_need_a_tier_and_say_so_without(desk: httpx.Client) -> No
     assert [one["stage"] for one in found["skipped"]] == ["queries", "hyde"]
     assert "REFDESK_UTILITY_URL" in found["skipped"][0]["reason"]
     assert found["hits"]
+
+
+def test_the_command_line_asks_for_what_its_options_say(desk: httpx.Client) -> None:
+    model = desk.get("/corpora/options").json()["model"]
+    only = {"type": "in", "key": "team", "value": ["people", "fleet"]}
+    options = ["--arms", "bm25, bm25-exact", "--filter", json.dumps(only), "--min-score", "0.01"]
+    options += ["--max-tokens", "60", "--tokenizer", model, "--neighbors", "1", "--no-curate"]
+    command = ["retrieve", QUERY, "--corpus", "options", "--explain", *options, "--json"]
+    shown = refdesk(*command, "--url", str(desk.base_url))
+    assert shown.returncode == 0, shown.stderr
+    arms = ["bm25", "bm25-exact"]
+    more: dict[str, Any] = {"tokenizer": model, "min_score": 0.01, "max_tokens": 60}
+    more |= {"arms": arms, "filter": only, "neighbors": 1, "curate": False, "explain": True}
+    expected = ask(desk, **more)
+    told = json.loads(shown.stdout)
+    assert told["hits"] == expected["hits"]
+    assert told["dropped"] == expected["dropped"]
+    assert set(told["hits"][0]["explain"]["arms"]) == set(arms)
+
+
+def test_the_command_line_curates_as_the_corpus_says_and_tells_so(desk: httpx.Client) -> None:
+    desk.put("/corpora/terminal", json={"curate": False}).raise_for_status()
+    body = {"documents": DOCUMENTS[:3]}
+    desk.post("/corpora/terminal/documents", json=body).raise_for_status()
+    command = ["retrieve", QUERY, "--corpus", "terminal", "--url", str(desk.base_url)]
+    assert "without curate: " in refdesk(*command).stderr
+    assert "without curate: " not in refdesk(*command, "--curate").stderr
 
 
 @pytest.mark.parametrize(

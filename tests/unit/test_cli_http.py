@@ -4,9 +4,12 @@ import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
+import typer
 
+from shared.cli import main
 from shared.cli.failures import CliError, RefusedError, UnreachableError
 from shared.cli.http import Api, corpus_path
 from shared.settings import Settings
@@ -114,6 +117,39 @@ def test_arguments_that_are_no_text_are_an_expected_failure() -> None:
         api.post("/retrieve", {"query": "\udcff"})
     with pytest.raises(CliError, match="UTF-8"):
         corpus_path("\udcff")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"min_score": float("nan")}, "min_score"), ({"a": {"b": [1, float("inf")]}}, "a.b.1")],
+)
+def test_a_number_that_json_can_not_hold_is_refused_by_name(body: Any, field: str) -> None:
+    with (
+        Api("retrieve", Settings()) as api,
+        pytest.raises(CliError, match=f"^{field}: is no finite number"),
+    ):
+        api.post("/retrieve", body)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--filter", "{"),
+        ("--filter", "[]"),
+        ("--filter", '{"type": "eq", "key": "a", "value": NaN}'),
+        ("--filter", "\udcff"),
+        ("--neighbors", "all"),
+        ("--neighbors", "-1"),
+        ("--neighbors", "9" * 5000),
+        ("--min-score", "high"),
+        ("--max-tokens", "1.5"),
+    ],
+)
+def test_an_option_that_can_not_be_read_is_wrong_usage(option: str, value: str) -> None:
+    command = ["retrieve", "x", "--corpus", "a", option, value]
+    with pytest.raises(typer.BadParameter) as told:
+        main.app(command, standalone_mode=False)
+    assert f"'{option}'" in told.value.format_message()
 
 
 def test_a_connection_that_breaks_off_is_an_expected_failure() -> None:
