@@ -1,9 +1,10 @@
-"""The one place that knows every backend of the curator."""
+"""The one place that knows every backend of the curator.
+
+Backends are imported only where they are asked for: each brings libraries of its own that take
+their part of a start, and the default install has no PyTorch.
+"""
 
 from services.rerank.models.base import RerankModel
-from services.rerank.models.cross_encoder import open_cross_encoder
-from services.rerank.models.late_interaction import LateInteraction
-from services.rerank.models.remote import RemoteModel
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
@@ -16,13 +17,18 @@ def open_model(settings: Settings) -> RerankModel:
     """
     backend = settings.rerank_backend
     if backend == "remote":
+        from services.rerank.models.remote import RemoteModel
+
         return RemoteModel(settings)
     entry = ModelStore(settings.models_dir).require(settings.rerank_model)
     if backend == "late-interaction":
+        from services.rerank.models.late_interaction import LateInteraction
+
         return LateInteraction(entry.name, entry.path, settings)
     if backend == "cross-encoder":
+        from services.rerank.models.cross_encoder import open_cross_encoder
+
         return open_cross_encoder(entry.name, entry.path, settings)
-    # Imported only where they are asked for: the default install has no PyTorch.
     try:
         if backend == "flag":
             from services.rerank.models.flag import open_flag as open_torch
@@ -33,6 +39,7 @@ def open_model(settings: Settings) -> RerankModel:
     except ImportError as error:
         raise StartupError(
             f"the backend {backend} can't be loaded ({error}): install it with "
-            "`pip install 'refdesk[torch]'`, or set REFDESK_RERANK_BACKEND=late-interaction"
+            "`pip install -e '.[torch]'` in the checkout, or set "
+            "REFDESK_RERANK_BACKEND=late-interaction"
         ) from None
     return open_torch(entry.name, entry.path, entry.revision, settings)

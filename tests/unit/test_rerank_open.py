@@ -50,5 +50,5 @@ def test_a_backend_without_its_package_says_what_to_install(
     for name in ("flag", "sentence_transformers"):
         monkeypatch.delitem(sys.modules, f"services.rerank.models.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)  # as where it is not installed
-    with pytest.raises(StartupError, match=r"pip install 'refdesk\[torch\]'"):
+    with pytest.raises(StartupError, match=r"pip install -e '\.\[torch\]'"):
         open_model(Settings(models_dir=models_dir, rerank_backend=backend))

@@ -59,7 +59,7 @@ def _open_local(name: str, backend: Backend, settings: Settings) -> LocalModel:
     except ImportError as error:
         raise StartupError(
             f"the backend {backend} can't be loaded ({error}): install it with "
-            "`pip install 'refdesk[torch]'`, or set REFDESK_EMBED_BACKEND=onnx"
+            "`pip install -e '.[torch]'` in the checkout, or set REFDESK_EMBED_BACKEND=onnx"
         ) from None
 
 
