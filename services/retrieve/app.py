@@ -35,6 +35,7 @@ from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
 from services.retrieve.stores.base import CorpusInfo, CorpusSpec, CorpusStore
+from services.retrieve.stores.sparse_vector import Sparse
 from shared.client import ServiceClient
 from shared.context import current
 from shared.errors import ApiError
@@ -195,12 +196,14 @@ def _document_routes(app: FastAPI, desk: Desk, ingest: Ingest) -> None:
 
 
 def _prove(stores: Sequence[CorpusStore]) -> None:
-    """Search every corpus with both arms. Raises what a search of it would raise."""
+    """Search every corpus with all its arms. Raises what a search of it would raise."""
     for store in stores:
         store.bm25("ready", 1)
         probe = np.zeros(store.info.dimension, dtype=np.float32)
         probe[0] = 1.0
         store.dense(probe, 1)
+        if store.info.sparse:
+            store.sparse(Sparse(np.zeros(1, np.int32), np.ones(1, np.float32)), 1)
 
 
 def _corpus(info: CorpusInfo) -> Corpus:

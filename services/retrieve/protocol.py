@@ -8,6 +8,7 @@ from services.retrieve.corpus.protocol import Body, MetadataKey, distinct
 from services.retrieve.search.candidates import Arm
 from services.retrieve.search.conversation import said
 from services.retrieve.search.fusion import FusionMethod
+from services.retrieve.search.watch import Degradable
 from services.retrieve.stores.base import JsonScalar
 
 _MAX_MESSAGE = 100_000
@@ -19,6 +20,7 @@ class FusionWeights(Body):
 
     bm25: Weight = 1.0
     dense: Weight = 1.0
+    sparse: Weight = 1.0
 
 
 class Fusion(Body):
@@ -75,14 +77,16 @@ class Message(Body):
 class RetrieveRequest(Body):
     """A question to the desk.
 
-    query: the question; or messages: a conversation that ends with it. candidates: length of each
-    arm's list per corpus. rerank_window: how many fused candidates the curator reads. filter: which
-    documents count, in OpenAI's grammar. curate: "auto" leaves it out where the arms are certain,
-    null is as the corpora say. min_score: least shown score of a hit. max_tokens: budget for all
-    passages together, in tokens of tokenizer (a model in the model store), null: of the corpora's
-    own models; no budget if it is null. neighbors: widen each hit by so many chunks before and
-    after it, or to its whole document. diversity: 0 is none, 1 is nothing else. expand: search for
-    other wordings, too. explain: say of each hit where every part of its place comes from.
+    query: the question; or messages: a conversation that ends with it. arms: which searches are
+    made; null is bm25 and dense, and sparse where every one of the corpora has sparse vectors.
+    candidates: length of each arm's list per corpus. rerank_window: how many fused candidates the
+    curator reads. filter: which documents count, in OpenAI's grammar. curate: "auto" leaves it out
+    where the arms are certain, null is as the corpora say. min_score: least shown score of a hit.
+    max_tokens: budget for all passages together, in tokens of tokenizer (a model in the model
+    store), null: of the corpora's own models; no budget if it is null. neighbors: widen each hit by
+    so many chunks before and after it, or to its whole document. diversity: 0 is none, 1 is nothing
+    else. expand: search for other wordings, too. explain: say of each hit where every part of its
+    place comes from.
     """
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=200)] | None = None
@@ -95,10 +99,7 @@ class RetrieveRequest(Body):
     top_k: Annotated[int, Field(ge=1, le=1000)] = 5
     candidates: Annotated[int, Field(ge=1, le=1000)] = 100
     rerank_window: Annotated[int, Field(ge=0, le=200)] = 50
-    arms: Annotated[tuple[Arm, ...], Field(min_length=1), AfterValidator(distinct)] = (
-        Arm.BM25,
-        Arm.DENSE,
-    )
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1), AfterValidator(distinct)] | None = None
     fusion: Fusion = Fusion()
     recency: Recency | None = None
     filter: dict[str, Any] | None = None
@@ -149,7 +150,8 @@ class Position(Body):
 class ArmExplanation(Body):
     """One arm's view of a hit: rank in the arm's list (null if not in it) and raw score.
 
-    score: BM25 or cosine; null if it was not needed. share: what the arm gave to the fused score.
+    score: BM25, cosine or dot product; null if it was not needed. share: what the arm gave to the
+    fused score.
     """
 
     rank: int | None
@@ -270,7 +272,8 @@ class Searched(Body):
 class RetrieveResponse(Body):
     """The passages that answer, best first, with how they were found.
 
-    degraded: the stages that failed or were left out (`dense`, `curate`); empty when all is well.
+    degraded: the stages that failed or were left out (`dense`, `sparse`, `curate`); empty when all
+    is well.
     timings_ms: milliseconds per stage, 0 where a stage did not run; bm25 and embed overlap.
     """
 
@@ -280,7 +283,7 @@ class RetrieveResponse(Body):
     dropped: list[DroppedBody]
     searched: Searched
     skipped: list[Skipped]
-    degraded: list[Literal["dense", "curate"]]
+    degraded: list[Degradable]
     timings_ms: dict[str, float]
 
 
@@ -340,4 +343,4 @@ class WhyNotResponse(Body):
     message: str
     chunks: list[ChunkVerdict]
     searched: Searched
-    degraded: list[Literal["dense", "curate"]]
+    degraded: list[Degradable]

@@ -17,7 +17,10 @@ def evaluate(
     ],
     arms: Annotated[
         str,
-        typer.Option(help="Of bm25, dense, fused and curated those to run, with commas; else all."),
+        typer.Option(
+            help="Of bm25, dense, sparse, fused and curated those to run, with commas; "
+            "else all but sparse."
+        ),
     ] = "",
     compare: Annotated[
         Path | None,

@@ -98,7 +98,10 @@ class Options(TypedDict, total=False):
 
 
 class Corpus(_Value):
-    """A corpus: its settings, the model of its vectors, its counts."""
+    """A corpus: its settings, the model of its vectors, its counts.
+
+    sparse: whether its chunks have sparse vectors, too.
+    """
 
     name: str
     description: str
@@ -109,6 +112,7 @@ class Corpus(_Value):
     chunk_tokens: int
     chunk_overlap: int
     curate: bool
+    sparse: bool
     documents: int
     chunks: int
     generation: int

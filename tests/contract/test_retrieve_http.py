@@ -181,8 +181,9 @@ def test_signals_tell_a_clear_answer_from_none(desk: httpx.Client) -> None:
 
 def test_every_stage_is_timed(desk: httpx.Client) -> None:
     timings = ask(desk, "tides")["timings_ms"]
-    stages = {"understand", "embed", "bm25", "dense", "fuse", "curate", "pack", "total"}
+    stages = {"understand", "embed", "bm25", "dense", "sparse", "fuse", "curate", "pack", "total"}
     assert set(timings) == stages
+    assert timings.pop("sparse") == 0  # this corpus has no sparse vectors
     assert all(milliseconds > 0 for milliseconds in timings.values())
     assert timings["total"] >= max(timings.values())
     metrics = desk.get("/metrics").text
@@ -343,6 +344,8 @@ def test_a_corpus_is_made_once_described_and_deleted(desk: httpx.Client) -> None
     assert made.status_code == 201
     assert desk.put("/corpora/brief", json={"chunk_tokens": 64}).status_code == 200
     assert fault(desk.put("/corpora/brief", json={"chunk_tokens": 128}), 409)["param"]
+    unknown = fault(desk.put("/corpora/kurz", json={"language": "Deutsch"}), 422)
+    assert (unknown["code"], unknown["param"]) == ("unknown_language", "language")
     described = desk.get("/corpora/brief").json()
     assert described == made.json()
     assert (described["description"], described["chunk_tokens"]) == ("for a moment", 64)

@@ -14,7 +14,7 @@ import structlog.testing
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.stores.base import CorpusSpec, Scope
 from services.retrieve.stores.filters import parse_filter
-from services.retrieve.stores.local.database import SCHEMA
+from services.retrieve.stores.local.schema import SCHEMA
 from tests.corpora import STAMP, document, vector_of
 from tests.fulldisk import files_no_longer_than
 

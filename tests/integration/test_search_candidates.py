@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves
+from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves, Vectors
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.stores.base import (
     EVERYTHING,
@@ -15,7 +15,6 @@ from services.retrieve.stores.base import (
     ModelStamp,
     NewChunk,
     NewDocument,
-    Vector,
 )
 
 STAMP = ModelStamp("tiny", "r1", 4)
@@ -58,9 +57,9 @@ def shelves(tmp_path: Path) -> Iterator[Shelves]:
     catalog.close()
 
 
-def for_each(shelves: Shelves, document: str) -> dict[str, list[Vector]]:
+def for_each(shelves: Shelves, document: str) -> Vectors:
     """A document's vector as the query's, in every corpus."""
-    return {name: [VECTORS[document]] for name in shelves.stores}
+    return Vectors({name: [VECTORS[document]] for name in shelves.stores})
 
 
 def found(shelves: Shelves, keys: list[ChunkKey]) -> list[tuple[str, str]]:
@@ -71,7 +70,7 @@ def found(shelves: Shelves, keys: list[ChunkKey]) -> list[tuple[str, str]]:
 
 def test_each_arm_gives_one_list_per_corpus(shelves: Shelves) -> None:
     words = shelves.words(Arm.BM25, ["ocean ships"], 10)
-    vectors = shelves.vectors(for_each(shelves, "dogs"), 2)
+    vectors = shelves.dense(for_each(shelves, "dogs"), 2)
     assert [(run.arm, run.corpus) for run in [*words, *vectors]] == [
         (Arm.BM25, "left"),
         (Arm.BM25, "right"),
@@ -86,16 +85,17 @@ def test_each_arm_gives_one_list_per_corpus(shelves: Shelves) -> None:
 def test_a_corpus_without_a_query_vector_has_no_dense_list(
     shelves: Shelves,
 ) -> None:
-    assert shelves.vectors({}, 10) == []
-    assert [run.corpus for run in shelves.vectors({"right": [VECTORS["cats"]]}, 1)] == ["right"]
+    assert shelves.dense(Vectors(), 10) == []
+    one = Vectors({"right": [VECTORS["cats"]]})
+    assert [run.corpus for run in shelves.dense(one, 1)] == ["right"]
 
 
 def test_what_an_arm_did_not_return_is_scored_all_the_same(
     shelves: Shelves,
 ) -> None:
     vectors = for_each(shelves, "cats")
-    short = [*shelves.words(Arm.BM25, ["cats"], 1), *shelves.vectors(vectors, 1)]
-    full = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.vectors(vectors, 10)]
+    short = [*shelves.words(Arm.BM25, ["cats"], 1), *shelves.dense(vectors, 1)]
+    full = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.dense(vectors, 10)]
     keys = sorted({key for run in full for key, _ in run.ranked})
     assert len(keys) == 6
     scores = shelves.scores(short, keys, "cats", vectors)
@@ -109,16 +109,16 @@ def test_what_an_arm_did_not_return_is_scored_all_the_same(
 def test_only_arms_that_ran_are_scored(shelves: Shelves) -> None:
     runs = shelves.words(Arm.BM25, ["cats"], 10)
     keys = [key for key, _ in runs[0].ranked]
-    assert set(shelves.scores(runs, keys, "cats", {})) == {Arm.BM25}
+    assert set(shelves.scores(runs, keys, "cats", Vectors())) == {Arm.BM25}
 
 
 def test_a_deleted_chunk_is_absent_from_texts_and_scores(shelves: Shelves) -> None:
     vectors = for_each(shelves, "cats")
-    before = shelves.vectors(vectors, 10)
+    before = shelves.dense(vectors, 10)
     keys = [key for run in before for key, _ in run.ranked]
     gone = next(key for key in keys if found(shelves, [key]) == [("left", "dogs")])
     shelves.stores["left"].delete("dogs")
-    after = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.vectors(vectors, 1)]
+    after = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.dense(vectors, 1)]
     assert gone not in shelves.fetch(keys)
     scores = shelves.scores(after, keys, "cats", vectors)
     assert gone not in scores[Arm.BM25]
@@ -135,11 +135,11 @@ def test_the_lists_of_other_wordings_are_kept_apart_and_not_scored(shelves: Shel
     ]
     ships = [key for key, _ in runs[1].ranked]
     assert found(shelves, ships) == [("left", "ships")]
-    assert shelves.scores(runs, ships, "cats", {}) == {Arm.BM25: {ships[0]: 0.0}}
+    assert shelves.scores(runs, ships, "cats", Vectors()) == {Arm.BM25: {ships[0]: 0.0}}
 
 
 def test_vectors_and_neighbours_are_asked_of_each_corpus_once(shelves: Shelves) -> None:
-    [left, right] = shelves.vectors(for_each(shelves, "cats"), 1)
+    [left, right] = shelves.dense(for_each(shelves, "cats"), 1)
     keys = [left.ranked[0][0], right.ranked[0][0], ChunkKey("left", 999)]
     assert {key: vector.tolist() for key, vector in shelves.chunk_vectors(keys).items()} == {
         key: VECTORS["cats"].tolist() for key in keys[:2]

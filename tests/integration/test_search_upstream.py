@@ -11,7 +11,7 @@ import orjson
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.corpus.embedding import Embedded, Librarian
 from services.retrieve.search.curator import Curator
 from services.retrieve.stores.base import CorpusInfo
 from shared.client import ServiceClient
@@ -84,9 +84,10 @@ def with_peer(app: FastAPI, work: Callable[[ServiceClient], Awaitable[Result]]) 
     return asyncio.run(main())
 
 
-def query_vector(answers: dict[str, Any]) -> Any:
+def query_vectors(answers: dict[str, Any], *, sparse: bool = False) -> Embedded:
     return with_peer(
-        peer(answers), lambda client: Librarian(client).query_vectors(["q"], None, CORPUS)
+        peer(answers),
+        lambda client: Librarian(client).query_vectors(["q"], None, CORPUS, sparse=sparse),
     )
 
 
@@ -101,7 +102,7 @@ def scores(*pairs: tuple[Any, Any]) -> dict[str, Any]:
 
 
 def test_the_querys_vector_is_made_a_unit_vector() -> None:
-    [vector] = query_vector(embed_peer(base64_vector(3, 0, 4, 0)))
+    [vector] = query_vectors(embed_peer(base64_vector(3, 0, 4, 0))).dense
     assert vector.dtype == np.float32
     assert vector.tolist() == pytest.approx([0.6, 0, 0.8, 0])
 
@@ -112,6 +113,20 @@ def test_the_query_is_sent_as_a_query_for_the_corpus_own_model() -> None:
     with_peer(app, lambda client: Librarian(client).query_vectors(["what?"], None, CORPUS))
     body = {"input": ["what?"], "model": "mini", "encoding_format": "base64", "input_type": "query"}
     assert seen[0] == ("v1/embeddings", body)
+
+
+def test_sparse_vectors_come_in_the_same_call_for_queries_and_for_a_passage() -> None:
+    seen: list[tuple[str, Any]] = []
+    answers = telling("r1", embed_peer(base64_vector(1, 0, 0, 0)))
+    answers["v1/embeddings"]["data"][0]["sparse"] = {"indices": [3, 5], "values": [0.5, 2]}
+    made = with_peer(
+        peer(answers, seen),
+        lambda client: Librarian(client).query_vectors(["q"], "made up", CORPUS, sparse=True),
+    )
+    assert made.dense.shape == (2, 4)
+    assert [one.tokens.tolist() for one in made.sparse or ()] == [[3, 5], [3, 5]]
+    wanted = [(body["input_type"], body["outputs"]) for _, body in seen]
+    assert wanted == [("query", ["dense", "sparse"]), ("document", ["dense", "sparse"])]
 
 
 def test_a_revision_told_with_the_vector_is_believed_and_nothing_else_asked() -> None:
@@ -139,7 +154,7 @@ def test_a_model_that_is_exchanged_between_two_queries_is_noticed_at_once() -> N
 
 def test_the_revision_that_made_the_vector_counts_not_that_of_a_moment_later() -> None:
     with pytest.raises(ApiError, match="embed serves mini r2"):
-        query_vector(telling("r2", embed_peer(base64_vector(1, 0, 0, 0))))
+        query_vectors(telling("r2", embed_peer(base64_vector(1, 0, 0, 0))))
 
 
 def test_a_server_that_tells_no_revision_is_asked_for_it_with_every_query() -> None:
@@ -174,21 +189,21 @@ def test_a_server_that_tells_no_revision_is_asked_for_it_with_every_query() -> N
 )
 def test_a_vector_that_is_none_is_refused(embedding: Any) -> None:
     with pytest.raises(ApiError) as caught:
-        query_vector(embed_peer(embedding))
+        query_vectors(embed_peer(embedding))
     assert (caught.value.status, caught.value.code) == (502, "bad_upstream")
 
 
 @pytest.mark.parametrize("answer", [{}, {"data": []}, {"data": None}, [], 7, b"<html>"])
 def test_an_answer_without_an_embedding_is_refused(answer: Any) -> None:
     with pytest.raises(ApiError) as caught:
-        query_vector({**embed_peer(""), "v1/embeddings": answer})
+        query_vectors({**embed_peer(""), "v1/embeddings": answer})
     assert caught.value.status == 502
 
 
 @pytest.mark.parametrize(("model", "revision"), [("mini", "r2"), ("maxi", "r1")])
 def test_another_model_is_refused_and_the_way_out_is_named(model: str, revision: str) -> None:
     with pytest.raises(ApiError) as caught:
-        query_vector(embed_peer(base64_vector(1, 0, 0, 0), model, revision))
+        query_vectors(embed_peer(base64_vector(1, 0, 0, 0), model, revision))
     assert (caught.value.status, caught.value.code) == (409, "model_mismatch")
     for word in ("handbook", "mini r1", f"{model} {revision}"):
         assert word in caught.value.message

@@ -40,6 +40,13 @@ class TestOnDisk:
         for query in unit(10, seed=6):
             assert opened.search(query, 20) == index.search(query, 20)
 
+    def test_what_is_closed_for_good_saves_nothing(self, tmp_path: Path) -> None:
+        index = large(tmp_path)
+        (tmp_path / "lists").unlink()
+        index.change([1], [], np.empty((0, DIMENSION), np.float32))
+        index.close(keep=False)
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_file_that_lags_behind_answers_for_the_present_alone(
         self, tmp_path: Path, closed: bytes
     ) -> None:

@@ -31,6 +31,8 @@ from shared.cli.http import Api
 from shared.settings import Settings
 from tests.suite import serving
 
+CURATED = next(arm for arm in ARMS if arm.name == "curated")
+
 QRELS = {"q1": {"a": 1, "b": 2}, "q2": {"c": 1}, "q3": {"d": 1, "e": 0}}
 GOOD = {"q1": ["b", "a", "x"], "q2": ["x", "c"], "q3": ["d"]}
 POOR = {"q1": ["x", "y", "a"], "q2": ["x", "c"], "q3": []}
@@ -236,7 +238,7 @@ async def test_an_answer_without_a_stage_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr(runs, "_PAUSES_S", (0.0, 0.0))
     desk = Desk([answer("x", degraded=["curate"]), answer("a")])
-    found = await asked(desk, {"q": "x"}, [ARMS[3]])
+    found = await asked(desk, {"q": "x"}, [CURATED])
     assert found["curated"].rankings == {"q": ["a"]}
     assert len(found["curated"].timings_ms["http"]) == 1
 
@@ -245,5 +247,5 @@ async def test_a_stage_that_keeps_failing_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr(runs, "_PAUSES_S", (0.0, 0.0))
     desk = Desk([answer("x", degraded=["curate"])])
     with pytest.raises(CliError, match="answered 3 times without curate"):
-        await asked(desk, {"q": "x"}, [ARMS[3]])
+        await asked(desk, {"q": "x"}, [CURATED])
     assert len(desk.asked) == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.retrieve.search.candidates import Arm, ChunkKey, Run
+from services.retrieve.search.candidates import Arm, ChunkKey, Run, Vectors
 from services.retrieve.search.curate import curated, uncurated
 from services.retrieve.search.explain import explain, ranks
 from services.retrieve.search.found import Found
@@ -22,7 +22,7 @@ EXACT = {
 
 FOUND = Found(
     runs=RUNS,
-    vectors={},
+    vectors=Vectors(),
     fused=FUSED,
     read=FUSED,
     scores=EXACT,

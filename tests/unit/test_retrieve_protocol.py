@@ -7,7 +7,6 @@ from pydantic import BaseModel, ValidationError
 
 from services.retrieve.corpus.protocol import CorpusSettings, DocumentBatch
 from services.retrieve.protocol import RetrieveRequest
-from services.retrieve.search.candidates import Arm
 
 
 def first_fault(model: type[BaseModel], body: dict[str, Any]) -> tuple[str, str]:
@@ -29,7 +28,7 @@ def batch(*documents: dict[str, Any]) -> dict[str, Any]:
 def test_a_question_needs_only_a_query_and_a_corpus() -> None:
     request = RetrieveRequest.model_validate(question())
     assert (request.top_k, request.candidates, request.rerank_window) == (5, 100, 50)
-    assert request.arms == (Arm.BM25, Arm.DENSE)
+    assert request.arms is None
     assert request.fusion.k == 60
     assert request.curate is None
     assert request.max_tokens is None
@@ -62,7 +61,7 @@ def test_a_question_needs_only_a_query_and_a_corpus() -> None:
         (question(fusion={"weights": {"bm25": 0}}), "fusion.weights.bm25"),
         (question(fusion={"weights": {"bm25": 5e-324}}), "fusion.weights.bm25"),
         (question(fusion={"weights": {"bm25": float("inf")}}), "fusion.weights.bm25"),
-        (question(fusion={"weights": {"sparse": 1}}), "fusion.weights.sparse"),
+        (question(fusion={"weights": {"splade": 1}}), "fusion.weights.splade"),
         (question(min_score=1.01), "min_score"),
         (question(min_score=float("nan")), "min_score"),
         (question(max_tokens=0), "max_tokens"),
@@ -141,7 +140,7 @@ def test_metadata_keeps_its_types() -> None:
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        ({"language": "english"}, "language"),
+        ({"language": "l" * 65}, "language"),
         ({"chunk_tokens": 31}, "chunk_tokens"),
         ({"chunk_overlap": -1}, "chunk_overlap"),
         ({"description": "d" * 2001}, "description"),

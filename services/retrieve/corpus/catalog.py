@@ -109,9 +109,12 @@ class Catalog:
             "or load documents with `refdesk ingest`",
         )
 
-    def create(self, spec: CorpusSpec, stamp: ModelStamp) -> tuple[CorpusInfo, bool]:
+    def create(
+        self, spec: CorpusSpec, stamp: ModelStamp, *, sparse: bool = False
+    ) -> tuple[CorpusInfo, bool]:
         """Make an empty corpus, whole or not at all; (its info, True), or False if it was there.
 
+        sparse: whether its chunks shall have sparse vectors; one that was there stays as it is.
         Raises ApiError: 422 for a bad name or an unknown language, 409 where the corpus exists with
         other settings (an empty description asks for nothing), 500 where it exists and is damaged,
         507 for a full disk.
@@ -134,7 +137,7 @@ class Catalog:
             new = self._folder / f"{_NEW}{uuid.uuid4().hex}"
             try:
                 new.mkdir()
-                Database.create(new, spec, stamp, CHUNKER)
+                Database.create(new, spec, stamp, CHUNKER, sparse=sparse)
                 fsync_folder(new)
                 new.rename(path)
                 fsync_folder(self._folder)
@@ -164,7 +167,7 @@ class Catalog:
             if store is not None:
                 # Before its folder moves: a write that is under way ends well, and nothing of this
                 # corpus is left that could get at the files of another one made in its place.
-                store.close()
+                store.close(keep=False)
             try:
                 path.rename(trash)
                 fsync_folder(self._folder)

@@ -1,4 +1,5 @@
-"""embed, as the desk needs it: which model it serves, how that model counts, and vectors.
+"""embed, as the desk needs it: which model it serves, how that model counts, and vectors of both
+kinds, dense and sparse.
 
 A vector that is not what it should be is neither stored, where it would be searched for ever, nor
 searched with.
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retrieve.corpus.chunk import TokenCounter
+from services.retrieve.corpus.sparse_answer import read_sparse
 from services.retrieve.stores.base import CorpusInfo, ModelStamp, Vector
+from services.retrieve.stores.sparse_vector import Sparse
 from shared.client import ServiceClient
 from shared.errors import ApiError
 from shared.together import together
@@ -27,10 +30,21 @@ _NORM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class ServedModel:
-    """The model that embed serves now. `max_tokens` counts a whole input with special tokens."""
+    """The model that embed serves now. `max_tokens` counts a whole input with special tokens,
+    `sparse` is whether it makes sparse vectors."""
 
     stamp: ModelStamp
     max_tokens: int
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What embed made of some texts, in their order. dense: unit rows, float32 [n, dimension].
+    sparse: n of them, None where they were not asked for."""
+
+    dense: Vector
+    sparse: Sequence[Sparse] | None = None
 
 
 class Librarian:
@@ -49,7 +63,9 @@ class Librarian:
         info = await self._client.get(f"/info{query}")
         try:
             stamp = ModelStamp(str(info["model"]), str(info["revision"]), int(info["dimension"]))
-            return ServedModel(stamp, int(info["max_tokens"]))
+            kinds = info.get("kinds")  # of a refdesk alone
+            sparse = isinstance(kinds, list) and "sparse" in kinds
+            return ServedModel(stamp, int(info["max_tokens"]), sparse)
         except (KeyError, TypeError, ValueError):
             raise bad_embed("no model, revision, dimension and max_tokens at /info") from None
 
@@ -64,16 +80,16 @@ class Librarian:
                 raise bad_embed("something that is not a tokenizer.json") from None
         return self._counters[corpus.stamp]
 
-    async def vectors(self, inputs: Sequence[str], corpus: CorpusInfo) -> Vector:
-        """The vectors of chunks, float32 [len(inputs), dimension], of length 1, in their order.
+    async def vectors(self, inputs: Sequence[str], corpus: CorpusInfo) -> Embedded:
+        """The vectors of chunks, sparse ones among them where the corpus has them.
 
         Each is made from the whole of its input.
         """
         slots = asyncio.Semaphore(_IN_FLIGHT)
 
-        async def batch(texts: Sequence[str]) -> Vector:
+        async def batch(texts: Sequence[str]) -> Embedded:
             async with slots:
-                answer = await self._embed(texts, "document", corpus)
+                answer = await self._embed(texts, "document", corpus, sparse=corpus.sparse)
             vectors = read_vectors(answer, len(texts), corpus.dimension)
             if answer.get("truncated"):
                 raise bad_embed(
@@ -81,21 +97,30 @@ class Librarian:
                 )
             if np.any(np.abs(_norms(vectors) - 1.0) > _NORM_TOLERANCE):
                 raise bad_embed("a vector that is not of length 1")
-            return vectors
+            return Embedded(vectors, read_sparse(answer, len(texts)) if corpus.sparse else None)
 
         starts = range(0, len(inputs), _BATCH)
         parts = await together(batch(inputs[at : at + _BATCH]) for at in starts)
-        return np.concatenate(parts) if parts else np.empty((0, corpus.dimension), np.float32)
+        none = np.empty((0, corpus.dimension), np.float32)
+        return Embedded(
+            np.concatenate([none, *(part.dense for part in parts)]),
+            [one for part in parts for one in part.sparse or ()] if corpus.sparse else None,
+        )
 
     async def query_vectors(
-        self, queries: Sequence[str], passage: str | None, corpus: CorpusInfo
-    ) -> list[Vector]:
-        """The unit vectors (float32 [d]) of queries, and of a made-up passage if there is one, in
-        the space of the corpus's own vectors."""
+        self,
+        queries: Sequence[str],
+        passage: str | None,
+        corpus: CorpusInfo,
+        *,
+        sparse: bool = False,
+    ) -> Embedded:
+        """The vectors of queries, and of a made-up passage if there is one, in the space of the
+        corpus's own vectors. sparse: whether sparse ones are wanted, too."""
         kinds: list[tuple[list[str], Literal["query", "document"]]] = [(list(queries), "query")]
         if passage is not None:
             kinds.append(([passage], "document"))
-        answers = await together(self._embed(*kind, corpus) for kind in kinds)
+        answers = await together(self._embed(*kind, corpus, sparse=sparse) for kind in kinds)
         vectors = np.concatenate(
             [
                 read_vectors(answer, len(texts), corpus.dimension)
@@ -105,18 +130,32 @@ class Librarian:
         norms = _norms(vectors)
         if not norms.all():
             raise bad_embed("a vector of zeros, which has no direction")
-        return list((vectors / norms[:, np.newaxis]).astype(np.float32))
+        words = None
+        if sparse:
+            words = [
+                one
+                for answer, (texts, _) in zip(answers, kinds, strict=True)
+                for one in read_sparse(answer, len(texts))
+            ]
+        return Embedded((vectors / norms[:, np.newaxis]).astype(np.float32), words)
 
     async def _embed(
-        self, texts: Sequence[str], kind: Literal["query", "document"], corpus: CorpusInfo
+        self,
+        texts: Sequence[str],
+        kind: Literal["query", "document"],
+        corpus: CorpusInfo,
+        *,
+        sparse: bool,
     ) -> Any:
         """embed's answer about `texts`, once it is known that the corpus's own model made it."""
-        body = {
+        body: dict[str, Any] = {
             "input": texts,
             "model": corpus.model,
             "input_type": kind,
             "encoding_format": "base64",
         }
+        if sparse:
+            body["outputs"] = ["dense", "sparse"]
         try:
             answer = await self._client.post("/v1/embeddings", body)
         except ApiError as error:

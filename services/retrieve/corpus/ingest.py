@@ -10,7 +10,7 @@ import numpy as np
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import CHUNKER, TokenCounter, chunk, title_line
-from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.corpus.embedding import Embedded, Librarian
 from services.retrieve.corpus.fill import TokenFill
 from services.retrieve.corpus.parse import ParsedDocument, parse
 from services.retrieve.stores.base import (
@@ -22,7 +22,6 @@ from services.retrieve.stores.base import (
     Metadata,
     NewChunk,
     NewDocument,
-    Vector,
     WriteResult,
 )
 from shared.context import current
@@ -77,6 +76,7 @@ class Ingest:
     async def create(self, spec: CorpusSpec) -> tuple[CorpusInfo, bool]:
         """Make an empty corpus for the model that embed serves; False if it was there already.
 
+        It has sparse vectors where the model makes them.
         Raises ApiError: 422 where chunks would be longer than the model reads or the language is
         unknown, what `Catalog.create` raises, 503 where embed does not answer.
         """
@@ -89,7 +89,9 @@ class Ingest:
                 f"{served.max_tokens} tokens: ask for {served.max_tokens} or fewer",
                 param="chunk_tokens",
             )
-        return await asyncio.to_thread(self._catalog.create, spec, served.stamp)
+        return await asyncio.to_thread(
+            self._catalog.create, spec, served.stamp, sparse=served.sparse
+        )
 
     async def write(self, corpus: str, documents: Sequence[SourceDocument]) -> WriteResult:
         """Store documents (distinct ids), all or none; durable and searchable when it returns.
@@ -161,7 +163,7 @@ def _write(
     documents: Sequence[SourceDocument],
     unchanged: dict[str, DocumentResult],
     prepared: Sequence[_Prepared],
-    vectors: Vector,
+    vectors: Embedded,
 ) -> WriteResult:
     ends = np.cumsum([len(document.chunks) for document in prepared])
     new = [
@@ -174,8 +176,9 @@ def _write(
             metadata=document.source.metadata,
             text=document.parsed.text,
             chunks=document.chunks,
-            vectors=vectors[end - len(document.chunks) : end],
+            vectors=vectors.dense[end - len(document.chunks) : end],
             readers=document.source.readers,
+            sparse=vectors.sparse and vectors.sparse[end - len(document.chunks) : end],
         )
         for document, end in zip(prepared, ends, strict=True)
     ]

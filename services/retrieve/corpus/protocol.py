@@ -110,14 +110,17 @@ class CorpusSettings(Body):
     """
 
     description: Annotated[str, Field(max_length=2000)] = ""
-    language: Annotated[str, Field(pattern=r"^([a-z]{2}|mul)$")] = "en"
+    language: Annotated[str, Field(max_length=64)] = "en"
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
     chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
     curate: bool | None = None
 
 
 class Corpus(Body):
-    """A corpus as it is: its settings, the stamp of its vectors, its counts and generation."""
+    """A corpus as it is: its settings, the stamp of its vectors, its counts and generation.
+
+    sparse: whether its chunks have sparse vectors, too.
+    """
 
     name: str
     description: str
@@ -128,6 +131,7 @@ class Corpus(Body):
     chunk_tokens: int
     chunk_overlap: int
     curate: bool
+    sparse: bool
     documents: int
     chunks: int
     generation: int

@@ -5,7 +5,7 @@ is kept per arm, corpus and query, because scores of different lists can't be co
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -20,6 +20,7 @@ from services.retrieve.stores.base import (
     Scope,
     Vector,
 )
+from services.retrieve.stores.sparse_vector import Sparse
 
 Found = TypeVar("Found")
 
@@ -28,12 +29,18 @@ class Arm(StrEnum):
     """One of the ways in which candidates are found.
 
     bm25: by words. bm25-exact: the same by a plain implementation that reads every chunk, to check
-    the other against. dense: by the vector of the query.
+    the other against. dense: by the vector of the query. sparse: by the weights that embed's model
+    gives to the query's words.
     """
 
     BM25 = "bm25"
     BM25_EXACT = "bm25-exact"
     DENSE = "dense"
+    SPARSE = "sparse"
+
+
+# The arms that search with what embed makes of the query; the others do without it.
+EMBEDDED = frozenset({Arm.DENSE, Arm.SPARSE})
 
 
 class ChunkKey(NamedTuple):
@@ -63,6 +70,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Vectors:
+    """What embed made of the queries, by corpus: unit vectors (float32 [d]) and sparse ones, each
+    in the order of the queries. Of an arm that does not search there are none."""
+
+    dense: Mapping[str, Sequence[Vector]] = field(default_factory=dict)
+    sparse: Mapping[str, Sequence[Sparse]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Shelves:
     """What a search may look into: the corpora by name, and how much of each.
 
@@ -81,11 +97,19 @@ class Shelves:
             for number, query in enumerate(queries)
         ]
 
-    def vectors(self, vectors: Mapping[str, Sequence[Vector]], limit: int) -> list[Run]:
-        """The dense list of each corpus for each of its query vectors (unit, float32 [d])."""
+    def dense(self, vectors: Vectors, limit: int) -> list[Run]:
+        """The dense list of each corpus for each of its queries' vectors."""
         return [
             Run.of(Arm.DENSE, name, self.stores[name].dense(vector, limit, self.scope), number)
-            for name, of_corpus in vectors.items()
+            for name, of_corpus in vectors.dense.items()
+            for number, vector in enumerate(of_corpus)
+        ]
+
+    def sparse(self, vectors: Vectors, limit: int) -> list[Run]:
+        """The sparse list of each corpus for each of its queries' vectors."""
+        return [
+            Run.of(Arm.SPARSE, name, self.stores[name].sparse(vector, limit, self.scope), number)
+            for name, of_corpus in vectors.sparse.items()
             for number, vector in enumerate(of_corpus)
         ]
 
@@ -94,7 +118,7 @@ class Shelves:
         runs: Sequence[Run],
         keys: Sequence[ChunkKey],
         query: str,
-        vectors: Mapping[str, Sequence[Vector]],
+        vectors: Vectors,
     ) -> dict[Arm, dict[ChunkKey, float]]:
         """Every arm's raw score for the question of every chunk in `keys`, also of those that the
         arm did not return.
@@ -116,8 +140,10 @@ class Shelves:
                 found = store.bm25_scores(query, missing)
             elif run.arm is Arm.BM25_EXACT:
                 found = self.exact.of(store).scores(query, missing)
+            elif run.arm is Arm.SPARSE:
+                found = store.sparse_scores(vectors.sparse[run.corpus][0], missing)
             else:
-                found = store.dense_scores(vectors[run.corpus][0], missing)
+                found = store.dense_scores(vectors.dense[run.corpus][0], missing)
             known.update((ChunkKey(run.corpus, key), score) for key, score in found.items())
         return scores
 

@@ -7,12 +7,12 @@ What is blended of the curator are the log-odds of its relevance. A calibrated m
 linear in them, so that its z-scores are exactly those of the log-odds, whatever the calibration:
 the relevance itself is flat where most of a window lies, and would blend otherwise.
 
-Several corpora in a window. The curator's scores mean the same everywhere, and so do cosines by one
-model: their z-scores are taken over the whole window. BM25 scores mean something in their own
-corpus alone (a word that is rare in one may be in every document of another): their z-scores are
-taken per corpus, so that they order a corpus's chunks and say nothing of one corpus against
-another. Of n values no z-score is above sqrt(n - 1): a corpus with one chunk in the window gets 0.
-A chunk of which an arm has no score gets 0 there, the mean.
+Several corpora in a window. The curator's scores mean the same everywhere, and so do cosines and
+sparse scores by one model: their z-scores are taken over the whole window. BM25 scores mean
+something in their own corpus alone (a word that is rare in one may be in every document of
+another): their z-scores are taken per corpus, so that they order a corpus's chunks and say nothing
+of one corpus against another. Of n values no z-score is above sqrt(n - 1): a corpus with one chunk
+in the window gets 0. A chunk of which an arm has no score gets 0 there, the mean.
 
 The shown score. Every ranked candidate carries a `score` in 0..1 that never rises along the
 ranking, and a threshold is applied to exactly this number.
@@ -53,8 +53,8 @@ class Curation:
     """How a candidate of the window was judged.
 
     relevance: the curator's own score, 0..1. z: the z-score over the window of each column
-    (``curator``, of the relevance's log-odds, ``bm25``, ``dense``), without those of arms that have
-    no score of it. recency: what its date adds, in z-scores. blended: the mean over all columns
+    (``curator``, of the relevance's log-odds, and each arm), without those of arms that have no
+    score of it. recency: what its date adds, in z-scores. blended: the mean over all columns
     plus recency, by which the window is ordered.
     """
 
@@ -133,7 +133,7 @@ def curated(
 
     The window is what `relevance` has (the curator's scores, 0..1); `arm_scores` has each arm's raw
     score of each of them, as far as there is one. bonus: what the date of a chunk adds to its
-    blend, in z-scores; see recency.py. spaces: which corpora's cosines are comparable; see
+    blend, in z-scores; see recency.py. spaces: which corpora's vectors are comparable; see
     `FusionSettings`. Equal blends keep their fused order.
     """
     before = uncurated(fused)

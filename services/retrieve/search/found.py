@@ -4,25 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.retrieve.protocol import RetrieveRequest, Skipped
-from services.retrieve.search.candidates import Arm, ChunkKey, Run
+from services.retrieve.search.candidates import Arm, ChunkKey, Run, Vectors
 from services.retrieve.search.curate import Ranked
 from services.retrieve.search.fusion import Fused
 from services.retrieve.search.question import Question
 from services.retrieve.search.watch import Degraded
-from services.retrieve.stores.base import ChunkRecord, Vector
+from services.retrieve.stores.base import ChunkRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the first stage found: the fused list, with texts and scores as far as it is read.
 
-    runs: each arm's lists. vectors: of the queries, by corpus. fused: all of the fused list. read:
+    runs: each arm's lists. vectors: of the queries. fused: all of the fused list. read:
     what of it is read, without what was deleted meanwhile. scores: each arm's exact raw scores of
     that, empty where neither curation nor explain asks for them. ages_days: of what is read.
     """
 
     runs: Sequence[Run]
-    vectors: Mapping[str, Sequence[Vector]]
+    vectors: Vectors
     fused: Sequence[Fused]
     read: Sequence[Fused]
     scores: Mapping[Arm, Mapping[ChunkKey, float]]

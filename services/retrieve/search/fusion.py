@@ -8,8 +8,8 @@ Several lists of one arm
 An arm has one vote for each query, however many corpora it searched, and its weight is shared
 evenly by the queries. Its lists of several corpora are first made one:
 
-* Where the scores mean the same they are merged by score: cosines by one model (`spaces` says which
-  corpora share one). A small corpus gets what its passages earn, and no more.
+* Where the scores mean the same they are merged by score: cosines and sparse scores by one model
+  (`spaces` says which corpora share one). A small corpus gets what its passages earn, and no more.
 * Elsewhere they are interleaved: a BM25 score depends on how rare a word is in its own corpus, so
   that nothing says which corpus's best is the better. Those of equal rank share the mean of the
   places that they take: of 10 lists the first of each is at place 5.5, the second at 15.5.
@@ -26,7 +26,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.retrieve.search.candidates import Arm, ChunkKey, Run
+from services.retrieve.search.candidates import EMBEDDED, Arm, ChunkKey, Run
 
 # A share of an arm's vote for each candidate of one of its lists.
 Shares = Mapping[ChunkKey, float]
@@ -44,8 +44,8 @@ class FusionMethod(StrEnum):
 class FusionSettings:
     """What a request asks of the fusion: the method, its constant k, and each arm's weight.
 
-    spaces: by corpus, what its vectors may be compared with: cosines of corpora with equal values
-    are comparable. A corpus that is not named stands alone.
+    spaces: by corpus, what its vectors may be compared with: scores by vectors of corpora with
+    equal values are comparable. A corpus that is not named stands alone.
     """
 
     method: FusionMethod
@@ -72,7 +72,7 @@ class Fused:
 
 def comparable(arm: Arm, corpus: str, spaces: Mapping[str, Hashable]) -> Hashable:
     """What an arm's raw scores in a corpus may be compared with: equal values are comparable."""
-    return ("space", spaces[corpus]) if arm is Arm.DENSE and corpus in spaces else corpus
+    return ("space", spaces[corpus]) if arm in EMBEDDED and corpus in spaces else corpus
 
 
 def places(lists: Sequence[Listed]) -> dict[ChunkKey, float]:

@@ -1,6 +1,6 @@
 """The way of a question, stage by stage.
 
-understand -> embed the query ∥ search words -> search vectors -> fuse -> recency -> window
+understand -> embed the query ∥ search words -> search its vectors -> fuse -> recency -> window
 -> curate -> blend -> threshold -> collapse duplicates -> diversify -> widen -> pack
 
 The stages are pure functions in files of their own; this one gives them what they need, in order,
@@ -19,19 +19,29 @@ from services.retrieve.corpus.tokenizers import Tokenizers
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse, Skipped
 from services.retrieve.search import fusion, recency
 from services.retrieve.search.answer import answer
+from services.retrieve.search.arms import chosen
 from services.retrieve.search.assistant import Assistant
-from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves
+from services.retrieve.search.candidates import (
+    EMBEDDED,
+    Arm,
+    ChunkKey,
+    Run,
+    Shelves,
+    Vectors,
+)
 from services.retrieve.search.curate import curated, uncurated
 from services.retrieve.search.curator import Curator
 from services.retrieve.search.found import Counters, Found, Search
 from services.retrieve.search.gate import certain
 from services.retrieve.search.question import Question, understand
-from services.retrieve.search.watch import Degraded, Watch, allowance_ms
-from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Described, Vector
+from services.retrieve.search.watch import Degradable, Degraded, Watch, allowance_ms
+from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Described
 from shared.context import Deadline
 from shared.errors import ApiError
 from shared.together import both, together
 
+# The stages that fail with embed.
+_OF_EMBED: Sequence[Degradable] = ("dense", "sparse")
 # With less than this left, curation is not even begun: it would be thrown away half done.
 _LEAST_CURATION_MS = 100.0
 # Candidates that are always read, so that signals do not depend on a small top_k.
@@ -55,6 +65,7 @@ class _Work:
     """A search under way."""
 
     request: RetrieveRequest
+    arms: Sequence[Arm]
     question: Question
     shelves: Shelves
     staff: Staff
@@ -88,29 +99,31 @@ async def search(
     """Everything up to the ranking.
 
     Raises ApiError: 503 where no arm could search, 409 where a corpus was made with another model
-    than embed serves, 404 for a tokenizer that is not there, and what the stores raise.
+    than embed serves, 422 where a corpus has not what the only arm searches, 404 for a tokenizer
+    that is not there, and what the stores raise.
     """
+    infos = {name: store.info for name, store in shelves.stores.items()}
+    arms, left_out = chosen(request.arms, infos)
     budget = None
     if request.tokenizer is not None:
         counter = await asyncio.to_thread(staff.tokenizers.counter, request.tokenizer)
         budget = counter.count
     with watch.stage("understand"):
         question = await understand(request, staff.assistant)
-    work = _Work(
-        request, question, shelves, staff, deadline, Degraded(), [*question.skipped], watch
-    )
+    skipped = [*left_out, *question.skipped]
+    work = _Work(request, arms, question, shelves, staff, deadline, Degraded(), skipped, watch)
     words, vectors = await both(_search_words(work), _query_vectors(work))
-    if not vectors and set(request.arms) == {Arm.DENSE}:
+    if vectors is None and EMBEDDED.issuperset(arms):
         raise ApiError(
             503,
             "no_arm",
-            "embed does not answer, and the request allows no other arm than dense; "
-            'start embed, or search with arms ["bm25", "dense"]',
+            f"embed does not answer, and the request allows no other arm than {' and '.join(arms)};"
+            ' start embed, or search with the arm "bm25", too',
         )
     dates = _dates(work)
-    found = await asyncio.to_thread(_find, work, words, vectors, dates)
+    found = await asyncio.to_thread(_find, work, words, vectors or Vectors(), dates)
     relevance = await _relevance(work, found)
-    spaces = {name: info.stamp for name, info in work.infos.items()}
+    spaces = {name: info.stamp for name, info in infos.items()}
     bonus = recency.bonus(found.ages_days, dates) if dates else None
     ranking = (
         curated(found.read, relevance, found.scores, bonus, spaces)
@@ -131,7 +144,7 @@ async def search(
 
 
 async def _search_words(work: _Work) -> list[Run]:
-    arms = [arm for arm in work.request.arms if arm is not Arm.DENSE]
+    arms = [arm for arm in work.arms if arm not in EMBEDDED]
     if not arms:
         return []
 
@@ -143,23 +156,31 @@ async def _search_words(work: _Work) -> list[Run]:
         return await asyncio.to_thread(lists)
 
 
-async def _query_vectors(work: _Work) -> dict[str, list[Vector]]:
-    """The queries' vectors for each corpus; empty where dense is not asked for or failed."""
-    if Arm.DENSE not in work.request.arms:
-        return {}
-    # One call per model, however many corpora were made with it.
+async def _query_vectors(work: _Work) -> Vectors | None:
+    """The queries' vectors of the arms that want them; None where no arm does or embed failed."""
+    stages = [stage for stage in _OF_EMBED if stage in work.arms]
+    if not stages:
+        return None
+    # One call per model, however many corpora were made with it, for whatever arms.
     by_stamp = {info.stamp: info for info in work.infos.values()}
     with work.watch.stage("embed"):
-        async with work.degraded.unless("dense", work.deadline):
-            vectors = await together(
+        async with work.degraded.unless(stages, work.deadline):
+            answers = await together(
                 work.staff.librarian.query_vectors(
-                    work.question.queries, work.question.passage, info
+                    work.question.queries,
+                    work.question.passage,
+                    info,
+                    sparse=Arm.SPARSE in work.arms,
                 )
                 for info in by_stamp.values()
             )
-            of_stamp = dict(zip(by_stamp, vectors, strict=True))
-            return {name: of_stamp[info.stamp] for name, info in work.infos.items()}
-    return {}
+            of_stamp = dict(zip(by_stamp, answers, strict=True))
+            made = {name: of_stamp[info.stamp] for name, info in work.infos.items()}
+            return Vectors(
+                {name: list(one.dense) for name, one in made.items()} if "dense" in stages else {},
+                {name: one.sparse for name, one in made.items() if one.sparse is not None},
+            )
+    return None
 
 
 def _dates(work: _Work) -> recency.RecencySettings | None:
@@ -183,15 +204,18 @@ def _dates(work: _Work) -> recency.RecencySettings | None:
 def _find(
     work: _Work,
     words: Sequence[Run],
-    vectors: Mapping[str, Sequence[Vector]],
+    vectors: Vectors,
     dates: recency.RecencySettings | None,
 ) -> Found:
     """Everything between the query's vector and the curator, in one worker thread."""
     request, shelves = work.request, work.shelves
     runs = list(words)
-    if vectors:
+    if vectors.dense:
         with work.watch.stage("dense"):
-            runs += shelves.vectors(vectors, request.candidates)
+            runs += shelves.dense(vectors, request.candidates)
+    if vectors.sparse:
+        with work.watch.stage("sparse"):
+            runs += shelves.sparse(vectors, request.candidates)
     with work.watch.stage("fuse"):
         fused = fusion.fuse(runs, _fusion(work))
         window = request.rerank_window if _may_curate(work) else 0
@@ -220,10 +244,8 @@ def _find(
 
 def _fusion(work: _Work) -> fusion.FusionSettings:
     wanted = work.request.fusion
-    weights = {
-        arm: wanted.weights.dense if arm is Arm.DENSE else wanted.weights.bm25
-        for arm in work.request.arms
-    }
+    of_arm = {Arm.DENSE: wanted.weights.dense, Arm.SPARSE: wanted.weights.sparse}
+    weights = {arm: of_arm.get(arm, wanted.weights.bm25) for arm in work.arms}
     spaces = {name: info.stamp for name, info in work.infos.items()}
     return fusion.FusionSettings(wanted.method, wanted.k, weights, spaces)
 
@@ -248,9 +270,10 @@ async def _relevance(work: _Work, found: Found) -> dict[ChunkKey, float]:
         work.degraded.note("curate", "no_time", "too little of the request's time was left")
         return {}
     with work.watch.stage("curate"):
-        async with work.degraded.unless("curate", work.deadline):
+        async with work.degraded.unless(["curate"], work.deadline):
             counters = {
-                name: await work.staff.librarian.counter(work.infos[name]) for name in found.vectors
+                name: await work.staff.librarian.counter(work.infos[name])
+                for name in found.vectors.dense or found.vectors.sparse
             }
             texts = [
                 _as_embedded(

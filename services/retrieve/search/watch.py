@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,8 +13,8 @@ from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-STAGES = ("understand", "embed", "bm25", "dense", "fuse", "curate", "pack")
-Degradable = Literal["dense", "curate"]
+STAGES = ("understand", "embed", "bm25", "dense", "sparse", "fuse", "curate", "pack")
+Degradable = Literal["dense", "sparse", "curate"]
 
 # What is kept back of the caller's time for the stages after a call to another service.
 _RESERVE_MS = 30.0
@@ -53,21 +53,23 @@ class Degraded:
     stages: list[Degradable] = field(default_factory=list)
 
     @asynccontextmanager
-    async def unless(self, stage: Degradable, deadline: Deadline) -> AsyncIterator[None]:
-        """Give what happens inside a share of the time that is left; note `stage` if it fails.
+    async def unless(self, stages: Sequence[Degradable], deadline: Deadline) -> AsyncIterator[None]:
+        """Give what happens inside a share of the time that is left; note `stages` if it fails.
 
         A refusal that only the caller can mend (its key, a corpus of another model) is no failure
-        of the stage and passes through.
+        of a stage and passes through.
         """
         try:
             async with asyncio.timeout(allowance_ms(deadline) / 1000):
                 yield
         except TimeoutError:
-            self.note(stage, "timeout", "its share of the request's time ran out")
+            for stage in stages:
+                self.note(stage, "timeout", "its share of the request's time ran out")
         except ApiError as error:
             if error.status in (401, 403, 409):
                 raise
-            self.note(stage, error.code, error.message)
+            for stage in stages:
+                self.note(stage, error.code, error.message)
 
     def note(self, stage: Degradable, code: str, why: str) -> None:
         """Add a stage, and say why in the log."""

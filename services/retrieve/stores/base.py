@@ -21,9 +21,10 @@ a search (`fetch`, `vectors`, `described`, `neighbours`, `extents`, the scores) 
 finds documents does.
 
 *Scores.* `bm25` is Okapi BM25 (k1 1.2, b 0.75) over title and text, `dense` is the cosine of unit
-vectors. Lists are best first, equal scores by ascending key. `bm25_scores` and `dense_scores` give
-for the same query the very scores that the lists give, for chosen keys: a chunk that holds no term
-of the query has BM25 score 0.0 (and is never in the list), an unknown key is absent.
+vectors, `sparse` the dot product of sparse vectors. Lists are best first, equal scores by ascending
+key. `bm25_scores`, `dense_scores` and `sparse_scores` give for the same query the very scores that
+the lists give, for chosen keys: a chunk that shares no term or token with the query has the BM25 or
+sparse score 0.0 (and is never in the list), an unknown key is absent.
 
 *Errors.* `ApiError` 507 `storage_full` (nothing was changed) and 500 `corpus_damaged` (names the
 file). To find nothing is no error: an empty corpus gives empty lists.
@@ -40,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retrieve.stores.filters import Filter, Scalar, matches
+from services.retrieve.stores.sparse_vector import Sparse
 
 JsonScalar = Scalar
 Metadata = Mapping[str, JsonScalar | list[str]]
@@ -96,7 +98,8 @@ class CorpusSpec:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """A corpus as it is now. `chunker` names the method and version that cut its chunks."""
+    """A corpus as it is now. `chunker` names the method and version that cut its chunks, `sparse`
+    is whether they have sparse vectors."""
 
     name: str
     description: str
@@ -112,6 +115,7 @@ class CorpusInfo:
     chunks: int
     generation: int
     created_at: datetime
+    sparse: bool = False
 
     @property
     def stamp(self) -> ModelStamp:
@@ -133,7 +137,8 @@ class NewChunk:
 class NewDocument:
     """A document to be written, parsed, chunked and embedded.
 
-    `vectors` is float32 [len(chunks), dimension] of unit rows. `content_hash` (hex SHA-256) covers
+    `vectors` is float32 [len(chunks), dimension] of unit rows; `sparse` are as many sparse vectors
+    where the corpus has them, else None. `content_hash` (hex SHA-256) covers
     everything that the stored form depends on. `readers` are the keys and groups that may read it;
     None: whoever may read the corpus, empty: admins alone.
     """
@@ -148,6 +153,7 @@ class NewDocument:
     chunks: Sequence[NewChunk]
     vectors: Vector
     readers: tuple[str, ...] | None = None
+    sparse: Sequence[Sparse] | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +286,19 @@ class CorpusStore(Protocol):
         """The cosines of the given chunks to `vector`. Raises `ValueError` as `dense` does."""
         ...
 
+    def sparse(
+        self, vector: Sparse, limit: int, scope: Scope = EVERYTHING
+    ) -> list[tuple[int, float]]:
+        """At most `limit` (key, dot product > 0) of the chunks that share a token with `vector`.
+
+        Raises `ValueError` where the corpus has no sparse vectors.
+        """
+        ...
+
+    def sparse_scores(self, vector: Sparse, keys: Sequence[int]) -> dict[int, float]:
+        """The dot products of the given chunks with `vector`. Raises `ValueError` as `sparse`."""
+        ...
+
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """The chunks with these keys, in the order of `keys`; missing keys are absent."""
         ...
@@ -335,7 +354,7 @@ class CorpusStore(Protocol):
     def write(self, documents: Sequence[NewDocument]) -> WriteResult:
         """Create or replace documents (distinct ids), all or none of them.
 
-        Raises `ValueError` where vectors do not fit the chunks or the corpus's dimension.
+        Raises `ValueError` where vectors do not fit the chunks or the corpus.
         """
         ...
 
@@ -353,6 +372,9 @@ class CorpusStore(Protocol):
         """A document with its parsed text; None where there is none in the scope."""
         ...
 
-    def close(self) -> None:
-        """Release files and memory. Nothing may be called afterwards; closing twice is harmless."""
+    def close(self, *, keep: bool = True) -> None:
+        """Release files and memory. Nothing may be called afterwards; closing twice is harmless.
+
+        keep: whether the corpus will be opened again; False saves the work that serves only that.
+        """
         ...

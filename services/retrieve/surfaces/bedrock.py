@@ -100,7 +100,7 @@ def add_bedrock_routes(app: FastAPI, desk: Desk) -> None:
             "top_k": min(end + 1, _MOST),  # one more, to know whether there is another page
             "candidates": _MOST,  # the same for every page: with others the order is another one
             "filter": filter_,
-            "arms": ["dense"] if wanted.overrideSearchType == "SEMANTIC" else ["bm25", "dense"],
+            "arms": ["dense"] if wanted.overrideSearchType == "SEMANTIC" else None,
         }
         found = await ask(desk, fields, words)
         return KnowledgeBaseAnswer(

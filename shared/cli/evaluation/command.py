@@ -18,6 +18,7 @@ from shared.cli.evaluation.runs import Run, search
 from shared.cli.evaluation.variants import (
     ARM_NAMES,
     DEFAULT,
+    EVERYWHERE,
     Variant,
     check_baseline,
     chosen_arms,
@@ -48,9 +49,10 @@ def run(
 ) -> None:
     """Evaluate the collection in `folder` and print the outcome; the options are the command's.
 
-    arms: names with commas, all if empty. worst: how many queries. Raises CliError, StartupError.
+    arms: names with commas, `EVERYWHERE` if empty. worst: how many queries. Raises CliError,
+    StartupError.
     """
-    variants = chosen_arms(arms or ",".join(ARM_NAMES))
+    variants = chosen_arms(arms or ",".join(EVERYWHERE))
     if compare is not None:
         named = read_variants(compare)
         if DEFAULT not in [variant.name for variant in variants]:

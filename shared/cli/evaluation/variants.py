@@ -11,7 +11,7 @@ from shared.cli.failures import CliError
 from shared.finite import not_finite
 
 DEFAULT = "curated"
-SINGLE = ("bm25", "dense")
+SINGLE = ("bm25", "dense", "sparse")
 # What the evaluation itself puts into each request.
 _TAKEN = ("query", "messages", "corpora")
 
@@ -28,10 +28,13 @@ class Variant:
 ARMS = (
     Variant("bm25", {"arms": ["bm25"], "curate": False}),
     Variant("dense", {"arms": ["dense"], "curate": False}),
+    Variant("sparse", {"arms": ["sparse"], "curate": False}),
     Variant("fused", {"curate": False}),
     Variant(DEFAULT, {}),
 )
 ARM_NAMES = tuple(arm.name for arm in ARMS)
+# Few models make sparse vectors.
+EVERYWHERE = tuple(name for name in ARM_NAMES if name != "sparse")
 
 
 def chosen_arms(names: str) -> list[Variant]:

@@ -282,7 +282,7 @@ class Refdesk:
         import asyncio
 
         from services.retrieve.corpus.catalog import Catalog
-        from services.retrieve.corpus.embedding import Librarian
+        from services.retrieve.corpus.embedding import Embedded, Librarian
         from services.retrieve.corpus.tokenizers import Tokenizers
         from services.retrieve.search.candidates import Shelves
         from services.retrieve.search.curator import Curator
@@ -297,8 +297,10 @@ class Refdesk:
         class Known(Librarian):
             """Has the vectors already."""
 
-            async def query_vectors(self, queries: Any, passage: Any, corpus: Any) -> list[Any]:
-                return [given[query] for query in queries]
+            async def query_vectors(
+                self, queries: Any, passage: Any, corpus: Any, *, sparse: bool = False
+            ) -> Embedded:
+                return Embedded(np.stack([given[query] for query in queries]))
 
         settings = Settings(data_dir=self._place)
         catalog = Catalog.open(settings.corpora_dir)

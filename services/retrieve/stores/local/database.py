@@ -31,42 +31,19 @@ from services.retrieve.stores.base import (
     Vector,
 )
 from services.retrieve.stores.local import records
-from services.retrieve.stores.local.facts import (
-    TABLES,
-    Documents,
-    derive_facts,
-    documents_in,
-    page_in,
-)
+from services.retrieve.stores.local.facts import Documents, documents_in, page_in
 from services.retrieve.stores.local.faults import (
     corpus_closed,
     damaged,
-    newer,
     read_failed,
     write_failed,
 )
+from services.retrieve.stores.local.schema import is_outdated, make_tables, upgrade
+from services.retrieve.stores.local.sparse_rows import SparseRows
 from services.retrieve.stores.local.transaction import Transaction, bodies
 
 FILE = "corpus.db"
-SCHEMA = 2  # 1 had no facts
 _PART = 4096  # rows read at a time where all are wanted
-
-# A document's text comes last in its row: reading the columns before it leaves its pages alone.
-_TABLES = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE documents (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, content_hash TEXT NOT NULL, title TEXT,
-    url TEXT, format TEXT NOT NULL, chunks INTEGER NOT NULL, version INTEGER NOT NULL,
-    updated_at TEXT NOT NULL, metadata TEXT NOT NULL, text TEXT NOT NULL);
-CREATE TABLE chunks (
-    key INTEGER PRIMARY KEY AUTOINCREMENT,
-    document INTEGER NOT NULL REFERENCES documents(number) ON DELETE CASCADE,
-    number INTEGER NOT NULL, start_at INTEGER NOT NULL, end_at INTEGER NOT NULL,
-    tokens INTEGER NOT NULL, text TEXT NOT NULL);
-CREATE UNIQUE INDEX chunks_of_document ON chunks (document, number);
-CREATE TABLE vectors (
-    key INTEGER PRIMARY KEY REFERENCES chunks(key) ON DELETE CASCADE, vector BLOB NOT NULL);
-{TABLES}"""
 
 
 class Database:
@@ -89,15 +66,19 @@ class Database:
         self._write_lock = threading.Lock()
 
     @staticmethod
-    def create(folder: Path, spec: CorpusSpec, stamp: ModelStamp, chunker: str) -> None:
+    def create(
+        folder: Path, spec: CorpusSpec, stamp: ModelStamp, chunker: str, *, sparse: bool = False
+    ) -> None:
         """Make the database of an empty corpus in `folder`, on the disk when this returns.
 
-        Raises ApiError 507 where the disk refuses.
+        sparse: whether its chunks shall have sparse vectors. Raises ApiError 507 where the disk
+        refuses.
         """
         meta = {
             **asdict(spec),
             **asdict(stamp),
             "chunker": chunker,
+            "sparse": sparse,
             "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "generation": 0,
             "lexical": "",
@@ -108,7 +89,7 @@ class Database:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
-                db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT")
+                make_tables(db, sparse=sparse)
                 rows = [(name, str(value)) for name, value in meta.items()]
                 db.execute("BEGIN")
                 db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
@@ -132,7 +113,11 @@ class Database:
         except sqlite3.Error as error:
             raise read_failed(error, path) from error
         try:
-            database._check_schema()
+            with database._reading() as db:
+                outdated = is_outdated(db, path)
+            if outdated:
+                with database._changing() as db:
+                    upgrade(db, path)
         except BaseException:
             database.close()
             raise
@@ -156,6 +141,7 @@ class Database:
                 chunk_tokens=int(meta["chunk_tokens"]),
                 chunk_overlap=int(meta["chunk_overlap"]),
                 curate=meta.get("curate") != str(False),
+                sparse=meta.get("sparse") == str(True),  # older corpora do not say
                 chunker=meta["chunker"],
                 documents=documents,
                 chunks=chunks,
@@ -197,6 +183,27 @@ class Database:
         if at != info.chunks:
             raise damaged(self.path, "a chunk has no vector")
         return keys, matrix
+
+    def sparse_vectors(self, info: CorpusInfo) -> SparseRows:
+        """All sparse vectors of a corpus that has them. `info` and errors as for `vectors`."""
+        parts = []
+        with self._reading() as db:
+            rows = db.execute("SELECT key, weights FROM sparse_vectors ORDER BY key")
+            while part := rows.fetchmany(_PART):
+                try:
+                    parts.append(SparseRows.unpacked(part))
+                except ValueError as error:
+                    raise damaged(self.path, error) from error
+        found = SparseRows.joined(parts)
+        if len(found.keys) != info.chunks:
+            raise damaged(self.path, "a chunk has no sparse vector")
+        return found
+
+    def last_key(self) -> int:
+        """The highest key that was ever handed out, to a chunk that may be gone; 0 for none."""
+        with self._reading() as db:
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+        return int(found[0]) if found else 0
 
     def keys(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The keys of all chunks, ascending, and of each the number of its document; int64 [n]."""
@@ -357,22 +364,6 @@ class Database:
                 # the transaction already.
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-
-    def _check_schema(self) -> None:
-        with self._reading() as db:
-            (schema,) = db.execute("PRAGMA user_version").fetchone()
-        if schema > SCHEMA:
-            raise newer(self.path, schema, SCHEMA)
-        if schema < 1:
-            raise damaged(self.path, "it holds no corpus")
-        if schema < SCHEMA:
-            # All of it or nothing, the number among it: a process that dies leaves the old schema.
-            with self._changing() as db:
-                try:
-                    derive_facts(db)
-                except ValueError as error:
-                    raise damaged(self.path, error) from error
-                db.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from services.retrieve.stores.base import Vector
+from services.retrieve.stores.local.best import best
 from services.retrieve.stores.local.dense_file import (
     ListsDamagedError,
     fits,
@@ -129,7 +130,7 @@ class DenseIndex:
             keys, scores = self._rows.scores(row, near)
             if near is not allowed and len(keys) < limit:
                 keys, scores = self._rows.scores(row, allowed)
-        return _best(keys, scores, limit)
+        return best(keys, scores, limit)
 
     def scores(self, vector: Vector, keys: Sequence[int]) -> dict[int, float]:
         """The cosines of given keys; unknown ones are absent. Raises ValueError as `search`."""
@@ -150,8 +151,9 @@ class DenseIndex:
         if tender is not None:
             tender.join(timeout_s)
 
-    def close(self) -> None:
-        """Save what a later opening would have to do again; afterwards the folder is left alone.
+    def close(self, *, keep: bool = True) -> None:
+        """Save what a later opening would have to do again, unless there will be none (`keep`);
+        afterwards the folder is left alone.
 
         Waits for the step that the background is at; the longest, to learn the lists of a million
         vectors, takes about 10 s. Searches go on; closing twice is harmless.
@@ -161,7 +163,7 @@ class DenseIndex:
                 return
             self._closed.set()
         self.settle()
-        if self._changed == self._saved:
+        if not keep or self._changed == self._saved:
             return
         try:
             self._save()
@@ -324,13 +326,3 @@ class DenseIndex:
         self._lists = saved.lists
         self._build_at = int(_GROWTH * len(saved.keys))
         self._changed = len(self._rows) - len(saved.keys)
-
-
-def _best(keys: Keys, scores: Vector, limit: int) -> list[tuple[int, float]]:
-    """The `limit` highest scores, equal ones by ascending key."""
-    if len(keys) > limit:
-        least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
-        kept = np.flatnonzero(scores >= least)
-        keys, scores = keys[kept], scores[kept]
-    order = np.lexsort((keys, -scores))[:limit]
-    return list(zip(keys[order].tolist(), scores[order].tolist(), strict=True))

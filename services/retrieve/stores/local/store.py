@@ -1,14 +1,13 @@
 """A corpus in a folder of this machine: SQLite is the truth, FAISS and Tantivy follow it.
 
-<corpus>/corpus.db    documents, chunks, vectors, settings
+<corpus>/corpus.db    documents, chunks, vectors (dense and sparse), settings
 <corpus>/lexical/     the word index, built anew where it does not agree with the database
 <corpus>/dense/       of a large corpus the vector index, as far as it had come when it was saved
 """
 
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -33,10 +32,12 @@ from services.retrieve.stores.base import (
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.dense_gpu import Place
-from services.retrieve.stores.local.faults import read_failed, write_failed
+from services.retrieve.stores.local.faults import write_failed
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
 from services.retrieve.stores.local.scopes import Keys, Scopes
-from services.retrieve.stores.local.transaction import Transaction
+from services.retrieve.stores.local.sparse import SparseIndex
+from services.retrieve.stores.local.transaction import Transaction, require_fitting
+from services.retrieve.stores.sparse_vector import Sparse
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
@@ -48,18 +49,19 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Indexes:
-    """What follows the database."""
+    """What follows the database. sparse: None where the corpus has no sparse vectors."""
 
     dense: DenseIndex
+    sparse: SparseIndex | None
     lexical: LexicalIndex
     scopes: Scopes
 
-    def close(self) -> None:
-        """Let go of the files. Searches that are running end well."""
+    def close(self, *, keep: bool = True) -> None:
+        """Let go of the files; searches that are running end well. keep: see `CorpusStore`."""
         try:
             self.lexical.close()
         finally:
-            self.dense.close()
+            self.dense.close(keep=keep)
 
 
 class LocalStore:
@@ -124,6 +126,16 @@ class LocalStore:
         """See `CorpusStore.dense_scores`."""
         return self._indexes.dense.scores(vector, keys)
 
+    def sparse(
+        self, vector: Sparse, limit: int, scope: Scope = EVERYTHING
+    ) -> list[tuple[int, float]]:
+        """See `CorpusStore.sparse`."""
+        return self._within(scope, lambda allowed: self._sparse.search(vector, limit, allowed))
+
+    def sparse_scores(self, vector: Sparse, keys: Sequence[int]) -> dict[int, float]:
+        """See `CorpusStore.sparse_scores`."""
+        return self._sparse.scores(vector, keys)
+
     def fetch(self, keys: Sequence[int]) -> dict[int, ChunkRecord]:
         """See `CorpusStore.fetch`."""
         return self._database.fetch(keys)
@@ -187,12 +199,11 @@ class LocalStore:
     def write(self, documents: Sequence[NewDocument]) -> WriteResult:
         """See `CorpusStore.write`."""
         for document in documents:
-            _check(document, self._info.dimension)
+            require_fitting(document, self._info)
         with self._writing:
             results = []
             if documents:
-                vectors = np.concatenate([document.vectors for document in documents])
-                with self._changing(vectors) as change:
+                with self._changing(documents) as change:
                     for document in documents:
                         status: Literal["created", "replaced"] = (
                             "replaced" if change.replace(document) else "created"
@@ -206,26 +217,26 @@ class LocalStore:
         with self._writing:
             if not self._database.known([document_id]):
                 return False
-            with self._changing(np.empty((0, self._info.dimension), np.float32)) as change:
+            with self._changing([]) as change:
                 change.delete(document_id)
             return True
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = True) -> None:
         """See `CorpusStore.close`."""
         with self._writing:
             try:
                 if self._followed is not None:
-                    self._followed.close()
+                    self._followed.close(keep=keep)
             finally:
                 self._database.close()
 
     @contextmanager
-    def _changing(self, vectors: Vector) -> Iterator[Transaction]:
+    def _changing(self, added: Sequence[NewDocument]) -> Iterator[Transaction]:
         """One write: the block changes the database, the indexes follow; all of it or nothing.
 
         The word index is committed on disk just before the database. Should the process die between
         the two, the stamps differ and the index is built anew on the next open; should either be
-        refused by the disk, neither has changed. `vectors` are those of the chunks that are added.
+        refused by the disk, neither has changed. `added` are the documents that the block writes.
         """
         if self._refused:
             # What the word index took in without the database must not come up in the next commit.
@@ -247,7 +258,7 @@ class LocalStore:
                 lexical.close()
                 raise
             # Not in the handler of what went wrong, which keeps hold of the indexes of before.
-            if not self._followed_by_indexes(change, vectors):
+            if not self._followed_by_indexes(change, added):
                 self._open_anew()
 
     @property
@@ -266,11 +277,24 @@ class LocalStore:
             )
         return found
 
-    def _followed_by_indexes(self, change: Transaction, vectors: Vector) -> bool:
+    @property
+    def _sparse(self) -> SparseIndex:
+        """Raises ValueError where the corpus has no sparse vectors."""
+        found = self._indexes.sparse
+        if found is None:
+            raise ValueError(f"corpus {self._info.name} has no sparse vectors")
+        return found
+
+    def _followed_by_indexes(self, change: Transaction, added: Sequence[NewDocument]) -> bool:
         """Whether the indexes could follow a write that is committed."""
         indexes = self._indexes
         try:
+            none = np.empty((0, self._info.dimension), np.float32)
+            vectors = np.concatenate([none, *(document.vectors for document in added)])
             indexes.dense.change(change.removed, change.added, vectors)
+            if indexes.sparse is not None:
+                sparse = [one for document in added for one in document.sparse or ()]
+                indexes.sparse.change(change.removed, change.added, sparse)
             indexes.lexical.reload()
             indexes.scopes.change(change.removed, change.added, change.owners)
             self._info = self._database.info()
@@ -298,12 +322,15 @@ class LocalStore:
             self._info.dimension,
             keys,
             vectors,
-            last_key=_last_key(self._database.path),
+            last_key=self._database.last_key(),
             folder=self._folder / _DENSE,
             place=self._place,
         )
         try:
-            return _Indexes(dense, self._open_lexical(), Scopes(self._database))
+            sparse = None
+            if self._info.sparse:
+                sparse = SparseIndex(self._database.sparse_vectors(self._info))
+            return _Indexes(dense, sparse, self._open_lexical(), Scopes(self._database))
         except BaseException:
             dense.close()
             raise
@@ -361,25 +388,3 @@ class LocalStore:
             # Without the note it is built once more on the next open.
             log.warning("word_index_not_noted", corpus=info.name, reason=error.message)
         return index
-
-
-def _last_key(path: Path) -> int:
-    """The highest key that the database in a file has ever handed out, to a chunk that may be gone.
-
-    Raises ApiError 500 where it can't be read.
-    """
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
-            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
-    except sqlite3.Error as error:
-        raise read_failed(error, path) from error
-    return int(found[0]) if found else 0
-
-
-def _check(document: NewDocument, dimension: int) -> None:
-    """Raise ValueError where a document's vectors do not fit its chunks or the corpus."""
-    wanted = (len(document.chunks), dimension)
-    if document.vectors.shape != wanted:
-        raise ValueError(f"{document.id}: vectors {document.vectors.shape}, expected {wanted}")
-    if not np.isfinite(document.vectors).all():
-        raise ValueError(f"{document.id}: a vector with NaN or infinity")

@@ -5,8 +5,11 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from services.retrieve.stores.base import NewDocument
+import numpy as np
+
+from services.retrieve.stores.base import CorpusInfo, NewDocument
 from services.retrieve.stores.local.facts import store_facts
+from services.retrieve.stores.local.sparse_rows import packed
 
 
 class Transaction:
@@ -51,6 +54,9 @@ class Transaction:
             ).lastrowid
             vector = document.vectors[number].astype("<f4").tobytes()
             self._db.execute("INSERT INTO vectors VALUES (?, ?)", (key, vector))
+            if document.sparse is not None:
+                weights = packed(document.sparse[number])
+                self._db.execute("INSERT INTO sparse_vectors VALUES (?, ?)", (key, weights))
             self.added.append(int(key or 0))
             self.owners.append(owner)
         return version > 0
@@ -86,6 +92,19 @@ class Transaction:
         self.removed.extend(key for (key,) in keys)
         self._db.execute("DELETE FROM documents WHERE number = ?", (number,))
         return int(version)
+
+
+def require_fitting(document: NewDocument, corpus: CorpusInfo) -> None:
+    """Raise ValueError where a document's vectors do not fit its chunks or the corpus."""
+    wanted = (len(document.chunks), corpus.dimension)
+    if document.vectors.shape != wanted:
+        raise ValueError(f"{document.id}: vectors {document.vectors.shape}, expected {wanted}")
+    if not np.isfinite(document.vectors).all():
+        raise ValueError(f"{document.id}: a vector with NaN or infinity")
+    sparse = None if document.sparse is None else len(document.sparse)
+    expected = len(document.chunks) if corpus.sparse else None
+    if sparse != expected:
+        raise ValueError(f"{document.id}: sparse vectors {sparse}, expected {expected}")
 
 
 def bodies(db: sqlite3.Connection, first: int) -> Iterator[tuple[int, str]]:

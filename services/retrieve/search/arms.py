@@ -1,0 +1,35 @@
+"""Which arms a search uses. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+from services.retrieve.protocol import Skipped
+from services.retrieve.search.candidates import Arm
+from services.retrieve.stores.base import CorpusInfo
+from shared.errors import ApiError
+
+
+def chosen(
+    asked: Sequence[Arm] | None, corpora: Mapping[str, CorpusInfo]
+) -> tuple[Sequence[Arm], list[Skipped]]:
+    """The arms that search the corpora, and what was asked for and is not among them.
+
+    asked: None for those that there are: words, vectors and, where every corpus has them, sparse
+    vectors. An arm that could search only some of the corpora would lift these above the others:
+    it is left out. Raises ApiError 422 `no_sparse_vectors` where no other was asked for.
+    """
+    without = [name for name, info in corpora.items() if not info.sparse]
+    if asked is None:
+        return ([Arm.BM25, Arm.DENSE] if without else [Arm.BM25, Arm.DENSE, Arm.SPARSE]), []
+    if not without or Arm.SPARSE not in asked:
+        return asked, []
+    others = [arm for arm in asked if arm is not Arm.SPARSE]
+    reason = f"there are no sparse vectors in: {', '.join(without)}"
+    if not others:
+        raise ApiError(
+            422,
+            "no_sparse_vectors",
+            f"arms: {reason}; name another arm, or load the documents into a new corpus while "
+            "embed serves a model that makes sparse vectors",
+            param="arms",
+        )
+    return others, [Skipped(stage=Arm.SPARSE.value, reason=reason)]
