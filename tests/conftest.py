@@ -1,6 +1,8 @@
 """Fixtures: the model store, the datasets and the running suite. All of it is the real thing."""
 
+import functools
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,10 @@ from tests.suite import REPOSITORY, Suite, prepare_suite
 
 # A shell's background job ignores Ctrl-C, and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A client of HTTP reads the authorities of the web when it is made, which takes longer than most
+# requests. The tests make thousands of clients, for servers on loopback that have no certificates.
+ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 
 @pytest.fixture(scope="session")

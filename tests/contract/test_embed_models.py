@@ -1,4 +1,7 @@
-"""embed with several models: each found by its name, loaded on first use, unloaded for room."""
+"""embed with several models: each found by its name, loaded on first use, unloaded for room.
+
+The models are small (tests/small_model.py), so that many can be loaded and 10,000 texts be read.
+"""
 
 import asyncio
 import base64
@@ -17,23 +20,23 @@ from prometheus_client import REGISTRY
 from services.embed import pool
 from services.embed.app import build
 from shared.errors import StartupError
-from shared.modelstore.entry import ENTRY_FILE
 from shared.modelstore.folder import FolderSource
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
-from tests.small_model import NAME, store_small_model
+from tests.small_model import NAME, make_small_model, store_small_model
 from tests.suite import serving
 
 PLAIN, PROMPTED, BROKEN = "plain", "prompted", "broken"
-TIGHT = 40  # MiB: room for one of the models, each of some 23 MiB
+TIGHT = 22  # MiB: room for one of the models, each of some 14 MiB
 MANY = 10_000
 
 
 @pytest.fixture(scope="module")
 def store(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with MiniLM under three names: as it is, with a default prompt, and one whose
-    configuration is damaged."""
+    """A model store with the small model under three names: as it is, with a default prompt, and
+    one whose configuration is damaged."""
     folder = tmp_path_factory.mktemp("models")
+    small = make_small_model(minilm_dir, folder / NAME)
     changes = {
         PLAIN: {},
         PROMPTED: {
@@ -44,8 +47,7 @@ def store(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         BROKEN: {"config.json": "{"},
     }
     for name, files in changes.items():
-        source = folder / "sources" / name
-        shutil.copytree(minilm_dir, source, ignore=shutil.ignore_patterns(ENTRY_FILE))
+        source = shutil.copytree(small, folder / "sources" / name)
         for file, content in files.items():
             (source / file).write_text(content)
         ModelStore(folder / "store").pull(FolderSource(source, name))

@@ -1,5 +1,11 @@
-"""Runs the command `refdesk` as a person does: as a process of its own."""
+"""Runs the command `refdesk`: in this process, or in one of its own as a person does.
 
+In this process where what counts is what a command prints and its exit code. Each command has
+tests of its own process besides, which prove the same end to end; what concerns signals, closed
+streams, commands at the same time or children is always a process of its own.
+"""
+
+import io
 import os
 import signal
 import subprocess
@@ -7,14 +13,51 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from shared.cli.main import run
 
 COMMAND = [sys.executable, "-P", "-m", "shared.cli.main"]
 
 
 def refdesk(
+    *arguments: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in this process, from its arguments to its exit code.
+
+    env: variables beside those of this process. There is nothing to read on its stdin.
+    """
+    out, err = _stream(), _stream()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open(os.devnull) as nothing,
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        for name, value in (env or {}).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["refdesk", *arguments])
+        patch.setattr(sys, "stdin", nothing)
+        with pytest.raises(SystemExit) as ended:
+            run()
+    assert isinstance(ended.value.code, int)
+    return subprocess.CompletedProcess(arguments, ended.value.code, _text(out), _text(err))
+
+
+def _stream() -> io.TextIOWrapper:
+    """A stream as that of a process whose output goes to a pipe."""
+    return io.TextIOWrapper(io.BytesIO(), "utf-8")
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
+
+
+def refdesk_process(
     *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end. timeout, in seconds, only keeps a hanging one from staying."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.command import COMMAND, one_error, refdesk
+from tests.e2e.command import COMMAND, one_error, refdesk, refdesk_process
 from tests.suite import Suite, free_port
 
 PAGES = {
@@ -67,7 +67,7 @@ def summary(output: str) -> list[int]:
 def test_a_folder_becomes_a_corpus_and_a_second_time_nothing_is_sent(
     desk: Suite, corpus: str, pages: Path
 ) -> None:
-    first = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
+    first = refdesk_process("ingest", str(pages), "--corpus", corpus, env=desk.env)
     assert first.returncode == 0, first.stderr
     assert summary(first.stderr) == [3, 0, 0, 0, 3]
     assert documents(desk, corpus) == set(PAGES)
@@ -131,7 +131,7 @@ def test_many_small_documents_go_in_several_batches(
 
 
 def test_nothing_to_ingest_is_an_error(desk: Suite, corpus: str, tmp_path: Path) -> None:
-    told = one_error(refdesk("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
+    told = one_error(refdesk_process("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
     assert "nothing to store" in told
     told = one_error(refdesk("ingest", str(tmp_path / "no"), "--corpus", corpus, env=desk.env))
     assert "no file or folder" in told
@@ -142,7 +142,8 @@ def test_a_corpus_name_that_can_not_be_is_refused(desk: Suite, pages: Path) -> N
 
 
 def test_retrieve_shows_the_passage_with_its_place(desk: Suite, filled: str) -> None:
-    result = refdesk("retrieve", "how far is the moon", "--corpus", filled, env=desk.env)
+    arguments = ("how far is the moon", "--corpus", filled)
+    result = refdesk_process("retrieve", *arguments, env=desk.env)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("1. The moon")
     assert f"{filled}/moon.md#0" in result.stdout
@@ -167,7 +168,7 @@ def test_retrieve_as_json_is_the_answer_as_it_came(desk: Suite, filled: str) -> 
 @pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
 def test_ask_gives_an_answer_with_numbered_sources(desk: Suite, filled: str, stream: str) -> None:
     arguments = ("--corpus", filled, "--model", "utility", stream)
-    result = refdesk("ask", "How far away is the moon?", *arguments, env=desk.env)
+    result = refdesk_process("ask", "How far away is the moon?", *arguments, env=desk.env)
     assert result.returncode == 0, result.stderr
     assert "384,400" in result.stdout
     assert "[1]" in result.stdout.split("\n\n")[0]
@@ -188,7 +189,7 @@ def test_corpora_are_listed_and_deleted(desk: Suite, filled: str) -> None:
     assert filled in refdesk("corpora", "list", env=desk.env).stdout
     listed = json.loads(refdesk("corpora", "list", "--json", env=desk.env).stdout)["corpora"]
     assert {one["name"]: one["documents"] for one in listed}[filled] == 3
-    unasked = refdesk("corpora", "delete", filled, env=desk.env)
+    unasked = refdesk_process("corpora", "delete", filled, env=desk.env)
     assert unasked.returncode != 0
     assert filled in refdesk("corpora", "list", env=desk.env).stdout
     assert refdesk("corpora", "delete", filled, "--yes", env=desk.env).returncode == 0
@@ -243,7 +244,7 @@ def test_status_tells_what_is_ready_and_what_is_down(desk: Suite, filled: str) -
     assert up.returncode == 0, up.stderr
     assert filled in up.stdout
     half = {**desk.env, "REFDESK_RERANK_PORT": str(free_port())}
-    down = refdesk("status", "--json", env=half)
+    down = refdesk_process("status", "--json", env=half)
     assert down.returncode == 1
     services = json.loads(down.stdout)["services"]
     assert {name: one["state"] for name, one in services.items()} == {

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from shared.auth import KeyFile
-from tests.e2e.command import one_error, refdesk
+from tests.e2e.command import one_error, refdesk, refdesk_process
 
 
 def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    result = refdesk(
+    result = refdesk_process(
         "keys", "new", "desk-bot", "--file", str(path),
         "--role", "admin", "--services", "retrieve,embed", "--corpora", "handbook",
         "--group", "hr", "--group", " law ",
@@ -41,7 +41,7 @@ def test_a_second_key_is_added_beside_the_first(tmp_path: Path) -> None:
 def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     path = str(tmp_path / "keys.json")
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: refdesk("keys", "new", f"k{n}", "--file", path), range(4)))
+        list(pool.map(lambda n: refdesk_process("keys", "new", f"k{n}", "--file", path), range(4)))
     assert {key.name for key in KeyFile.read(Path(path)).keys} == {"k0", "k1", "k2", "k3"}
 
 
@@ -80,8 +80,8 @@ def test_what_can_not_be_meant_is_refused(tmp_path: Path) -> None:
     assert "1 to 128" in one_error(refdesk("keys", "new", "", *file))
     assert "group" in one_error(refdesk("keys", "new", "a", *file, "--group", " "))
     assert "--file" in one_error(refdesk("keys", "new", "a"))
-    assert "must be UTF-8" in one_error(refdesk("keys", "new", "\udcff", *file))
+    assert "must be UTF-8" in one_error(refdesk_process("keys", "new", "\udcff", *file))
     home = "~nobody-of-that-name/keys.json"
     assert home in one_error(refdesk("keys", "new", "a", "--file", home))
-    assert one_error(refdesk("keys", "new", "a", *file, "--role", "king"), code=2)
+    assert one_error(refdesk_process("keys", "new", "a", *file, "--role", "king"), code=2)
     assert not (tmp_path / "keys.json").exists()

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from shared.cli.collection import corpus_name, read_collection
-from tests.e2e.command import Running, alive, one_error, refdesk, wait_until
+from tests.e2e.command import Running, alive, one_error, refdesk, refdesk_process, wait_until
 from tests.suite import Suite
 
 ARMS = ("bm25", "dense", "fused", "curated")
@@ -89,7 +89,7 @@ def kept(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     running.wait_for("storing 205 documents")
     killed = running.children()
     running.stop(signal.SIGKILL)
-    result = refdesk("eval", str(collection), env=env)
+    result = refdesk_process("eval", str(collection), env=env)
     return Kept(collection, folder / "data", env, killed, result)
 
 
@@ -265,7 +265,7 @@ def test_a_kept_index_is_searched_at_once_and_a_damaged_one_is_made_anew(kept: K
     assert again["index"]["folder"] == str(kept.folder)
     assert again["index"]["bytes"] > 0
     next(kept.folder.rglob("corpus.db")).write_bytes(b"no database at all" * 1000)
-    result = refdesk("eval", str(kept.collection), *options, "--json", env=kept.env)
+    result = refdesk_process("eval", str(kept.collection), *options, "--json", env=kept.env)
     assert "the index is made anew" in result.stderr
     mended = json.loads(result.stdout)
     assert mended["index"]["kept"] is False
@@ -303,7 +303,7 @@ def test_a_wrong_option_is_told_before_anything_starts(
 def test_a_broken_collection_is_told_with_file_and_line(collection: Path) -> None:
     with (collection / "corpus.jsonl").open("a") as file:
         file.write("\n{broken")
-    told = one_error(refdesk("eval", str(collection)))
+    told = one_error(refdesk_process("eval", str(collection)))
     assert f"{collection / 'corpus.jsonl'}:6: not JSON" in told
 
 
@@ -313,6 +313,6 @@ def test_a_folder_without_a_collection_is_told(tmp_path: Path) -> None:
 
 
 def test_nothing_but_the_result_is_on_stdout(suite: Suite, collection: Path) -> None:
-    result = refdesk("eval", str(collection), "--url", suite.url("retrieve"), "--json")
+    result = refdesk_process("eval", str(collection), "--url", suite.url("retrieve"), "--json")
     assert result.stdout.count("\n") == 1
     assert os.linesep not in result.stdout.strip()

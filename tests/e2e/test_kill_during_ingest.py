@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from shared.settings import ServiceName
 from tests.suite import Suite, prepare_suite
 
 SEED = 7
 BATCH = 4
+UPSTREAM: tuple[ServiceName, ...] = ("embed", "rerank")
 WORDS = "harbour lantern orchard granite velvet compass meadow thunder"
 
 
@@ -69,12 +71,14 @@ def check(url: str, acknowledged: list[int]) -> None:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(40, marks=pytest.mark.long)])
-def test_acknowledged_documents_survive(models_dir: Path, tmp_path: Path, kills: int) -> None:
-    suite: Suite = prepare_suite(tmp_path)
+def test_acknowledged_documents_survive(suite: Suite, tmp_path: Path, kills: int) -> None:
+    upstream = {f"REFDESK_{name.upper()}_URL": suite.url(name) for name in UPSTREAM}
+    retrieve = prepare_suite(tmp_path, **upstream).services["retrieve"]
+    url = retrieve.url
     chance = random.Random(SEED)
     acknowledged: list[int] = []
     try:
-        url = suite.url("retrieve")
+        retrieve.start()
         httpx.put(f"{url}/corpora/kill", json={}, timeout=60).raise_for_status()
         for turn in range(kills):
             first = turn * 10_000
@@ -84,10 +88,10 @@ def test_acknowledged_documents_survive(models_dir: Path, tmp_path: Path, kills:
             while len(acknowledged) == before and sender.is_alive():
                 time.sleep(0.01)
             time.sleep(chance.uniform(0.0, 1.0))
-            suite.services["retrieve"].kill()
+            retrieve.kill()
             sender.join()
-            suite.url("retrieve")
+            retrieve.start()
             check(url, acknowledged)
         assert acknowledged
     finally:
-        suite.stop()
+        retrieve.stop()

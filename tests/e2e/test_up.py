@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.command import Running, alive, one_error, refdesk, wait_until
+from tests.e2e.command import Running, alive, one_error, refdesk, refdesk_process, wait_until
 from tests.suite import Suite, free_port, prepare_suite
 
 Up = Callable[..., tuple[Running, Suite]]
@@ -117,7 +117,7 @@ def test_a_configuration_error_of_a_service_ends_it_all_with_its_own_words(
     tmp_path: Path, models_dir: Path
 ) -> None:
     own = prepare_suite(tmp_path, REFDESK_HOST="0.0.0.0")
-    told = one_error(refdesk("up", "--only", "retrieve", env=own.env))
+    told = one_error(refdesk_process("up", "--only", "retrieve", env=own.env))
     assert "will not listen on 0.0.0.0 without API keys" in told
 
 
@@ -125,7 +125,7 @@ def test_a_data_folder_in_use_is_told(suite: Suite, tmp_path: Path) -> None:
     suite.url("retrieve")
     port = str(free_port())
     env = {**suite.env, "REFDESK_RETRIEVE_PORT": port}
-    told = one_error(refdesk("up", "--only", "retrieve", env=env))
+    told = one_error(refdesk_process("up", "--only", "retrieve", env=env))
     assert str(suite.data_dir) in told
 
 

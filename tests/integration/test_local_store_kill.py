@@ -56,7 +56,7 @@ def version_of(store: CorpusStore, name: str) -> int | None:
     return version
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(150, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [6, pytest.param(150, marks=pytest.mark.long)])
 def test_every_answered_write_survives_and_no_document_is_half_there(
     tmp_path: Path, kills: int
 ) -> None:

@@ -1,14 +1,12 @@
-"""``refdesk models`` as a user runs it: a process, its two streams and its exit code."""
+"""``refdesk models`` as a user runs it: its two streams and its exit code."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.suite import REPOSITORY
+from tests.e2e.command import refdesk, refdesk_process
 
 
 @pytest.fixture
@@ -21,20 +19,14 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def models(store: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "shared.cli.main", "models", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "REFDESK_MODELS_DIR": str(store)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def models(store: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return refdesk("models", *arguments, env={"REFDESK_MODELS_DIR": str(store)})
 
 
 def test_a_folder_is_pulled_listed_and_verified(tmp_path: Path, model: Path) -> None:
     store = tmp_path / "store"
-    first = models(store, "pull", str(model))
+    env = {"REFDESK_MODELS_DIR": str(store)}
+    first = refdesk_process("models", "pull", str(model), env=env)
     assert (first.returncode, first.stderr) == (0, "copying tiny …\n")
     again = models(store, "pull", str(model))
     assert "already there" in again.stdout
@@ -55,7 +47,8 @@ def test_damage_is_listed_and_is_exit_code_1_of_verify(tmp_path: Path, model: Pa
     models(store, "pull", str(model))
     [weights] = store.glob("tiny/*/model.safetensors")
     weights.write_bytes(b"Weights")
-    result = models(store, "verify", "tiny")
+    env = {"REFDESK_MODELS_DIR": str(store)}
+    result = refdesk_process("models", "verify", "tiny", env=env)
     assert result.returncode == 1
     assert "model.safetensors is damaged" in result.stdout
     assert result.stderr.splitlines()[-1] == (

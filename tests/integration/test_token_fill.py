@@ -4,7 +4,6 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,15 +23,25 @@ DOCUMENTS = [
 
 
 @pytest.fixture(scope="module")
-def filling(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    suite = prepare_suite(tmp_path_factory.mktemp("fill"), REFDESK_RERANK_FILL_AT_INGEST="true")
-    yield suite
-    suite.stop()
+def filling(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A rerank and a retrieve of their own; their embed is that of the suite."""
+    own = prepare_suite(
+        tmp_path_factory.mktemp("fill"),
+        REFDESK_RERANK_FILL_AT_INGEST="true",
+        REFDESK_EMBED_URL=suite.url("embed"),
+    )
+    try:
+        own.services["rerank"].start()
+        own.services["retrieve"].start()
+        yield own
+    finally:
+        own.stop()
 
 
 def metric(suite: Suite, pattern: str) -> float:
     """The value of a metric of rerank's, 0 while it has none."""
-    found = re.search(rf"^{pattern} (\S+)$", httpx.get(f"{suite.url('rerank')}/metrics").text, re.M)
+    text = httpx.get(f"{suite.services['rerank'].url}/metrics").text
+    found = re.search(rf"^{pattern} (\S+)$", text, re.M)
     return float(found[1]) if found else 0.0
 
 
@@ -45,7 +54,6 @@ def looked_up_in_vain(suite: Suite) -> float:
 
 
 def load(suite: Suite, corpus: str) -> None:
-    # Not Suite.url, which would start again what a test has stopped.
     url = f"{suite.services['retrieve'].url}/corpora/{corpus}"
     assert httpx.put(url, timeout=60).status_code == 201
     answer = httpx.post(f"{url}/documents", json={"documents": DOCUMENTS}, timeout=60)
@@ -55,7 +63,7 @@ def load(suite: Suite, corpus: str) -> None:
 def ask(suite: Suite, corpus: str) -> dict[str, Any]:
     body = {"query": "How much paid leave do I have?", "corpora": [corpus], "explain": True}
     answer: dict[str, Any] = httpx.post(
-        f"{suite.url('retrieve')}/retrieve", json=body, timeout=60
+        f"{suite.services['retrieve'].url}/retrieve", json=body, timeout=60
     ).json()
     return answer
 
@@ -69,7 +77,6 @@ def wait_until_filled(suite: Suite, before: float) -> None:
 
 
 def test_the_first_question_finds_every_chunk_read(filling: Suite) -> None:
-    filling.url("retrieve")
     before = kept_bytes(filling)
     load(filling, "filled")
     wait_until_filled(filling, before)
@@ -81,7 +88,6 @@ def test_the_first_question_finds_every_chunk_read(filling: Suite) -> None:
 
 
 def test_an_ingest_does_not_mind_that_rerank_is_down(filling: Suite) -> None:
-    filling.url("retrieve")
     filling.services["rerank"].kill()
     log = filling.services["retrieve"].log
     told = log.read_text().count("token_fill_dropped")
