@@ -34,6 +34,7 @@ from services.retrieve.search.curator import Curator
 from services.retrieve.search.found import Counters, Found, Search
 from services.retrieve.search.gate import certain
 from services.retrieve.search.question import Question, understand
+from services.retrieve.search.threads import compute
 from services.retrieve.search.watch import Degradable, Degraded, Watch, allowance_ms
 from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Described
 from shared.context import Deadline
@@ -89,7 +90,7 @@ async def retrieve(
     watch = Watch()
     done = await search(request, shelves, staff, deadline, watch)
     with watch.stage("pack"):
-        body = await asyncio.to_thread(answer, done, shelves)
+        body = await compute(answer, done, shelves)
     return body.model_copy(update={"timings_ms": watch.timings()})
 
 
@@ -121,7 +122,7 @@ async def search(
             ' start embed, or search with the arm "bm25", too',
         )
     dates = _dates(work)
-    found = await asyncio.to_thread(_find, work, words, vectors or Vectors(), dates)
+    found = await compute(_find, work, words, vectors or Vectors(), dates)
     relevance = await _relevance(work, found)
     spaces = {name: info.stamp for name, info in infos.items()}
     bonus = recency.bonus(found.ages_days, dates) if dates else None
@@ -153,7 +154,9 @@ async def _search_words(work: _Work) -> list[Run]:
         return [run for arm in arms for run in work.shelves.words(arm, queries, limit)]
 
     with work.watch.stage("bm25"):
-        return await asyncio.to_thread(lists)
+        if Arm.BM25_EXACT in arms:  # it reads every chunk
+            return await asyncio.to_thread(lists)
+        return await compute(lists)
 
 
 async def _query_vectors(work: _Work) -> Vectors | None:
