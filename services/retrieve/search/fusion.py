@@ -81,6 +81,8 @@ def places(lists: Sequence[Listed]) -> dict[ChunkKey, float]:
     That of rank r is the mean of the places that the r-th of all lists take together. One list
     alone keeps its ranks.
     """
+    if len(lists) == 1:  # nearly always, and many times faster
+        return {key: rank for rank, (key, _) in enumerate(lists[0], start=1)}
     at: dict[ChunkKey, float] = {}
     before = 0
     for rank in range(max(map(len, lists), default=0)):
@@ -156,8 +158,11 @@ def _sum(
             lists = _comparable([r for r in runs if r.arm is arm and r.query == query], settings)
             vote = weight / whole / len(queries[arm])
             for key, share in shares(lists).items():
-                own = parts.setdefault(key, {})
-                own[arm] = own.get(arm, 0.0) + vote * share
+                own = parts.get(key)
+                if own is None:
+                    parts[key] = {arm: vote * share}
+                else:
+                    own[arm] = own.get(arm, 0.0) + vote * share
     fused = [Fused(key, min(1.0, sum(own.values())), own) for key, own in parts.items()]
     return sorted(fused, key=lambda candidate: (-candidate.score, candidate.key))
 
