@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from services.retrieve.corpus.chunk import TokenCounter, title_line
 from services.retrieve.corpus.embedding import Librarian
@@ -79,6 +80,11 @@ class _Work:
     def infos(self) -> dict[str, CorpusInfo]:
         return {name: store.info for name, store in self.shelves.stores.items()}
 
+    @property
+    def reads_all(self) -> bool:
+        """Whether every chunk of a corpus may be read, which can take many seconds."""
+        return Arm.BM25_EXACT in self.arms
+
     def skip(self, stage: str, reason: str) -> None:
         self.skipped.append(Skipped(stage=stage, reason=reason))
 
@@ -89,8 +95,13 @@ async def retrieve(
     """Answer a request. Raises ApiError as `search`."""
     watch = Watch()
     done = await search(request, shelves, staff, deadline, watch)
-    with watch.stage("pack"):
-        body = await compute(answer, done, shelves)
+
+    def packed() -> RetrieveResponse:
+        with watch.stage("pack"):
+            return answer(done, shelves)
+
+    # To widen hits, or to count the tokens of another model, may take seconds.
+    body = await compute(packed, long=bool(request.neighbors or request.tokenizer))
     return body.model_copy(update={"timings_ms": watch.timings()})
 
 
@@ -122,7 +133,9 @@ async def search(
             ' start embed, or search with the arm "bm25", too',
         )
     dates = _dates(work)
-    found = await compute(_find, work, words, vectors or Vectors(), dates)
+    found = await compute(
+        partial(_find, work, words, vectors or Vectors(), dates), long=work.reads_all
+    )
     relevance = await _relevance(work, found)
     spaces = {name: info.stamp for name, info in infos.items()}
     bonus = recency.bonus(found.ages_days, dates) if dates else None
@@ -151,12 +164,10 @@ async def _search_words(work: _Work) -> list[Run]:
 
     def lists() -> list[Run]:
         queries, limit = work.question.queries, work.request.candidates
-        return [run for arm in arms for run in work.shelves.words(arm, queries, limit)]
+        with work.watch.stage("bm25"):
+            return [run for arm in arms for run in work.shelves.words(arm, queries, limit)]
 
-    with work.watch.stage("bm25"):
-        if Arm.BM25_EXACT in arms:  # it reads every chunk
-            return await asyncio.to_thread(lists)
-        return await compute(lists)
+    return await compute(lists, long=work.reads_all)
 
 
 async def _query_vectors(work: _Work) -> Vectors | None:

@@ -10,24 +10,20 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
-_Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 # What is not Python (vectors, words, reading) does run side by side.
-_POOL = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 2)), "search")
+_POOL = ThreadPoolExecutor(max(2, min(4, _CORES)), "search")
 
 
-async def compute(
-    function: Callable[_Parameters, _Result],
-    *args: _Parameters.args,
-    **kwargs: _Parameters.kwargs,
-) -> _Result:
-    """What a function gives, in one of these threads and in the caller's context.
+async def compute(function: Callable[[], _Result], *, long: bool = False) -> _Result:
+    """What a function gives, computed in one of these threads and in the caller's context.
 
-    For work of milliseconds: what takes longer would keep all searches waiting.
+    long: it may take much more than some milliseconds. It has a thread of all the process's others
+    then, so that no search waits for it.
     """
-    run = partial(copy_context().run, function, *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_POOL, run)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(None if long else _POOL, copy_context().run, function)
