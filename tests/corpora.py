@@ -1,11 +1,14 @@
-"""Documents with true unit vectors, for stores that are tested without a model."""
+"""Documents with true vectors, for stores that are tested without a model."""
 
 import hashlib
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from services.retrieve.stores.base import Metadata, ModelStamp, NewChunk, NewDocument, Vector
+from services.retrieve.stores.sparse_vector import Sparse
 
 DIMENSION = 16
 STAMP = ModelStamp("test-model", "0123456789ab-fp32", DIMENSION)
@@ -46,3 +49,16 @@ def document(
         vectors=vectors,
         readers=readers,
     )
+
+
+def words_of(text: str) -> Sparse:
+    """The words of a text, each as heavy as it is long; one that comes twice weighs no more."""
+    weights = {zlib.crc32(word.encode()) >> 1: float(len(word)) for word in text.split()}
+    tokens = sorted(weights)
+    values = [weights[token] for token in tokens]
+    return Sparse(np.array(tokens, np.int32), np.array(values, np.float32))
+
+
+def weighed(plain: NewDocument) -> NewDocument:
+    """A document for a corpus with sparse vectors: each chunk has `words_of` its text."""
+    return replace(plain, sparse=[words_of(chunk.text) for chunk in plain.chunks])

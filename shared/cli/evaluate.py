@@ -59,9 +59,10 @@ def evaluate(
 ) -> None:
     """Measure nDCG@10, R@100 and RR@10 on a collection in BEIR's layout.
 
-    Each query runs through POST /retrieve by words alone (bm25), by vectors alone (dense), by both
-    (fused), and by both with the curator (curated), and the differences are tested. Without --url,
-    services are started for it on free ports, and their index is kept for the next time.
+    Each query runs through POST /retrieve by words alone (bm25), by vectors alone (dense), by all
+    arms that the corpus has (fused), and by these with the curator (curated), and the differences
+    are tested. By words that embed's model has weighed (sparse) it runs if --arms says so. Without
+    --url, services are started for it on free ports, and their index is kept for the next time.
     """
     # Here, so that no other command waits for what does the sums.
     from shared.cli.evaluation.command import run

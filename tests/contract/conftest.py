@@ -1,6 +1,7 @@
 """Fixtures of the contract tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -60,8 +61,21 @@ def shelf(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["local"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CorpusStore]:
     """An empty corpus of each engine behind `CorpusStore`; a new engine is one more parameter."""
-    catalog = Catalog.open(tmp_path / "corpora")
-    catalog.create(CorpusSpec("c"), STAMP)
+    with _corpus(tmp_path, sparse=False) as store:
+        yield store
+
+
+@pytest.fixture(params=["local"])
+def sparse_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CorpusStore]:
+    """The same of a corpus with sparse vectors."""
+    with _corpus(tmp_path, sparse=True) as store:
+        yield store
+
+
+@contextmanager
+def _corpus(folder: Path, *, sparse: bool) -> Iterator[CorpusStore]:
+    catalog = Catalog.open(folder / "corpora")
+    catalog.create(CorpusSpec("c"), STAMP, sparse=sparse)
     yield catalog.get("c")
     catalog.close()
 

@@ -1,19 +1,17 @@
 """What an engine behind `CorpusStore` must do with sparse vectors, and a local one with its files.
 
-A chunk's weights are made of its text: each word weighs its length, and a word that comes twice
-weighs no more.
+A chunk's weights are made of its text: each word weighs its length.
 """
 
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
+import structlog.testing
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.stores.base import CorpusSpec, CorpusStore, NewDocument, Scope
@@ -21,18 +19,11 @@ from services.retrieve.stores.filters import parse_filter
 from services.retrieve.stores.local.schema import SCHEMA, SPARSE_SCHEMA
 from services.retrieve.stores.local.sparse import SparseIndex
 from services.retrieve.stores.local.sparse_rows import SparseRows
-from services.retrieve.stores.sparse_vector import Sparse
 from shared.errors import ApiError
-from tests.corpora import STAMP, document, vector_of
+from tests.corpora import STAMP, document, vector_of, weighed, words_of
 
 RED = Scope(parse_filter({"type": "eq", "key": "team", "value": "red"}))
-
-
-def words_of(text: str) -> Sparse:
-    weights = {zlib.crc32(word.encode()) >> 1: float(len(word)) for word in text.split()}
-    tokens = sorted(weights)
-    values = [weights[token] for token in tokens]
-    return Sparse(np.array(tokens, np.int32), np.array(values, np.float32))
+BLUE = Scope(parse_filter({"type": "eq", "key": "team", "value": "blue"}))
 
 
 def sparse(
@@ -41,8 +32,7 @@ def sparse(
     team: str = "blue",
     readers: tuple[str, ...] | None = None,
 ) -> NewDocument:
-    plain = document(document_id, texts, metadata={"team": team}, readers=readers)
-    return replace(plain, sparse=[words_of(text) for text in texts])
+    return weighed(document(document_id, texts, metadata={"team": team}, readers=readers))
 
 
 @pytest.fixture
@@ -194,6 +184,7 @@ def test_a_corpus_of_before_has_none_and_works_as_it_did(catalog: Catalog, tmp_p
         "DELETE FROM sparse_vectors WHERE key = 2",
         "UPDATE sparse_vectors SET weights = x'0102' WHERE key = 2",
         "UPDATE sparse_vectors SET weights = zeroblob(8) WHERE key = 2",
+        "UPDATE sparse_vectors SET weights = 'a text, no bytes' WHERE key = 2",
         "DROP TABLE sparse_vectors",
     ],
 )
@@ -229,6 +220,48 @@ def test_an_index_that_can_not_follow_a_write_is_made_anew(
     assert found(store, "apples pears") == [("b#0", 61.0), ("a#0", 36.0)]
 
 
+def test_what_could_not_be_merged_is_found_and_merged_by_the_next_write(
+    store: CorpusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr("services.retrieve.stores.local.sparse._merged", fail)
+        for number in range(5):
+            store.write([sparse("a", ["apples"]), sparse(f"b{number}", ["pears"])])
+    assert {line["event"] for line in logs} == {"sparse_not_merged"}
+    expected = [("a#0", 36.0), *((f"b{number}#0", 25.0) for number in range(5))]
+    assert sorted(found(store, "apples pears")) == expected
+    assert sorted(found(store, "apples pears", scope=BLUE)) == expected
+    assert store.delete("b3")
+    assert sorted(found(store, "apples pears")) == [*expected[:4], expected[5]]
+    assert len(store._indexes.sparse._segments) == 1  # type: ignore[attr-defined]
+
+
+def test_no_search_waits_for_a_merge(store: CorpusStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write([sparse("a", ["apples"])])
+    merging, go_on, merge = threading.Event(), threading.Event(), SparseIndex.merge
+
+    def slow(index: SparseIndex) -> None:
+        merging.set()
+        assert go_on.wait(60)
+        merge(index)
+
+    monkeypatch.setattr(SparseIndex, "merge", slow)
+    with ThreadPoolExecutor(2) as pool:
+        written = pool.submit(store.write, [sparse("b", ["apples"])])
+        try:
+            assert merging.wait(60)
+            for scope in (Scope(), BLUE, Scope(readers=frozenset())):
+                search = pool.submit(found, store, "apples", 10, scope)
+                assert search.result(30) == [("a#0", 36.0), ("b#0", 36.0)]
+            assert not written.done()
+        finally:
+            go_on.set()
+        assert written.result().documents == 2
+
+
 def test_rows_join_in_the_order_of_their_keys() -> None:
     parts = [SparseRows.of([1, 2], [words_of("a bb"), words_of("")])]
     parts.append(SparseRows.of([5], [words_of("ccc")]))
@@ -238,24 +271,25 @@ def test_rows_join_in_the_order_of_their_keys() -> None:
 
 def test_searches_beside_writes_see_a_document_whole_or_not_at_all(store: CorpusStore) -> None:
     versions = [[f"version v{n}", "version"] for n in range(30)]
-    store.write([sparse("d", versions[0])])
+    store.write([sparse("d", versions[0], readers=("hr",))])
     done = threading.Event()
+    scopes = (Scope(), BLUE, Scope(readers=frozenset({"hr"})))
 
-    def read() -> None:
+    def read(scope: Scope) -> int:
+        seen = 0
         while not done.is_set():
-            keys = [key for key, _ in store.sparse(words_of("version"), 10, RED)]
-            assert keys == []
-            keys = [key for key, _ in store.sparse(words_of("version"), 10)]
+            keys = [key for key, _ in store.sparse(words_of("version"), 10, scope)]
             assert len(keys) == 2
             assert len({record.key for record in store.fetch(keys).values()}) in (0, 2)
+            seen += 1
+        return seen
 
-    with ThreadPoolExecutor(2) as pool:
-        readers = [pool.submit(read) for _ in range(2)]
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read, scope) for scope in scopes]
         try:
             for texts in versions[1:]:
-                store.write([sparse("d", texts)])
+                store.write([sparse("d", texts, readers=("hr",))])
         finally:
             done.set()
-        for reader in readers:
-            reader.result()
+        assert all(reader.result() > 0 for reader in readers)
     assert store.dense(vector_of("version v29"), 1)[0][0] == store.keys_of("d")[0]

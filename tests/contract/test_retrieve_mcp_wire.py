@@ -1,13 +1,17 @@
 """The desk's MCP endpoint below the official client: headers, bodies that are no message."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog.testing
+from mcp_types import Tool
 
 from tests.library import LIBRARY, fill_library
 from tests.mcp_wire import HEADERS, call
+from tests.shelf import desk
 from tests.suite import Suite
 
 
@@ -142,3 +146,22 @@ def test_there_are_no_sessions_to_listen_to_or_to_end(url: str, method: str) -> 
     got = httpx.request(method, f"{url}/mcp", headers=HEADERS, timeout=60)
     assert got.status_code == 405
     assert got.headers["allow"] == "POST"
+
+
+async def test_a_defect_in_listing_the_tools_is_none_of_the_callers(
+    shelf: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        Tool.model_validate({})
+        return ""
+
+    monkeypatch.setattr("services.retrieve.surfaces.mcp_server.described", fail)
+    sent = {"jsonrpc": "2.0", "id": 7, "method": "tools/list"}
+    with structlog.testing.capture_logs() as logs:
+        async with desk(shelf, embed=suite.url("embed")) as http:
+            got = (await http.post("/mcp", json=sent, headers=HEADERS)).json()
+    assert got["id"] == 7
+    assert (got["error"]["code"], got["error"]["data"]) == (-32603, {"code": "internal_error"})
+    assert "its log has the cause under id" in got["error"]["message"]
+    [line] = [line for line in logs if line["event"] == "unexpected_error"]
+    assert (line["method"], line["error"]) == ("tools/list", "ValidationError")

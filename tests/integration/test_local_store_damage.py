@@ -221,6 +221,7 @@ def test_a_database_that_is_none_is_named(folder: Path, content: bytes | None) -
     [
         "DELETE FROM vectors WHERE key = 3",
         "UPDATE vectors SET vector = x'00' WHERE key = 3",
+        "UPDATE vectors SET vector = 'a text, no bytes' WHERE key = 3",
         "DELETE FROM meta WHERE name = 'dimension'",
         "DROP TABLE vectors",
     ],

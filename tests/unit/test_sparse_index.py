@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ words = st.dictionaries(
     st.floats(2**-20, 2**20, width=32) | st.sampled_from([0.5, 1.0]),
     max_size=8,
 )
-# A change: how many of the oldest and of any others go, by their places, and what comes.
+# A change: which of those that are there go, by their places, what comes, and whether to merge.
 changes = st.lists(
-    st.tuples(st.lists(st.integers(0, 200), max_size=30), st.lists(words, max_size=12)), max_size=12
+    st.tuples(
+        st.lists(st.integers(0, 200), max_size=30), st.lists(words, max_size=12), st.booleans()
+    ),
+    max_size=12,
 )
 
 
@@ -49,14 +53,16 @@ def ranked(truth: Mapping[int, Words], query: Words) -> list[tuple[int, float]]:
 
 @given(changes, words, st.sets(st.integers(0, 200)), st.integers(1, 20))
 def test_after_any_changes_scores_are_the_plain_dot_products(
-    changes: list[tuple[list[int], list[Words]]], query: Words, scope: set[int], limit: int
+    changes: list[tuple[list[int], list[Words], bool]], query: Words, scope: set[int], limit: int
 ) -> None:
     index, truth, next_key = empty(), dict[int, Words](), 1
-    for places, added in changes:
+    for places, added, merging in changes:
         there = sorted(truth)
         gone = {there[place] for place in places if place < len(there)}
         keys = list(range(next_key, next_key + len(added)))
         index.change([*gone, 10_000], keys, [sparse(one) for one in added])
+        if merging:
+            index.merge()
         truth = {key: held for key, held in truth.items() if key not in gone}
         truth.update(zip(keys, added, strict=True))
         next_key += len(added)
@@ -78,13 +84,16 @@ def test_many_small_writes_leave_few_segments_and_removed_chunks_leave_none() ->
     index = empty()
     for key in range(1, 501):
         index.change([], [key], [sparse({key % 7: 1.0, 100 + key % 3: 0.5})])
+        index.merge()
     assert len(index._segments) <= 10
     index.change(range(1, 491), [], [])
+    index.merge()
     assert sum(one.size for one in index._segments) <= 2 * 30
     assert [key for key, _ in index.search(sparse({100: 1.0, 101: 1.0, 102: 1.0}), 50)] == list(
         range(491, 501)
     )
     index.change(range(491, 501), [], [])
+    index.merge()
     assert index._segments == ()
 
 
@@ -169,19 +178,22 @@ def test_arrays_of_other_types_are_refused() -> None:
 
 def test_a_search_sees_a_state_that_there_was_however_much_is_written() -> None:
     """A chunk is replaced over and over in one change each: there is always exactly one."""
-    index, over, wrong = empty(), threading.Event(), list[object]()
+    index, over = empty(), threading.Event()
     index.change([], [1], [sparse({1: 1.0})])
 
-    def watch() -> None:
+    def watch() -> int:
+        searches = 0
         while not over.is_set():
-            found = index.search(sparse({1: 1.0}), 5)
-            if len(found) != 1:
-                wrong.append(found)
+            assert len(index.search(sparse({1: 1.0}), 5)) == 1
+            searches += 1
+        return searches
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    for key in range(2, 400):
-        index.change([key - 1], [key], [sparse({1: 1.0})])
-    over.set()
-    watcher.join()
-    assert wrong == []
+    with ThreadPoolExecutor(1) as pool:
+        watcher = pool.submit(watch)
+        try:
+            for key in range(2, 400):
+                index.change([key - 1], [key], [sparse({1: 1.0})])
+                index.merge()
+        finally:
+            over.set()
+        assert watcher.result() > 0

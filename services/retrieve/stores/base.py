@@ -138,9 +138,9 @@ class NewDocument:
     """A document to be written, parsed, chunked and embedded.
 
     `vectors` is float32 [len(chunks), dimension] of unit rows; `sparse` are as many sparse vectors
-    where the corpus has them, else None. `content_hash` (hex SHA-256) covers
-    everything that the stored form depends on. `readers` are the keys and groups that may read it;
-    None: whoever may read the corpus, empty: admins alone.
+    where the corpus has them, else None. `content_hash` (hex SHA-256) covers everything that the
+    stored form depends on. `readers` are the keys and groups that may read it; None: whoever may
+    read the corpus, empty: admins alone.
     """
 
     id: str

@@ -16,6 +16,7 @@ from mcp.server.streamable_http import check_accept_headers
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -93,6 +94,13 @@ class Endpoint:
         self, _: ServerRequestContext[Any], __: PaginatedRequestParams | None
     ) -> ListToolsResult:
         """The tools, described for this caller: with the corpora that it may read."""
+        try:
+            return self._tools()
+        except Exception as error:
+            message = _unexpected(error, method="tools/list")
+            raise MCPError(INTERNAL_ERROR, message, {"code": "internal_error"}) from None
+
+    def _tools(self) -> ListToolsResult:
         corpora = self._desk.corpora()
         names = [info.name for info in corpora]
         tools = [
@@ -120,11 +128,7 @@ class Endpoint:
         except ApiError as error:
             return _failed(error.message)
         except Exception as error:
-            log.exception("unexpected_error", tool=tool.name, error=type(error).__name__)
-            return _failed(
-                "refdesk failed on this request; its log has the cause under id "
-                + current().request_id
-            )
+            return _failed(_unexpected(error, tool=tool.name))
         text = orjson.dumps(answer).decode()
         return CallToolResult(
             content=[TextContent(type="text", text=text)],
@@ -144,7 +148,8 @@ class Endpoint:
 async def _in_our_words(ctx: ServerRequestContext[Any], call_next: CallNext) -> HandlerResult:
     """Middleware: parameters that can't be read are named; the SDK says only that some are wrong.
 
-    The arguments of a tool are no part of that: what is wrong with them is the tool's answer.
+    The arguments of a tool are no part of that: what is wrong with them is the tool's answer. Nor
+    are faults of our own: what answers a method lets none of them out.
     """
     try:
         return await call_next(ctx)
@@ -157,6 +162,12 @@ def _refused(error: ValidationError) -> ApiError:
     """The first fault that pydantic found."""
     fault = error.errors(include_input=False, include_url=False)[0]
     return refusal(fault["loc"], fault["msg"])
+
+
+def _unexpected(error: Exception, **where: str) -> str:
+    """What the caller is told of a defect, which is logged."""
+    log.exception("unexpected_error", **where, error=type(error).__name__)
+    return f"refdesk failed on this request; its log has the cause under id {current().request_id}"
 
 
 def _failed(message: str) -> CallToolResult:

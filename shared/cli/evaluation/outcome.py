@@ -53,8 +53,8 @@ class Outcome:
     """What an evaluation found.
 
     figures: mean of each measure, by arm and by variant. against: each arm's comparison with
-    `baseline`, and each variant's with the default. harm: None unless both single arms and the
-    default were run.
+    `baseline`, and each variant's with the default. harm: None unless bm25, dense and the default
+    were run.
     """
 
     collection: Collection

@@ -177,7 +177,7 @@ class Database:
                     keys[at : at + len(part)] = [key for key, _ in part]
                     data = np.frombuffer(b"".join(vector for _, vector in part), "<f4")
                     matrix[at : at + len(part)] = data.reshape(len(part), info.dimension)
-                except ValueError as error:
+                except (TypeError, ValueError) as error:  # a text, or bytes that do not fit
                     raise damaged(self.path, "its vectors do not fit its chunks") from error
                 at += len(part)
         if at != info.chunks:
@@ -192,7 +192,7 @@ class Database:
             while part := rows.fetchmany(_PART):
                 try:
                     parts.append(SparseRows.unpacked(part))
-                except ValueError as error:
+                except (TypeError, ValueError) as error:  # a text, or bytes that do not fit
                     raise damaged(self.path, error) from error
         found = SparseRows.joined(parts)
         if len(found.keys) != info.chunks:

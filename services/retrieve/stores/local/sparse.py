@@ -3,15 +3,17 @@
 The score of a chunk is the dot product with the query's vector. A search reads the lists of the
 query's tokens alone, each of which names the chunks that have the token, with their weights.
 
-A write adds a small segment with lists of its own. Neighbouring segments are merged as long as one
-is not twice the size of the next, so that there are few of them, and a chunk is moved about as
-often as the corpus doubles. What is there never changes: a search takes the segments of one moment
-and goes on with them, whatever is written meanwhile.
+A write adds a small segment with lists of its own, which is quick. Afterwards neighbouring segments
+are merged as long as one is not twice the size of the next, so that there are few of them, and a
+chunk is moved about as often as the corpus doubles; that may take seconds, and changes nothing that
+is found. What is there never changes: a search takes the segments of one moment and goes on with
+them, whatever is written or merged meanwhile.
 """
 
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from services.retrieve.stores.sparse_vector import Sparse, Tokens, Weights
 
 Keys = NDArray[np.int64]
 Scores = NDArray[np.float64]
+_Number = TypeVar("_Number", bound=np.generic)
 
 # Of so many chunks one is looked up in a list about as fast as they are all added up.
 _FEW = 32
@@ -50,19 +53,20 @@ class _Segment:
         """The lists of weights float32 [m], each of a token and of the chunk at a place; those of
         one token come in the order of their places."""
         # One sort of whole numbers is several times faster than a stable sort of places.
-        paired = tokens.astype(np.int64) << 32 | np.arange(len(tokens))
-        paired.sort()
-        order = paired & 0xFFFFFFFF
+        # These arrays are large: they are changed in place, or let go of when they have served.
+        order = np.left_shift(tokens, 32, dtype=np.int64)
+        order |= np.arange(len(tokens), dtype=np.uint32)
+        order.sort()
+        order &= 0xFFFFFFFF
         tokens = tokens[order]
-        starts = np.flatnonzero(np.diff(tokens, prepend=np.int32(-1)))
-        return cls(
-            keys,
-            np.ones(len(keys), np.bool_),
-            tokens[starts],
-            np.append(starts, len(tokens)),
-            places[order],
-            weights[order],
-        )
+        first = np.ones(len(tokens), np.bool_)
+        np.not_equal(tokens[1:], tokens[:-1], out=first[1:])
+        starts = np.flatnonzero(first)
+        listed, ends = tokens[starts], np.append(starts, len(tokens))
+        del tokens, first
+        places = places[order]
+        weights = weights[order]
+        return cls(keys, np.ones(len(keys), np.bool_), listed, ends, places, weights)
 
     @property
     def size(self) -> int:
@@ -120,7 +124,8 @@ class _Segment:
 
 
 class SparseIndex:
-    """Sparse vectors by key. Safe to use from several threads; no search waits for a change."""
+    """Sparse vectors by key. Safe to use from several threads; no search waits for a change or a
+    merge, while these wait for each other."""
 
     def __init__(self, rows: SparseRows) -> None:
         """An index of these vectors."""
@@ -128,7 +133,8 @@ class SparseIndex:
         self._segments: tuple[_Segment, ...] = _stacked([_segment(rows)])
 
     def change(self, remove: Sequence[int], keys: Sequence[int], vectors: Sequence[Sparse]) -> None:
-        """Remove the vectors of some keys and add others.
+        """Remove the vectors of some keys and add others, quickly: `merge` is to be called later,
+        as searches become slower with each change until it is.
 
         Raises ValueError, and changes nothing, where there is not a vector for each key or a key is
         not above all that are there.
@@ -139,7 +145,16 @@ class SparseIndex:
             last = [one.keys[-1:] for one in self._segments]
             if (np.diff(np.concatenate([*last, added.keys])) <= 0).any():
                 raise ValueError("keys must ascend, and none may be used again")
-            self._segments = _stacked([*(one.without(gone) for one in self._segments), added])
+            left = (one.without(gone) for one in self._segments)
+            self._segments = (*left, added) if len(added.keys) else tuple(left)
+
+    def merge(self) -> None:
+        """Bring what was changed together, so that searches are fast; they find the same.
+
+        Nothing has changed where this raises, as it may for want of memory.
+        """
+        with self._changing:
+            self._segments = _stacked(self._segments)
 
     def search(
         self, query: Sparse, limit: int, allowed: Keys | None = None
@@ -198,9 +213,11 @@ def _merged(segments: Sequence[_Segment]) -> _Segment:
         tokens.append(np.repeat(segment.tokens, np.diff(segment.ends))[kept])
         weights.append(segment.weights[kept])
         count += len(keys[-1])
-    return _Segment.of(
-        np.concatenate(keys),
-        np.concatenate(places),
-        np.concatenate(tokens),
-        np.concatenate(weights),
-    )
+    return _Segment.of(_joined(keys), _joined(places), _joined(tokens), _joined(weights))
+
+
+def _joined(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
+    """The parts as one array; the list is empty then, which lets go of them."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole

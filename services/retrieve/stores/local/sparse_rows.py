@@ -48,14 +48,14 @@ class SparseRows:
             raise ValueError("a sparse vector has half a weight")
         pairs = np.frombuffer(b"".join(data for _, data in rows), _PAIR)
         tokens, weights = pairs["token"].astype(np.int32), pairs["weight"].astype(np.float32)
-        found = cls(np.array([key for key, _ in rows], np.int64), sizes // 8, tokens, weights)
+        keys, lengths = np.array([key for key, _ in rows], np.int64), sizes // _PAIR.itemsize
         ascends = tokens[1:] > tokens[:-1]
-        ends = np.cumsum(found.lengths)[:-1]
+        ends = np.cumsum(lengths)[:-1]
         ascends[ends[(ends > 0) & (ends < len(tokens))] - 1] = True  # from one vector to the next
         sound = ascends.all() and (tokens >= 0).all()
         if not (sound and (np.isfinite(weights) & (weights > 0)).all()):
             raise ValueError("a sparse vector has a token or a weight that is none")
-        return found
+        return cls(keys, lengths, tokens, weights)
 
     @classmethod
     def joined(cls, parts: Sequence["SparseRows"]) -> "SparseRows":

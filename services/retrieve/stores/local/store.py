@@ -8,7 +8,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -33,6 +33,7 @@ from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.dense_gpu import Place
 from services.retrieve.stores.local.faults import write_failed
+from services.retrieve.stores.local.indexes import Indexes
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
 from services.retrieve.stores.local.scopes import Keys, Scopes
 from services.retrieve.stores.local.sparse import SparseIndex
@@ -45,23 +46,6 @@ _LEXICAL, _DENSE = "lexical", "dense"
 _Found = TypeVar("_Found")
 
 log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class _Indexes:
-    """What follows the database. sparse: None where the corpus has no sparse vectors."""
-
-    dense: DenseIndex
-    sparse: SparseIndex | None
-    lexical: LexicalIndex
-    scopes: Scopes
-
-    def close(self, *, keep: bool = True) -> None:
-        """Let go of the files; searches that are running end well. keep: see `CorpusStore`."""
-        try:
-            self.lexical.close()
-        finally:
-            self.dense.close(keep=keep)
 
 
 class LocalStore:
@@ -78,7 +62,7 @@ class LocalStore:
         self._swapping = threading.RLock()
         self._swaps = 0
         self._refused = False  # a write, since the word index was opened
-        self._followed: _Indexes | None = self._open_indexes()
+        self._followed: Indexes | None = self._open_indexes()
 
     @classmethod
     def open(cls, folder: Path, place: Place | None = None) -> "LocalStore":
@@ -260,9 +244,11 @@ class LocalStore:
             # Not in the handler of what went wrong, which keeps hold of the indexes of before.
             if not self._followed_by_indexes(change, added):
                 self._open_anew()
+        if self._followed is not None:
+            self._followed.tidy(self._info.name)
 
     @property
-    def _indexes(self) -> _Indexes:
+    def _indexes(self) -> Indexes:
         """Those to search. Raises ApiError 500 where there are none that follow the database."""
         found = self._followed
         if found is None:
@@ -315,7 +301,7 @@ class LocalStore:
         except Exception as error:
             log.exception("indexes_failed", corpus=self._info.name, reason=str(error))
 
-    def _open_indexes(self) -> _Indexes:
+    def _open_indexes(self) -> Indexes:
         """The indexes of the database's last commit."""
         keys, vectors = self._database.vectors(self._info)
         dense = DenseIndex(
@@ -330,7 +316,7 @@ class LocalStore:
             sparse = None
             if self._info.sparse:
                 sparse = SparseIndex(self._database.sparse_vectors(self._info))
-            return _Indexes(dense, sparse, self._open_lexical(), Scopes(self._database))
+            return Indexes(dense, sparse, self._open_lexical(), Scopes(self._database))
         except BaseException:
             dense.close()
             raise
