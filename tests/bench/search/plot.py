@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 320
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 36, 44
+LEFT, RIGHT, TOP, BOTTOM = 56, 84, 36, 44
 COLOURS = ("#1f5fa8", "#c2521b", "#3a7d44", "#7a4a9c")
 
 
 @dataclass(frozen=True)
 class Line:
-    """Points (x, y), both above 0; the label is left out where it is empty."""
+    """Points (x, y), both above 0, in the order of x; the label may be empty."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -58,11 +58,12 @@ def _panel(panel: Panel) -> Iterator[str]:
         places = [(across.place(x), up.place(y)) for x, y in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>\n'
-        for (x, y), (_, value) in zip(places, line.points, strict=True):
+        for x, y in places:
             yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>\n'
-            yield _text(x, y - 7, f"{value:,.0f}", "middle", colour)
-        if line.label:
-            yield _text(LEFT + 10, TOP + 14 + 16 * number, line.label, "start", colour)
+        # At the last point, where the lines are farthest apart.
+        x, y = places[-1]
+        last = f"{line.label} {line.points[-1][1]:,.0f}".strip()
+        yield _text(x + 7, y + 4, last, "start", colour)
 
 
 def _text(x: float, y: float, text: str, anchor: str, colour: str = "#333333") -> str:

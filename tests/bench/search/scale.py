@@ -217,7 +217,11 @@ def plot(found: dict[int, Figures]) -> str:
     def line(label: str, name: str) -> Line:
         return Line(label, [(size, found[size][name]) for size in sorted(found)])
 
-    latency = [line("p50", "plain_p50"), line("p95", "plain_p95"), line("p50, 1 %", "filtered_p50")]
+    latency = [
+        line("p50", "plain_p50"),
+        line("p95", "plain_p95"),
+        line("p50 in 1 %", "filtered_p50"),
+    ]
     return svg(
         [
             Panel("/retrieve without curation, ms", "chunks", latency),
