@@ -17,9 +17,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
-from services.retrieve.surfaces.mcp_tools import join_id, split_id
 from shared.auth import hash_key
-from shared.errors import ApiError
 from tests.library import DESCRIPTION, DOCUMENTS, IDS, LIBRARY, QUERY, fill_library
 from tests.mcp_wire import HEADERS, call
 from tests.shelf import TEXTS, desk, fixed, peer
@@ -398,15 +396,3 @@ async def test_nothing_of_a_request_stays_behind(shelf: Path, suite: Suite) -> N
             (await http.post("/mcp", json=sent, headers=HEADERS)).raise_for_status()
         await asyncio.sleep(0.1)
         assert len(asyncio.all_tasks()) <= before
-
-
-@pytest.mark.parametrize("document_id", ["a", "a/b", "/", "//", "#0", " ", "ä♔", "shelf/a"])
-def test_an_id_of_corpus_and_document_can_be_taken_apart_again(document_id: str) -> None:
-    assert split_id(join_id("shelf", document_id)) == ("shelf", document_id)
-
-
-@pytest.mark.parametrize("joined", ["", "shelf", "shelf/", "/moon"])
-def test_another_text_is_no_id(joined: str) -> None:
-    with pytest.raises(ApiError) as caught:
-        split_id(joined)
-    assert (caught.value.status, caught.value.param) == (404, "id")
