@@ -16,6 +16,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
+from llama_index.core.schema import MetadataMode
 from llama_index.core.vector_stores import (
     FilterCondition,
     FilterOperator,
@@ -53,7 +54,12 @@ def url(suite: Suite) -> Iterator[str]:
                     url="https://example.org/moon",
                     metadata={"kind": "sky", "year": 2024},
                 ),
-                NewDocument(id="bread", text="A sourdough starter is flour and water, fed daily."),
+                NewDocument(
+                    id="bread",
+                    title="Bread",
+                    text="A sourdough starter is flour and water, fed daily.",
+                    metadata={"title": "of the file", "page": 7},
+                ),
                 NewDocument(id="chess", text="In castling the king moves two squares."),
             ],
         )
@@ -117,6 +123,16 @@ async def test_llamaindex_gets_nodes_with_scores(url: str) -> None:
     assert [one.node.node_id for one in await retriever.aretrieve(QUESTION)] == [
         one.node.node_id for one in found
     ]
+
+
+def test_llamaindex_shows_a_model_the_documents_title_and_no_other_field(url: str) -> None:
+    retriever = llamaindex.DeskRetriever("frames", url=url, top_k=1)
+    node = retriever.retrieve("What is a sourdough starter?")[0].node
+    assert node.metadata["page"] == 7
+    shown = node.get_content(MetadataMode.LLM)
+    assert shown.startswith("title: Bread\n")
+    assert "page" not in shown
+    assert "corpus" not in shown
 
 
 def test_llamaindex_retrieves_in_a_query_engine(url: str) -> None:

@@ -89,6 +89,28 @@ def test_a_restored_database_is_searched_as_it_is(
 
 
 @pytest.mark.usefixtures("_soon_approximate")
+def test_lists_of_a_corpus_that_is_deleted_are_not_saved_first(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = catalog.get("c")
+    store.write([document("d", many(0, 1000))])
+    for tender in tenders():
+        tender.join()
+    store.write([document("e", many(1000, 1))])  # too little to be saved by itself
+    for tender in tenders():
+        tender.join()
+    saves = []
+
+    def noted(lists: Lists, rows: VectorRows) -> bytes:
+        saves.append(rows)
+        return packed(lists, rows)
+
+    monkeypatch.setattr("services.retrieve.stores.local.dense.packed", noted)
+    catalog.delete("c")
+    assert not saves
+
+
+@pytest.mark.usefixtures("_soon_approximate")
 def test_a_corpus_that_is_deleted_while_its_lists_are_saved_stays_deleted(
     catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
