@@ -115,7 +115,7 @@ class Corpus(_Value):
     sparse: bool
     documents: int
     chunks: int
-    generation: int
+    writes: int
     created_at: datetime
 
 
@@ -133,7 +133,7 @@ class Ingested(_Value):
     results: list[Verdict]
     documents: int
     chunks: int
-    generation: int
+    writes: int
 
 
 class DocumentLine(_Value):

@@ -26,7 +26,7 @@ def test_an_empty_corpus_finds_nothing(store: CorpusStore) -> None:
     assert store.fetch([1, 2]) == {}
     assert store.documents(10, None) == []
     assert store.document("d") is None
-    assert (store.info.documents, store.info.chunks, store.info.generation) == (0, 0, 0)
+    assert (store.info.documents, store.info.chunks, store.info.writes) == (0, 0, 0)
 
 
 def test_what_was_written_is_found_by_both_arms_and_read_back(store: CorpusStore) -> None:
@@ -36,7 +36,7 @@ def test_what_was_written_is_found_by_both_arms_and_read_back(store: CorpusStore
         ("a/b c", "created", 2),
         ("d2", "created", 1),
     ]
-    assert (result.documents, result.chunks, result.generation) == (2, 3, 1)
+    assert (result.documents, result.chunks, result.writes) == (2, 3, 1)
     assert ids(store, store.bm25("a mountain", 5)) == ["a/b c#1"]
     key = store.dense(vector_of("mountains stand"), 1)[0][0]
     record = store.fetch([key])[key]
@@ -85,16 +85,16 @@ def test_a_deleted_document_is_gone_and_its_keys_come_never_again(store: CorpusS
 def test_deleting_what_is_not_there_changes_nothing(store: CorpusStore) -> None:
     store.write([document("d", ["apples"])])
     assert not store.delete("nobody")
-    assert store.info.generation == 1
+    assert store.info.writes == 1
 
 
-def test_the_generation_rises_by_one_with_each_change(store: CorpusStore) -> None:
+def test_the_count_of_writes_rises_by_one_with_each_change(store: CorpusStore) -> None:
     store.write([document("d", ["a"]), document("e", ["b"])])
     store.write([document("d", ["c"])])
     store.delete("e")
-    assert store.info.generation == 3
+    assert store.info.writes == 3
     store.write([])
-    assert store.info.generation == 3
+    assert store.info.writes == 3
 
 
 def test_dense_is_the_exact_cosine_in_falling_order(store: CorpusStore) -> None:
@@ -293,7 +293,7 @@ def test_writes_from_several_threads_all_take_effect(store: CorpusStore) -> None
         writes = [pool.submit(store.write, [document(f"d{n}", [f"word{n}"])]) for n in range(24)]
         for write in writes:
             write.result()
-    assert (store.info.documents, store.info.generation) == (24, 24)
+    assert (store.info.documents, store.info.writes) == (24, 24)
     for number in range(24):
         assert ids(store, store.bm25(f"word{number}", 2)) == [f"d{number}#0"]
 

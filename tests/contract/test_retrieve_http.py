@@ -304,7 +304,7 @@ def test_a_document_is_created_replaced_left_alone_and_deleted(desk: httpx.Clien
     assert store(desk, "notes", document)["results"][0]["status"] == "unchanged"
     second = store(desk, "notes", {**document, "text": "second wording"})
     assert second["results"][0]["status"] == "replaced"
-    assert second["generation"] > first["generation"]
+    assert second["writes"] > first["writes"]
     assert second["documents"] == first["documents"]
     whole = desk.get("/corpora/notes/documents/cycle").json()
     assert (whole["text"], whole["metadata"], whole["title"]) == ("second wording", metadata, "T")

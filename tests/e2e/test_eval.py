@@ -141,14 +141,14 @@ def test_a_second_run_stores_nothing_again_unless_it_is_to_be_fresh(
 ) -> None:
     name = corpus_name(read_collection(collection))
     options = ("--url", suite.url("retrieve"), "--arms", "bm25")
-    generations = []
+    states = []
     for fresh in ((), ("--fresh",), ()):
         answer = evaluated(collection, *options, *fresh)
         info = httpx.get(f"{suite.url('retrieve')}/corpora/{name}", timeout=30).json()
-        generations.append((answer["index"]["kept"], info["created_at"], info["generation"]))
-    assert [kept for kept, _, _ in generations[1:]] == [False, True]
-    assert generations[1][1:] == generations[2][1:]
-    assert generations[0][1] != generations[1][1]
+        states.append((answer["index"]["kept"], info["created_at"], info["writes"]))
+    assert [kept for kept, _, _ in states[1:]] == [False, True]
+    assert states[1][1:] == states[2][1:]
+    assert states[0][1] != states[1][1]
 
 
 def test_limit_takes_the_first_queries_and_arms_those_named(suite: Suite, collection: Path) -> None:

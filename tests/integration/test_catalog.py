@@ -49,7 +49,7 @@ def test_a_corpus_is_what_was_asked_for(catalog: Catalog) -> None:
     assert created
     assert (info.name, info.description, info.language) == ("handbook", "How we work", "de")
     assert (info.chunk_tokens, info.chunk_overlap, info.stamp) == (128, 16, STAMP)
-    assert (info.documents, info.chunks, info.generation) == (0, 0, 0)
+    assert (info.documents, info.chunks, info.writes) == (0, 0, 0)
     assert catalog.list() == [info]
 
 
@@ -128,7 +128,7 @@ def test_a_corpus_is_deleted_after_the_write_that_is_under_way(catalog: Catalog)
         store = catalog.get("a")
         with ThreadPoolExecutor() as pool:
             writing = pool.submit(store.write, many)
-            while store.info.generation == 0 and not store_is_writing(store):
+            while store.info.writes == 0 and not store_is_writing(store):
                 pass
             catalog.delete("a")
             catalog.create(CorpusSpec("a"), STAMP)

@@ -163,7 +163,7 @@ async def test_only_what_changed_is_embedded_and_written(desk: Desk) -> None:
     desk.embed.inputs.clear()
     assert await desk.write(other, first) == [("b", "unchanged"), ("a", "unchanged")]
     assert desk.embed.inputs == []
-    assert desk.catalog.get("c").info.generation == 1
+    assert desk.catalog.get("c").info.writes == 1
     changes = [
         replace(first, text="First text!"),
         replace(first, title="U"),
@@ -175,7 +175,7 @@ async def test_only_what_changed_is_embedded_and_written(desk: Desk) -> None:
     ]
     for changed in changes:
         assert await desk.write(other, changed) == [("b", "unchanged"), ("a", "replaced")]
-    assert desk.catalog.get("c").info.generation == 1 + len(changes)
+    assert desk.catalog.get("c").info.writes == 1 + len(changes)
 
 
 async def test_a_document_that_can_not_be_taken_stops_the_whole_request(desk: Desk) -> None:
@@ -184,7 +184,7 @@ async def test_a_document_that_can_not_be_taken_stops_the_whole_request(desk: De
         await desk.write(good, SourceDocument("bad", "%PDF-1.7 and so on"))
     assert (failure.value.status, failure.value.param) == (415, "documents.1.text")
     assert desk.embed.inputs == []
-    assert desk.catalog.get("c").info.generation == 0
+    assert desk.catalog.get("c").info.writes == 0
 
 
 async def test_overlapping_requests_all_take_effect(desk: Desk) -> None:
@@ -278,7 +278,7 @@ async def test_nothing_is_stored_when_embed_answers_rubbish(
             await desk.write(SourceDocument("new", LONG), SourceDocument("old", "Lost?"))
         assert failure.value.status == 502, failure.value.message
         store = desk.catalog.get("c")
-        assert (store.info.documents, store.info.generation) == (1, 1)
+        assert (store.info.documents, store.info.writes) == (1, 1)
         stored = store.document("old")
         assert stored is not None
         assert stored.text == "Kept as it is"
@@ -297,7 +297,7 @@ async def test_nothing_is_stored_when_embed_hangs_up(tmp_path: Path, tokenizer: 
         with pytest.raises(ApiError) as failure:
             await desk.write(SourceDocument("new", LONG))
         assert failure.value.status in (502, 503)
-        assert desk.catalog.get("c").info.generation == 0
+        assert desk.catalog.get("c").info.writes == 0
 
 
 async def test_another_model_is_refused_with_the_way_out(desk: Desk) -> None:
@@ -313,7 +313,7 @@ async def test_another_model_is_refused_with_the_way_out(desk: Desk) -> None:
         assert (failure.value.status, failure.value.code) == (409, "model_mismatch")
         assert other.model in failure.value.message
         assert STAMP.revision in failure.value.message
-    assert desk.catalog.get("c").info.generation == 1
+    assert desk.catalog.get("c").info.writes == 1
 
 
 async def test_vectors_of_another_revision_are_not_stored(desk: Desk) -> None:
@@ -323,7 +323,7 @@ async def test_vectors_of_another_revision_are_not_stored(desk: Desk) -> None:
     with pytest.raises(ApiError, match="ffff-int8") as failure:
         await desk.write(SourceDocument("d", "changed"))
     assert (failure.value.status, failure.value.code) == (409, "model_mismatch")
-    assert desk.catalog.get("c").info.generation == 1
+    assert desk.catalog.get("c").info.writes == 1
     desk.embed.spoil = lambda answer: answer | {"revision": STAMP.revision}
     assert await desk.write(SourceDocument("d", "changed")) == [("d", "replaced")]
 
@@ -379,6 +379,6 @@ async def test_without_embed_nothing_is_stored_and_the_way_out_is_told(tmp_path:
         with pytest.raises(ApiError, match="refdesk up --only embed") as failure:
             await attempt
         assert failure.value.status == 503
-    assert [info.generation for info in catalog.list()] == [0]
+    assert [info.writes for info in catalog.list()] == [0]
     await client.close()
     catalog.close()

@@ -167,7 +167,7 @@ def test_a_write_that_an_index_could_not_follow_is_found_all_the_same(
             ]
         )
     assert [line["event"] for line in logs] == ["indexes_rebuilt"]
-    assert (result.documents, result.chunks, result.generation) == (2, 2, 2)
+    assert (result.documents, result.chunks, result.writes) == (2, 2, 2)
     for _ in range(2):
         assert found(store, "second words") == "old"
         assert found(store, "third words") == "new"

@@ -71,7 +71,7 @@ def assert_upgraded(folder: Path) -> None:
     catalog = Catalog.open(folder)
     assert catalog.damaged == {}
     store = catalog.get("c")
-    assert store.info.generation == 1
+    assert store.info.writes == 1
     assert len(store.bm25("common", 500, RED)) == 20
     assert len(store.dense(vector_of("common words"), 500, RECENT)) == 40
     store.write([document("d1", ["common words"], readers=("hr",))])

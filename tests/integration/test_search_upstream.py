@@ -34,7 +34,7 @@ CORPUS = CorpusInfo(
     chunker="test",
     documents=0,
     chunks=0,
-    generation=0,
+    writes=0,
     created_at=datetime(2024, 1, 1, tzinfo=UTC),
 )
 

@@ -188,7 +188,7 @@ def _write(
         results=[verdicts[document.id] for document in documents],
         documents=written.documents,
         chunks=written.chunks,
-        generation=written.generation,
+        writes=written.writes,
     )
 
 

@@ -117,9 +117,9 @@ class CorpusSettings(Body):
 
 
 class Corpus(Body):
-    """A corpus as it is: its settings, the stamp of its vectors, its counts and generation.
+    """A corpus as it is: its settings, the stamp of its vectors, its counts.
 
-    sparse: whether its chunks have sparse vectors, too.
+    writes: how many writes changed something. sparse: whether its chunks have sparse vectors, too.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Corpus(Body):
     sparse: bool
     documents: int
     chunks: int
-    generation: int
+    writes: int
     created_at: datetime
 
 
@@ -201,7 +201,7 @@ class IngestResponse(Body):
     results: list[DocumentVerdict]
     documents: int
     chunks: int
-    generation: int
+    writes: int
 
 
 class DocumentLine(Body):

@@ -38,7 +38,7 @@ class _Okapi(BM25Okapi):  # type: ignore[misc]  # the library has no types
 
 
 class ExactBm25:
-    """The texts of a corpus as they were at one generation. Searches may run at any time."""
+    """The texts of a corpus as they were after one of its writes. Searches may run at any time."""
 
     def __init__(
         self, bodies: Iterable[tuple[int, str]], terms: Callable[[str], list[str]]
@@ -108,14 +108,14 @@ class ExactBm25:
 class ExactArm:
     """The exact arm of every corpus, each built when it is first asked for. Safe for threads.
 
-    Of each corpus one generation is held, and never more than `most_chunks` in all, those that are
+    Of each corpus one state is held, and never more than `most_chunks` in all, those that are
     being built among them: the one that was built longest ago goes first. Nobody waits for a build,
     which takes seconds: threads are few, and other searches need them.
     """
 
     def __init__(self, most_chunks: int = MOST_CHUNKS) -> None:
         self._most = most_chunks
-        # By store: a corpus that is deleted and made anew counts its generations from 0. Weakly:
+        # By store: a corpus that is deleted and made anew counts its writes from 0. Weakly:
         # with the store of a deleted corpus goes what was built of it.
         self._built: WeakKeyDictionary[CorpusStore, tuple[int, ExactBm25]] = WeakKeyDictionary()
         self._building: dict[CorpusStore, int] = {}
@@ -139,7 +139,7 @@ class ExactArm:
             )
         with self._lock:
             held = self._built.get(store)
-            if held is not None and held[0] == info.generation:
+            if held is not None and held[0] == info.writes:
                 return held[1]
             room = self._most - sum(self._building.values()) - info.chunks
             if store in self._building or room < 0:
@@ -155,7 +155,7 @@ class ExactArm:
             raise
         with self._lock:
             del self._building[store]
-            self._built[store] = (info.generation, arm)
+            self._built[store] = (info.writes, arm)
         return arm
 
     def _make_room(self, most: int) -> None:

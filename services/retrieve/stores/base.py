@@ -7,7 +7,7 @@ its document finds nothing. A chunk's id is `"{document_id}#{number}"`, numbers 
 
 *Writes.* `write` and `delete` are all or nothing, and durable before they return (they survive
 `kill -9` and a power cut). A document is replaced whole. Once a write has returned, every search
-that starts sees it. Each write that changed something raises `info.generation` by one. Writes are
+that starts sees it. Each write that changed something raises `info.writes` by one. Writes are
 serialised inside the store.
 
 *Reads.* A search gives keys, `fetch` gives their chunks. Between the two a document may be replaced
@@ -113,7 +113,7 @@ class CorpusInfo:
     chunker: str
     documents: int
     chunks: int
-    generation: int
+    writes: int
     created_at: datetime
     sparse: bool = False
 
@@ -241,7 +241,7 @@ class WriteResult:
     results: Sequence[DocumentResult]
     documents: int
     chunks: int
-    generation: int
+    writes: int
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class CorpusStore(Protocol):
 
     @property
     def info(self) -> CorpusInfo:
-        """The corpus's settings, stamp, counts and generation."""
+        """The corpus's settings, stamp and counts."""
         ...
 
     @property

@@ -124,7 +124,7 @@ class Database:
         return database
 
     def info(self) -> CorpusInfo:
-        """Settings, stamp, counts and generation as of the last commit."""
+        """Settings, stamp and counts as of the last commit."""
         with self._reading() as db:
             meta = _meta(db)
             (documents,) = db.execute("SELECT count(*) FROM documents").fetchone()
@@ -145,7 +145,7 @@ class Database:
                 chunker=meta["chunker"],
                 documents=documents,
                 chunks=chunks,
-                generation=int(meta["generation"]),
+                writes=int(meta["generation"]),
                 created_at=datetime.fromisoformat(meta["created_at"]),
             )
         except (KeyError, ValueError) as error:

@@ -80,7 +80,7 @@ class LocalStore:
 
     @property
     def info(self) -> CorpusInfo:
-        """The corpus's settings, stamp, counts and generation."""
+        """The corpus's settings, stamp and counts."""
         return self._info
 
     @property
@@ -194,7 +194,7 @@ class LocalStore:
                         )
                         results.append(DocumentResult(document.id, status, len(document.chunks)))
             info = self._info
-            return WriteResult(results, info.documents, info.chunks, info.generation)
+            return WriteResult(results, info.documents, info.chunks, info.writes)
 
     def delete(self, document_id: str) -> bool:
         """See `CorpusStore.delete`."""
@@ -358,7 +358,7 @@ class LocalStore:
             reason = f"it holds {len(index)} chunks of {info.chunks}"
         except LexicalDamagedError as error:
             reason = str(error)
-        if info.generation > 0:
+        if info.writes > 0:
             log.warning("word_index_rebuilt", corpus=info.name, reason=reason)
         try:
             index = LexicalIndex.build(folder, language, self._database.bodies())

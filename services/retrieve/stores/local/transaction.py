@@ -66,7 +66,7 @@ class Transaction:
         return self._remove(document_id) > 0
 
     def finish(self, lexical_stamp: str) -> None:
-        """Raise the generation and note which state of the word index belongs to it."""
+        """Raise the count of writes and note which state of the word index belongs to it."""
         self._db.execute(
             "UPDATE meta SET value = CAST(value AS INTEGER) + 1 WHERE name = 'generation'"
         )
