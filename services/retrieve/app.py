@@ -1,49 +1,37 @@
-"""The desk's HTTP: routes that translate, and nothing else."""
+"""The desk as an app: what it works with, put together, and its routes."""
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import FastAPI, Response
 
 from services.retrieve import surfaces
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.embedding import Librarian, model_mismatch
 from services.retrieve.corpus.fill import TokenFill
-from services.retrieve.corpus.ingest import Ingest, SourceDocument
-from services.retrieve.corpus.protocol import (
-    Corpus,
-    CorpusList,
-    CorpusSettings,
-    DocumentBatch,
-    DocumentBody,
-    DocumentPage,
-    IngestResponse,
-)
+from services.retrieve.corpus.ingest import Ingest
 from services.retrieve.corpus.tokenizers import Tokenizers
-from services.retrieve.desk import Desk, no_document
+from services.retrieve.desk import Desk
 from services.retrieve.protocol import (
     RetrieveRequest,
     RetrieveResponse,
     WhyNotRequest,
     WhyNotResponse,
 )
+from services.retrieve.routes import corpora, documents
 from services.retrieve.search.assistant import Assistant
 from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
-from services.retrieve.stores.base import CorpusInfo, CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.sparse_vector import Sparse
 from shared.client import ServiceClient
 from shared.context import current
 from shared.errors import ApiError
 from shared.service import create_service
 from shared.settings import Settings
-
-CorpusName = Annotated[str, Path(max_length=256)]
-DocumentId = Annotated[str, Path(max_length=512)]
 
 
 async def build(settings: Settings) -> FastAPI:
@@ -101,8 +89,8 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
         "retrieve", settings, probe=probe, close=close, error_shapes=surfaces.ERROR_SHAPES
     )
     desk = Desk(catalog, staff, ExactArm())
-    _corpus_routes(app, settings, desk, catalog, ingest)
-    _document_routes(app, desk, ingest)
+    corpora.add_routes(app, settings, desk, catalog, ingest)
+    documents.add_routes(app, desk, ingest)
 
     @app.post("/retrieve", response_model=RetrieveResponse)
     async def retrieve(request: RetrieveRequest) -> Response:
@@ -120,81 +108,6 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     return app
 
 
-def _corpus_routes(
-    app: FastAPI, settings: Settings, desk: Desk, catalog: Catalog, ingest: Ingest
-) -> None:
-    @app.get("/corpora")
-    async def list_corpora() -> CorpusList:
-        """The corpora that the caller may read, by name."""
-        return CorpusList(corpora=[_corpus(info) for info in desk.corpora()])
-
-    @app.put("/corpora/{name}", status_code=201, responses={200: {"model": Corpus}})
-    async def put_corpus(
-        name: CorpusName, response: Response, body: CorpusSettings | None = None
-    ) -> Corpus:
-        """Make a corpus; 200 where it was there with these settings, 409 with others."""
-        current().principal.require_write(name)
-        wanted = body or CorpusSettings()
-        spec = CorpusSpec(
-            name=name,
-            description=wanted.description,
-            language=wanted.language,
-            chunk_tokens=_default(wanted.chunk_tokens, settings.chunk_tokens),
-            chunk_overlap=_default(wanted.chunk_overlap, settings.chunk_overlap),
-            curate=wanted.curate,
-        )
-        info, created = await ingest.create(spec)
-        response.status_code = 201 if created else 200
-        return _corpus(info)
-
-    @app.get("/corpora/{name}")
-    async def get_corpus(name: CorpusName) -> Corpus:
-        """One corpus: settings, stamp, counts."""
-        return _corpus(desk.corpus(name))
-
-    @app.delete("/corpora/{name}", status_code=204)
-    async def delete_corpus(name: CorpusName) -> None:
-        """Remove a corpus with all its documents."""
-        current().principal.require_write(name)
-        await asyncio.to_thread(catalog.delete, name)
-
-
-def _document_routes(app: FastAPI, desk: Desk, ingest: Ingest) -> None:
-    @app.post("/corpora/{name}/documents")
-    async def write_documents(name: CorpusName, batch: DocumentBatch) -> IngestResponse:
-        """Store documents, all or none; durable and searchable once answered."""
-        current().principal.require_write(name)
-        documents = [SourceDocument(**dict(document)) for document in batch.documents]
-        return IngestResponse.model_validate(asdict(await ingest.write(name, documents)))
-
-    @app.get("/corpora/{name}/documents")
-    async def list_documents(
-        name: CorpusName,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        after: Annotated[str | None, Query(max_length=512)] = None,
-    ) -> DocumentPage:
-        """A page of documents in the order of their ids."""
-        found = await desk.documents(name, limit + 1, after)
-        page = [asdict(summary) for summary in found[:limit]]
-        more = page[-1]["id"] if len(found) > limit else None
-        return DocumentPage.model_validate({"documents": page, "next": more})
-
-    @app.get("/corpora/{name}/documents/{document_id:path}")
-    async def get_document(name: CorpusName, document_id: DocumentId) -> DocumentBody:
-        """A whole document, as parsed."""
-        found = asdict(await desk.document(name, document_id))
-        if not current().principal.may_write(name):
-            found["readers"] = None  # who else may read it is for those who say so
-        return DocumentBody.model_validate(found)
-
-    @app.delete("/corpora/{name}/documents/{document_id:path}", status_code=204)
-    async def delete_document(name: CorpusName, document_id: DocumentId) -> None:
-        """Remove a document with its chunks."""
-        current().principal.require_write(name)
-        if not await ingest.delete(name, document_id):
-            raise no_document(name, document_id)
-
-
 def _prove(stores: Sequence[CorpusStore]) -> None:
     """Search every corpus with all its arms. Raises what a search of it would raise."""
     for store in stores:
@@ -204,12 +117,3 @@ def _prove(stores: Sequence[CorpusStore]) -> None:
         store.dense(probe, 1)
         if store.info.sparse:
             store.sparse(Sparse(np.zeros(1, np.int32), np.ones(1, np.float32)), 1)
-
-
-def _corpus(info: CorpusInfo) -> Corpus:
-    fields = asdict(info)
-    return Corpus.model_validate({name: fields[name] for name in Corpus.model_fields})
-
-
-def _default(value: int | None, default: int) -> int:
-    return default if value is None else value

@@ -1,0 +1,1 @@
+"""The desk's own HTTP API: routes that translate, and nothing else."""
