@@ -1,0 +1,1 @@
+"""The catalogue: the database of what is not in a corpus itself, SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Jobs: what takes long is written down first, answered with an id, and done behind."""
