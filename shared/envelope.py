@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -65,12 +66,14 @@ class Envelope:
         settings: Settings,
         keys: KeyFile | None,
         error_shapes: Mapping[str, ErrorShape],
+        uploads: Mapping[re.Pattern[str], int],
     ) -> None:
         self._app = app
         self._service = service
         self._settings = settings
         self._keys = keys
         self._error_shapes = error_shapes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope; anything but HTTP is passed through."""
@@ -108,7 +111,7 @@ class Envelope:
             principal = self._authorise(scope["path"], headers, authorization)
             enter(RequestContext(request_id, deadline, principal, authorization))
             _require_plain_body(headers.get(b"content-encoding"))
-            limited = self._limit_body(headers, receive)
+            limited = self._limit_body(scope["path"], headers, receive)
             await self._within(deadline, self._app(scope, limited, send_with_id))
         except ApiError as error:
             if status == 0:
@@ -184,8 +187,9 @@ class Envelope:
             raise ApiError(403, "forbidden_service", f"this key may not use {self._service}")
         return principal
 
-    def _limit_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
-        limit = self._settings.max_body_bytes
+    def _limit_body(self, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
+        own = (most for pattern, most in self._uploads.items() if pattern.fullmatch(path))
+        limit = max(self._settings.max_body_bytes, next(own, 0))
         message = f"the body is over {limit} bytes; send less at a time, or raise the limit"
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:

@@ -6,6 +6,7 @@ of shared/envelope.py; `run` binds the port, opens what the service needs and se
 
 import asyncio
 import errno
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -59,23 +60,29 @@ def create_service(
     settings: Settings,
     *,
     probe: Probe,
+    start: Callable[[], Awaitable[None]] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
     while_connected: bool = False,
     error_shapes: Mapping[str, ErrorShape] | None = None,
+    uploads: Mapping[re.Pattern[str], int] | None = None,
 ) -> FastAPI:
     """An app with everything that all services share.
 
     probe: proves that the service can do its work (an inference, a query) and returns details for
-    /ready; it raises ApiError where it can't. close: called once, after the last request.
+    /ready; it raises ApiError where it can't. start: called once, before the first request. close:
+    called once, after the last one.
     while_connected: whether work ends when its caller has left; see shared/presence.py.
     error_shapes: by path, or by how paths begin (`/knowledgebases/*`), for those whose clients
-    expect another shape of errors than ours.
+    expect another shape of errors than ours. uploads: paths whose bodies may be larger than
+    others, and how large, bytes; their routes read the body as it comes, never whole.
     Raises StartupError if the keys file is wrong.
     """
     keys = KeyFile.read(settings.keys_file) if settings.keys_file else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if start is not None:
+            await start()
         yield
         if close is not None:
             await close()
@@ -96,7 +103,12 @@ def create_service(
     if while_connected:
         app.add_middleware(WhileConnected)
     app.add_middleware(  # the last one added is the outermost
-        Envelope, service=name, settings=settings, keys=keys, error_shapes=error_shapes or {}
+        Envelope,
+        service=name,
+        settings=settings,
+        keys=keys,
+        error_shapes=error_shapes or {},
+        uploads=uploads or {},
     )
     app.add_exception_handler(RequestValidationError, _raise_for_validation_error)
     app.add_exception_handler(HTTPException, _raise_for_http_error)

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("json", description="shape of log lines")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body")
+    max_upload_mb: int = Field(512, ge=1, description="largest upload of documents, MiB")
+    max_restore_mb: int = Field(65_536, ge=1, description="largest backup to restore, MiB")
     drain_s: int = Field(
         3, ge=0, le=3600, description="seconds that requests in flight get when a service stops"
     )
@@ -128,6 +130,14 @@ class Settings(BaseSettings):
         False, description="retrieve has rerank read new chunks into its cache at once"
     )
 
+    parse_workers: int = Field(
+        0, ge=0, le=64, description="processes that read files; 0 = a core's each, at most 4"
+    )
+    parse_seconds: int = Field(60, ge=1, le=3600, description="seconds for a file, at most")
+    parse_memory_mb: int = Field(
+        1024, ge=256, le=65_536, description="memory of such a process, MiB"
+    )
+    max_file_mb: int = Field(64, ge=1, le=4096, description="largest file, MiB")
     chunk_tokens: int = Field(
         256, ge=32, le=8192, description="tokens of a chunk as the embedder sees it, at most"
     )
@@ -135,6 +145,32 @@ class Settings(BaseSettings):
     dense_device: Device = Field(
         "auto", description="where vectors are searched; auto = GPU if any"
     )
+
+    catalogue_url: SecretStr = Field(
+        SecretStr(""), description="PostgreSQL of jobs; empty = a file in the data folder"
+    )
+    job_workers: int = Field(2, ge=1, le=64, description="jobs that run side by side")
+    jobs_waiting_mb: int = Field(4096, ge=1, description="payloads that may wait, MiB")
+    job_history_days: int = Field(30, ge=0, description="days that jobs are kept once over")
+
+    store: Literal["local", "qdrant"] = Field("local", description="engine of new corpora")
+    qdrant_url: str = Field("", description="http(s):// address of Qdrant; empty = none is used")
+    qdrant_api_key: Key = Field(None, description="API key there")
+    qdrant_grpc: bool = Field(False, description="points and searches over gRPC")
+    qdrant_grpc_port: Port = Field(6334, description="port of Qdrant's gRPC")
+    qdrant_timeout_s: int = Field(30, ge=1, description="time for one call of Qdrant, seconds")
+    qdrant_prefix: str = Field(
+        "refdesk",
+        pattern="^[A-Za-z0-9-]{1,40}$",
+        description="what names of collections begin with",
+    )
+    qdrant_shards: int = Field(1, ge=1, description="shards of a new collection")
+    qdrant_replicas: int = Field(1, ge=1, description="copies of each shard")
+    qdrant_write_consistency: int = Field(
+        1, ge=1, description="copies that must have a write before it counts"
+    )
+    qdrant_on_disk: bool = Field(False, description="vectors on disk, memory as a cache")
+    qdrant_quantised: bool = Field(False, description="search vectors as bytes kept in memory")
 
     default_corpora: Annotated[list[str], NoDecode] = Field(
         [], description="comma-separated corpora a chat searches if it names none; empty = all"
@@ -186,6 +222,11 @@ class Settings(BaseSettings):
     def corpora_dir(self) -> Path:
         """Where the corpora's databases and indexes are kept."""
         return self.data_dir / "corpora"
+
+    @property
+    def transfers_dir(self) -> Path:
+        """Where backups are made and restored; nothing in it is kept."""
+        return self.data_dir / "transfers"
 
     def port(self, service: ServiceName) -> int:
         """The port that `service` listens on."""

@@ -12,6 +12,7 @@ import pytest
 
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
+from tests.postgres import Postgres, running_postgres
 from tests.suite import REPOSITORY, Suite, prepare_suite
 
 # A shell's background job ignores Ctrl-C, and so would the programs that the tests interrupt.
@@ -51,3 +52,19 @@ def datasets() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of test collections is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for all tests; each has databases of its own in it."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def catalogue_url(request: pytest.FixtureRequest) -> str:
+    """Where an empty catalogue is, of each kind that there is."""
+    if request.param == "sqlite":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.new_database()

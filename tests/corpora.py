@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from services.retrieve.stores.base import Metadata, ModelStamp, NewChunk, NewDocument, Vector
+from services.retrieve.stores.base import Metadata, NewChunk, NewDocument, Vector
+from services.retrieve.stores.corpus import ModelStamp
 from services.retrieve.stores.sparse_vector import Sparse
 
 DIMENSION = 16

@@ -1,6 +1,7 @@
 """The desk as an app: what it works with, put together, and its routes."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,40 +9,58 @@ import numpy as np
 from fastapi import FastAPI, Response
 
 from services.retrieve import surfaces
+from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.embedding import Librarian, model_mismatch
 from services.retrieve.corpus.fill import TokenFill
 from services.retrieve.corpus.ingest import Ingest
+from services.retrieve.corpus.load import Loading
+from services.retrieve.corpus.opening import open_corpora
+from services.retrieve.corpus.parsing.workers import Workers
+from services.retrieve.corpus.patience import PatientLibrarian
+from services.retrieve.corpus.preparation import Preparation
+from services.retrieve.corpus.reindex.keeping import Keeping
+from services.retrieve.corpus.reindex.work import Reindex
 from services.retrieve.corpus.tokenizers import Tokenizers
 from services.retrieve.desk import Desk
+from services.retrieve.jobs.jobs import Jobs
+from services.retrieve.jobs.runner import JobRunner
+from services.retrieve.jobs.watch import JobWatch
 from services.retrieve.protocol import (
     RetrieveRequest,
     RetrieveResponse,
     WhyNotRequest,
     WhyNotResponse,
 )
-from services.retrieve.routes import corpora, documents
+from services.retrieve.routes import corpora, documents, transfer
+from services.retrieve.routes import ingest as ingest_route
+from services.retrieve.routes import jobs as job_routes
+from services.retrieve.routes import reindex as reindex_routes
 from services.retrieve.search.assistant import Assistant
 from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.sparse_vector import Sparse
+from services.retrieve.stores.state import rebuilding
 from shared.client import ServiceClient
 from shared.context import current
 from shared.errors import ApiError
 from shared.service import create_service
 from shared.settings import Settings
 
+# Routes that read bodies as they come.
+_UPLOAD, _RESTORE = (re.compile(f"/corpora/[^/]+/{name}") for name in ("ingest", "restore"))
+
 
 async def build(settings: Settings) -> FastAPI:
     """Open the corpora, make the app. Raises StartupError where the data folder can't be used."""
-    catalog = await asyncio.to_thread(Catalog.open, settings.corpora_dir, settings.dense_device)
-    return create_app(settings, catalog)
+    catalog, database = await asyncio.to_thread(open_corpora, settings)
+    return create_app(settings, catalog, database)
 
 
-def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
-    """The app over open corpora; it closes them at the end."""
+def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase) -> FastAPI:
+    """The app over open corpora and the catalogue's database; it closes them at the end."""
     embed = ServiceClient("embed", settings.url("embed"), settings=settings)
     rerank = ServiceClient("rerank", settings.url("rerank"), settings=settings)
     librarian, curator = Librarian(embed), Curator(rerank)
@@ -49,7 +68,29 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
     tokenizers = Tokenizers(settings.models_dir)
     staff = Staff(librarian, curator, tokenizers, assistant)
     fill = TokenFill(rerank) if settings.rerank_fill_at_ingest else None
-    ingest = Ingest(catalog, librarian, fill)
+    workers = Workers(settings.parse_workers, settings.parse_memory_mb)
+    preparation = Preparation(
+        librarian, workers, settings.built_dir / "tokenizers", settings.parse_seconds
+    )
+    ingest = Ingest(catalog, librarian, fill, preparation)
+    jobs = Jobs(database, waiting_mb=settings.jobs_waiting_mb)
+    patient = PatientLibrarian(librarian)
+    reindex = Reindex(catalog, staff, patient, preparation)
+    works = {
+        ingest_route.KIND: Loading(ingest, patient).work,
+        "reindex": reindex.reindex,
+        "migrate": reindex.reindex,
+        "rollback": reindex.rollback,
+    }
+    runner = JobRunner(
+        jobs, works, workers=settings.job_workers, history_days=settings.job_history_days
+    )
+    keeping = Keeping(catalog, jobs)
+    watch = JobWatch(jobs)
+
+    async def start() -> None:
+        await runner.start()
+        keeping.start()
 
     async def probe() -> dict[str, Any]:
         stores = catalog.stores()
@@ -73,24 +114,47 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
             "damaged": len(damaged),
             "of_another_model": len(other),
             "faults": {name: why for name, why in (damaged | other).items() if may_read(name)},
+            "rebuilding": {
+                store.info.name: rebuilding(store)
+                for store in stores
+                if rebuilding(store) and may_read(store.info.name)
+            },
             "dependencies": {"embed": "answers", "rerank": rerank_state},
         }
 
     async def close() -> None:
+        await watch.close()
+        await keeping.close()
+        await runner.close()  # what works with the rest, before the rest
+        await workers.close()
         if fill is not None:
             await fill.close()
         await asyncio.to_thread(catalog.close)
+        await asyncio.to_thread(database.close)
         await embed.close()
         await rerank.close()
         if assistant is not None:
             await assistant.close()
 
     app = create_service(
-        "retrieve", settings, probe=probe, close=close, error_shapes=surfaces.ERROR_SHAPES
+        "retrieve",
+        settings,
+        probe=probe,
+        start=start,
+        close=close,
+        error_shapes=surfaces.ERROR_SHAPES,
+        uploads={
+            _UPLOAD: settings.max_upload_mb << 20,
+            _RESTORE: settings.max_restore_mb << 20,
+        },
     )
     desk = Desk(catalog, staff, ExactArm())
     corpora.add_routes(app, settings, desk, catalog, ingest)
     documents.add_routes(app, desk, ingest)
+    ingest_route.add_routes(app, settings, ingest, jobs)
+    job_routes.add_routes(app, jobs, watch)
+    reindex_routes.add_routes(app, settings, catalog, jobs, librarian, preparation)
+    transfer.add_routes(app, settings, desk, catalog, librarian)
 
     @app.post("/retrieve", response_model=RetrieveResponse)
     async def retrieve(request: RetrieveRequest) -> Response:
@@ -111,7 +175,8 @@ def create_app(settings: Settings, catalog: Catalog) -> FastAPI:
 def _prove(stores: Sequence[CorpusStore]) -> None:
     """Search every corpus with all its arms. Raises what a search of it would raise."""
     for store in stores:
-        store.bm25("ready", 1)
+        if "bm25" not in rebuilding(store):
+            store.bm25("ready", 1)
         probe = np.zeros(store.info.dimension, dtype=np.float32)
         probe[0] = 1.0
         store.dense(probe, 1)

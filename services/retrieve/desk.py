@@ -22,14 +22,9 @@ from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
 from services.retrieve.search.watch import Watch
 from services.retrieve.search.why_not import why_not
-from services.retrieve.stores.base import (
-    CorpusInfo,
-    CorpusStore,
-    DocumentSummary,
-    Scope,
-    StoredDocument,
-)
-from services.retrieve.stores.filters import parse_filter
+from services.retrieve.stores.base import CorpusStore, DocumentSummary, Scope, StoredDocument
+from services.retrieve.stores.corpus import CorpusInfo
+from services.retrieve.stores.filters import Filter, parse_filter
 from shared.context import current
 from shared.errors import ApiError
 
@@ -53,8 +48,7 @@ class Desk:
 
     def corpora(self) -> list[CorpusInfo]:
         """The corpora that the caller may read, by name."""
-        may_read = current().principal.may_read
-        return [info for info in self._catalog.list() if may_read(info.name)]
+        return list(filter(_may_read, self._catalog.list()))
 
     def corpus(self, name: str) -> CorpusInfo:
         """A corpus. Raises ApiError as `store`."""
@@ -66,11 +60,14 @@ class Desk:
         if not current().principal.may_read(name):
             raise _no_corpus(name, self._readable())
         try:
-            return self._catalog.get(name)
+            store = self._catalog.get(name)
         except ApiError as error:
             if error.status != 404:
                 raise
             raise _no_corpus(name, self._readable()) from None
+        if not _may_read(store.info):
+            raise _no_corpus(name, self._readable())
+        return store
 
     def stores(self, names: Sequence[str]) -> dict[str, CorpusStore]:
         """Several of them. Raises ApiError as `store`, the first that is at fault in `param`."""
@@ -83,11 +80,18 @@ class Desk:
                 raise ApiError(error.status, error.code, error.message, param=where) from None
         return stores
 
-    async def documents(self, corpus: str, limit: int, after: str | None) -> list[DocumentSummary]:
-        """At most `limit` documents in the order of their ids, those after `after`. Raises ApiError
-        as `store`."""
-        store, scope = self.store(corpus), Scope(readers=current().principal.readers)
-        return await asyncio.to_thread(store.documents, limit, after, scope)
+    async def documents(
+        self,
+        corpus: str,
+        limit: int,
+        after: str | None,
+        prefix: str = "",
+        condition: Filter | None = None,
+    ) -> list[DocumentSummary]:
+        """At most `limit` documents in the order of their ids: those after `after` whose ids begin
+        with `prefix` and whose metadata passes the filter. Raises ApiError as `store`."""
+        store, scope = self.store(corpus), Scope(condition, current().principal.readers)
+        return await asyncio.to_thread(store.documents, limit, after, scope, prefix)
 
     async def document(self, corpus: str, document_id: str) -> StoredDocument:
         """A whole document. Raises ApiError as `store`, and 404 where there is no such document for
@@ -131,9 +135,19 @@ class Desk:
         return Shelves(self.stores(request.corpora), scope, self._exact)
 
     def _readable(self) -> list[str]:
-        """What the caller may read, damaged or not."""
-        known = {info.name for info in self._catalog.list()} | set(self._catalog.damaged)
-        return sorted(filter(current().principal.may_read, known))
+        """What the caller may read. Of a damaged corpus nobody knows for whom it is."""
+        principal = current().principal
+        names = {info.name for info in self.corpora()}
+        if principal.readers is None:
+            names.update(filter(principal.may_read, self._catalog.damaged))
+        return sorted(names)
+
+
+def _may_read(info: CorpusInfo) -> bool:
+    """Whether the caller's key names the corpus, and the corpus the caller, if it names anyone."""
+    principal = current().principal
+    opened = Scope(readers=principal.readers).sees({}, info.readers)
+    return opened and principal.may_read(info.name)
 
 
 def no_document(corpus: str, document_id: str) -> ApiError:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from services.retrieve.corpus.protocol import Body, MetadataKey, distinct
+from services.retrieve.corpus.protocol import Body, distinct
+from services.retrieve.corpus.settings_protocol import RecencyBody
 from services.retrieve.search.candidates import Arm
 from services.retrieve.search.conversation import said
 from services.retrieve.search.fusion import FusionMethod
@@ -31,18 +32,12 @@ class Fusion(Body):
     weights: FusionWeights = FusionWeights()
 
 
-class Recency(Body):
-    """How much younger documents are preferred.
+class Recency(RecencyBody):
+    """How much younger documents are preferred in a search.
 
-    half_life_days: after so many days a document's lift is halved. weight: of the list of dates in
-    the fusion, where each arm has 1 by default. field: the metadata that holds a document's date
-    (ISO 8601, or seconds since 1970); null is when it was last written. when: for every query, or
-    only for one that asks for something recent (`latest`, `today`).
+    when: for every query, or only for one that asks for something recent (`latest`, `today`).
     """
 
-    half_life_days: Annotated[float, Field(gt=0, le=36_500)] = 30
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.1
-    field: MetadataKey | None = None
     when: Literal["always", "asked"] = "always"
 
 
@@ -80,7 +75,8 @@ class RetrieveRequest(Body):
     query: the question; or messages: a conversation that ends with it. arms: which searches are
     made; null is bm25 and dense, and sparse where every one of the corpora has sparse vectors.
     candidates: length of each arm's list per corpus. rerank_window: how many fused candidates the
-    curator reads. filter: which documents count, in OpenAI's grammar. curate: "auto" leaves it out
+    curator reads. recency: null is none, left out is as the corpora say. filter: which documents
+    count, in OpenAI's grammar. curate: "auto" leaves it out
     where the arms are certain, null is as the corpora say. min_score: least shown score of a hit.
     max_tokens: budget for all passages together, in tokens of tokenizer (a model in the model
     store), null: of the corpora's own models; no budget if it is null. neighbors: widen each hit by
@@ -138,13 +134,21 @@ class RetrieveRequest(Body):
 class Position(Body):
     """Where a passage is in its document: chunk `chunk` (from 0) of `chunks`.
 
-    start, end: character offsets in the document's parsed text.
+    start, end: character offsets in the document's parsed text; bytes: the same in its UTF-8.
+    headings: those that it stands under, outermost first. pages: the first and the last it touches,
+    from 1. code: the language, where all of it is code. rows: the first and the last row of the
+    table that it is a part of, from 0. What a document does not have is null.
     """
 
     chunk: int
     chunks: int
     start: int
     end: int
+    bytes: tuple[int, int] | None = None
+    headings: tuple[str, ...] = ()
+    pages: tuple[int, int] | None = None
+    code: str | None = None
+    rows: tuple[int, int] | None = None
 
 
 class ArmExplanation(Body):
@@ -272,8 +276,8 @@ class Searched(Body):
 class RetrieveResponse(Body):
     """The passages that answer, best first, with how they were found.
 
-    degraded: the stages that failed or were left out (`dense`, `sparse`, `curate`); empty when all
-    is well.
+    degraded: the stages that failed or were left out (`bm25`, `dense`, `sparse`, `curate`); empty
+    when all is well.
     timings_ms: milliseconds per stage, 0 where a stage did not run; bm25 and embed overlap.
     """
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +12,12 @@ from shared.cli.ask import ANSWER_FIELDS, question_body, show_decision, show_sou
 from shared.cli.ask import PATIENCE_S as ANSWER_PATIENCE_S
 from shared.cli.console import output
 from shared.cli.failures import CliError
+from shared.cli.folder import Rules, find_files
 from shared.cli.http import Api
 from shared.cli.ingest import PATIENCE_S
 from shared.cli.launch import port_is_free, services, with_port_base
 from shared.cli.models import pull
-from shared.cli.sources import find_files, read
-from shared.cli.upload import ensure_corpus, upload_with_bar
+from shared.cli.upload import documents_of, ensure_corpus, store_with_bar
 from shared.settings import SERVICES, Settings, absolute, load_settings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -88,16 +87,15 @@ def _with_free_ports(settings: Settings, console: Console) -> Settings:
 
 def _fill(settings: Settings, handbook: Path, console: Console) -> None:
     """Store the handbook; a page that has not changed since the last demo is not sent again."""
-    found = find_files([handbook], ["*.md"])
+    rules = Rules(include=["*.md"])
+    found = find_files([str(handbook)], rules)
     with Api("retrieve", settings, patience_s=PATIENCE_S) as api:
         ensure_corpus(api, _CORPUS)
-        items = chain.from_iterable(read(file) for file in found.files)
-        tally = upload_with_bar(
-            api, _CORPUS, items, sum(file.size for file in found.files), console
-        )
+        items = documents_of(found, rules)
+        tally = store_with_bar(api, _CORPUS, items, found.size, console)
     for failure in tally.failed:
         raise CliError(f"{failure.source} can't be stored: {failure.reason}")
-    counts = ", ".join(f"{count} {status}" for status, count in tally.statuses.items())
+    counts = ", ".join(f"{count} {status}" for status, count in tally.statuses.items() if count)
     console.print(f"{_CORPUS}: {counts}; {tally.chunks} chunks written")
 
 

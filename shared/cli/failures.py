@@ -9,6 +9,10 @@ class UnreachableError(CliError):
     """Nobody answers at a service's address."""
 
 
+class BrokenOffError(CliError):
+    """A service's answer did not come, or not whole: whether it did what was asked is not known."""
+
+
 class RefusedError(CliError):
     """A service answered with an error; the message is its own.
 

@@ -1,6 +1,6 @@
 """The command line's one HTTP client: a service's address, the key, and errors as sentences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 from urllib.parse import quote
@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from shared.cli.failures import CliError, RefusedError, UnreachableError
+from shared.cli.failures import BrokenOffError, CliError, RefusedError, UnreachableError
 from shared.finite import to_json
 from shared.settings import ServiceName, Settings
 
@@ -80,9 +80,32 @@ class Api:
         """PUT JSON and return the parsed JSON. Raises like `get`."""
         return self._call("PUT", path, body, ())
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PATCH JSON and return the parsed JSON. Raises like `get`."""
+        return self._call("PATCH", path, body, ())
+
+    @contextmanager
+    def download(self, path: str) -> Iterator[httpx.Response]:
+        """GET an answer that is read as it comes. Raises like `get`, also while it is read."""
+        with self._failures(), self._client.stream("GET", self.url + path) as response:
+            if response.status_code >= 300:
+                self._parse(response.status_code, response.read(), ())
+            yield response
+
     def delete(self, path: str) -> None:
         """DELETE. Raises like `get`."""
         self._call("DELETE", path, None, ())
+
+    def upload(
+        self, path: str, content: Iterable[bytes], headers: Mapping[str, str], *fields: str
+    ) -> Any:
+        """POST a body as it is made, and return the parsed JSON, an object that has `fields`.
+
+        headers: with the body's Content-Type. Raises like `get`, and whatever `content` raises.
+        """
+        with self._failures():
+            response = self._client.post(self.url + path, content=content, headers=headers)
+        return self._parse(response.status_code, response.content, fields)
 
     def stream(self, path: str, body: Mapping[str, Any], *fields: str) -> Iterator[Any]:
         """POST JSON and yield the parsed data of each server-sent event until ``[DONE]``, objects
@@ -165,7 +188,7 @@ class Api:
                 "its log says what it is doing"
             ) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise CliError(
+            raise BrokenOffError(
                 f"{self.service} at {self.url} broke off the connection "
                 f"({type(error).__name__}); `refdesk status` says how it is"
             ) from None

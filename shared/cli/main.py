@@ -10,7 +10,24 @@ import typer
 from typer.exceptions import TyperException
 
 from shared import __version__
-from shared.cli import ask, corpora, demo, evaluate, ingest, keys, models, retrieve, status, up
+from shared.cli import (
+    ask,
+    backup,
+    corpora,
+    demo,
+    doctor,
+    documents,
+    evaluate,
+    export,
+    ingest,
+    jobs,
+    keys,
+    models,
+    reindex,
+    retrieve,
+    status,
+    up,
+)
 from shared.cli.console import say_error
 from shared.cli.failures import CliError
 from shared.errors import ApiError, StartupError
@@ -31,6 +48,17 @@ app.command()(retrieve.retrieve)
 app.command()(ask.ask)
 app.command()(status.status)
 app.add_typer(corpora.app, name="corpora")
+app.add_typer(documents.app, name="documents")
+app.command()(export.export)
+app.command("import")(export.import_file)
+app.command()(backup.backup)
+app.command()(backup.restore)
+app.command()(reindex.reindex)
+app.command()(reindex.rollback)
+app.command()(reindex.generations)
+app.command()(reindex.migrate)
+app.command()(doctor.doctor)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.command("eval")(evaluate.evaluate)

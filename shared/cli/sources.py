@@ -1,247 +1,251 @@
-"""Documents from files and folders, and whatever is left out, with its reason."""
+"""What there is to load: documents in files, archives and lines, and whatever is left out, and why.
 
-import fnmatch
-import os
-import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+Nothing is parsed here: the desk does that, and says of each file whether it can be read. Here a
+file is named, found and handed on as it is.
+"""
+
+import io
+import unicodedata
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import orjson
 
-from shared.cli.failures import CliError
+from shared.cli.kinds import ARCHIVE, ONE_PER_LINE
 
-FORMATS = {
-    ".txt": "text",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".html": "html",
-    ".htm": "html",
-}
-_ONE_PER_LINE = (".jsonl", ".ndjson")
-MAX_CHARACTERS = 2_000_000  # of one document; retrieve refuses more
-_MAX_BYTES = 4 * MAX_CHARACTERS  # of one document in UTF-8, at most
-_FIELDS = {"id", "_id", "text", "title", "url", "format", "metadata"}
-_BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"\x1f\x8b", b"\xd0\xcf")
+MAX_FILE_BYTES = 64 * 1024 * 1024  # of one document; the desk takes no larger one
+_MAX_ID_CHARACTERS = 512
+_BOMB_RATIO = 200  # no text is so regular
+_BOMB_BYTES = 1024 * 1024
+_UTF8_NAME = 0x800  # flags of a member of a ZIP: APPNOTE.TXT 4.4.4
+_ENCRYPTED = 0x1
+_LINK = 0xA  # the type in a member's Unix mode
 
-
-@dataclass(frozen=True)
-class Document:
-    """A document to send. source: where it came from, for messages. size: bytes of its text."""
-
-    id: str
-    text: str
-    source: str
-    size: int
-    title: str | None = None
-    url: str | None = None
-    format: str = "text"
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Any]:
-        """The document as retrieve takes it."""
-        return {
-            "id": self.id,
-            "text": self.text,
-            "title": self.title,
-            "url": self.url,
-            "format": self.format,
-            "metadata": self.metadata,
-        }
+# What reading may raise, of a file and of a member of an archive.
+READ_FAULTS = (OSError, BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A document that can't be stored, and why. size: bytes that it takes of the progress bar."""
+    """What can't be stored, and why. source: where it is, for messages. size: bytes.
+
+    id: of the document that it would have been; None where nobody knows how many documents it
+    holds and which.
+    """
 
     source: str
     reason: str
     size: int = 0
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was not meant to be stored, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A document to be. source: where it is, for messages. size: bytes.
+
+    open: gives its bytes; of one that was sent as JSON (`state` is not None) those of that JSON.
+    state: what the desk compares besides the id, empty where it can't. path: of a file that is one
+    document.
+    """
+
+    id: str
+    source: str
+    size: int
+    open: Callable[[], BinaryIO]
+    state: Mapping[str, Any] | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to read. id: its path relative to the folder that was given. size: bytes."""
+    """A file to read. size: bytes.
+
+    id: of the document that it is; of a file that holds several what their ids begin with.
+    """
 
     path: Path
     id: str
     size: int
 
 
-@dataclass(frozen=True)
-class Found:
-    """The files to read, in order; what was left out, and folders that can't be read, with why."""
-
-    files: list[SourceFile]
-    left_out: list[Failure]
-    unreadable: list[Failure]
+def several(path: Path) -> bool:
+    """Whether a file holds several documents."""
+    return path.suffix.lower() in (*ONE_PER_LINE, ARCHIVE)
 
 
-def find_files(paths: Sequence[Path], include: Sequence[str]) -> Found:
-    """The files among `paths` and in the folders among them, in the order of their names.
+def entries(
+    file: SourceFile, wanted: Callable[[str], str | None]
+) -> Iterator[Entry | Failure | LeftOut]:
+    """The documents of a file, as they come, and what is none with the reason.
 
-    include: globs that a file in a folder must match, by its name or its relative path; without
-    them a file is taken by its suffix. Hidden files and folders are not looked at. A file that is
-    named itself is always taken. Raises CliError for a path that does not exist.
+    wanted: says of the name of an archive's member why it is left out, None if it is not.
     """
-    found = Found([], [], [])
-    for path in paths:
-        if path.is_dir():
-            _walk(path, include, found)
-        elif path.is_file():
-            found.files.append(SourceFile(path, path.name, path.stat().st_size))
-        elif path.exists():
-            raise CliError(f"{path} is neither a file nor a folder")
-        else:
-            raise CliError(f"there is no file or folder {path}")
-    return found
-
-
-def _walk(folder: Path, include: Sequence[str], found: Found) -> None:
-    root = folder.resolve()
-
-    def refuse(error: OSError) -> None:
-        found.unreadable.append(Failure(str(error.filename), error.strerror or "can't be read"))
-
-    for here, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(here, name)
-            relative = path.relative_to(folder).as_posix()
-            if name.startswith("."):
-                continue
-            if not _wanted(relative, include):
-                reason = (
-                    "does not match --include"
-                    if include
-                    else "not text, Markdown, HTML or JSON lines"
-                )
-                found.left_out.append(Failure(str(path), reason))
-                continue
-            try:
-                where, status = path.resolve(strict=True), path.stat()
-            except (FileNotFoundError, RuntimeError):  # the latter for links that go in circles
-                found.left_out.append(Failure(str(path), "a link that leads nowhere"))
-            except OSError as error:
-                refuse(error)
-            else:
-                if not where.is_relative_to(root):
-                    found.left_out.append(Failure(str(path), "a link that leaves the folder"))
-                elif not stat.S_ISREG(status.st_mode):
-                    found.left_out.append(Failure(str(path), "not a regular file"))
-                else:
-                    found.files.append(SourceFile(path, relative, status.st_size))
-
-
-def _wanted(relative: str, include: Sequence[str]) -> bool:
-    name = relative.rpartition("/")[2]
-    if include:
-        return any(
-            fnmatch.fnmatchcase(name, glob) or fnmatch.fnmatchcase(relative, glob)
-            for glob in include
-        )
-    return Path(name).suffix.lower() in (*FORMATS, *_ONE_PER_LINE)
-
-
-def read(file: SourceFile) -> Iterator[Document | Failure]:
-    """The documents of a file, or the reason why there are none."""
+    suffix = file.path.suffix.lower()
     try:
-        if file.path.suffix.lower() in _ONE_PER_LINE:
-            yield from _read_lines(file)
+        if suffix in ONE_PER_LINE:
+            yield from _lines(file)
+        elif suffix == ARCHIVE:
+            yield from _members(file, wanted)
+        elif reason := _unfit(file.id, file.size):
+            yield Failure(str(file.path), reason, file.size, file.id)
         else:
-            yield _read_whole(file)
-    except OSError as error:
-        yield Failure(str(file.path), error.strerror or "can't be read", file.size)
+            opened = file.path
+            yield Entry(file.id, str(opened), file.size, lambda: opened.open("rb"), path=opened)
+    except READ_FAULTS as error:
+        yield Failure(str(file.path), reason_of(error), file.size)
 
 
-def _read_whole(file: SourceFile) -> Document | Failure:
-    source = str(file.path)
-    if file.size > _MAX_BYTES:
-        return Failure(
-            source, f"too large: {file.size} bytes; at most {MAX_CHARACTERS} characters", file.size
-        )
-    text = _decode(file.path.read_bytes())
-    if isinstance(text, Failure):
-        return Failure(source, text.reason, file.size)
-    kind = FORMATS.get(file.path.suffix.lower(), "text")
-    return _checked(Document(file.id, text, source, file.size, format=kind))
+def reason_of(error: BaseException) -> str:
+    """What one of `READ_FAULTS` says, for people."""
+    if isinstance(error, OSError):
+        return error.strerror or "can't be read"
+    return f"can't be read: {error}" if str(error) else "can't be read"
 
 
-def _decode(data: bytes) -> str | Failure:
-    if data.startswith(b"%PDF-"):
-        return Failure("", "a PDF, not text: turn it into text, Markdown or HTML first")
-    if data.startswith(_BINARY) or b"\0" in data[:8192]:
-        return Failure("", "binary data, not text")
+def too_large(size: int) -> str:
+    """Why a file of so many bytes is not stored."""
+    return f"too large: {size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES >> 20} MiB: split it"
+
+
+def _unfit(name: str, size: int = 0) -> str | None:
+    """Why a document can't have this id, or so many bytes; None if it can."""
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        return Failure(
-            "", f"not UTF-8 (byte 0x{data[error.start]:02x} at {error.start}): save it as UTF-8"
-        )
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    if not name.isprintable() and any(ord(one) < 32 or 127 <= ord(one) < 160 for one in name):
+        return "its name holds a control character, such as a line break: rename it"
+    if not name.strip():
+        return "its name is blank: rename it"
+    if len(name) > _MAX_ID_CHARACTERS:
+        return f"its name is too long: at most {_MAX_ID_CHARACTERS} characters with its folders"
+    return too_large(size) if size > MAX_FILE_BYTES else None
 
 
-def _checked(document: Document) -> Document | Failure:
-    reason = None
-    if not document.text.strip():
-        reason = "empty: there is no text in it"
-    elif len(document.text) > MAX_CHARACTERS:
-        reason = f"too large: {len(document.text)} characters; at most {MAX_CHARACTERS}"
-    else:
-        try:
-            document.id.encode()
-        except UnicodeEncodeError:
-            reason = "its name is not UTF-8: rename it"
-    return Failure(document.source, reason, document.size) if reason else document
+# --- a document in each line -----------------------------------------------------------------
 
 
-def _read_lines(file: SourceFile) -> Iterator[Document | Failure]:
+def _lines(file: SourceFile) -> Iterator[Entry | Failure]:
     with file.path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _read_line(line, f"{file.path}:{number}")
+        number = 0
+        while line := lines.readline(MAX_FILE_BYTES + 1):
+            number += 1
+            source = f"{file.path}:{number}"
+            if len(line) > MAX_FILE_BYTES:
+                size = len(line)
+                while not line.endswith(b"\n") and (line := lines.readline(MAX_FILE_BYTES)):
+                    size += len(line)
+                yield Failure(source, too_large(size), size)
+            elif line.strip():
+                yield _line(line, source, file.id)
 
 
-def _read_line(line: bytes, source: str) -> Document | Failure:
+def _line(line: bytes, source: str, prefix: str) -> Entry | Failure:
     """The document that one line of JSON holds, or what is wrong with the line."""
     size = len(line)
     try:
-        data = orjson.loads(line)
+        data = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         return Failure(source, f"not JSON in UTF-8: {error.msg}", size)
     if not isinstance(data, dict):
         return Failure(source, "not a JSON object", size)
-    unknown = sorted(set(data) - _FIELDS)
-    if unknown:
-        return Failure(
-            source, f"unknown field '{unknown[0]}': put it into the field metadata", size
-        )
-    identifier, text = data.get("id", data.get("_id")), data.get("text")
+    identifier = data.pop("_id", None)  # as in BEIR's collections
+    identifier = data.get("id", identifier)
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
     if not isinstance(identifier, str) or not identifier:
         return Failure(source, "the field id must be a text that is not empty", size)
-    if not isinstance(text, str):
-        return Failure(source, "the field text must be a text", size)
-    for name in ("title", "url", "format"):
-        if not isinstance(data.get(name), str | None):
-            return Failure(source, f"the field {name} must be a text", size)
-    metadata = {} if data.get("metadata") is None else data["metadata"]
-    if not isinstance(metadata, dict):
-        return Failure(source, "the field metadata must be an object", size)
+    if reason := _unfit(prefix + identifier):
+        return Failure(source, reason.replace("name", "id").replace("rename", "change"), size, "")
     try:
-        orjson.dumps({"documents": [{"metadata": metadata}]})
+        return document({**data, "id": prefix + identifier}, source, size)
     except orjson.JSONEncodeError:  # JSON may be read that is too deep to be written
-        return Failure(source, "the field metadata is nested too deep", size)
-    return _checked(
-        Document(
-            identifier,
-            text,
-            source,
-            size,
-            title=data.get("title") or None,
-            url=data.get("url") or None,
-            format=data.get("format") or "text",
-            metadata=metadata,
-        )
-    )
+        return Failure(source, "the line is nested too deep", size, prefix + identifier)
+
+
+def document(data: Mapping[str, Any], source: str, size: int) -> Entry:
+    """A document as the desk takes it in JSON; its id must be one. Fields without a value are left
+    out. Raises orjson.JSONEncodeError."""
+    empty = {"title": (None, ""), "url": (None, ""), "format": (None, ""), "metadata": (None,)}
+    sent = {name: value for name, value in data.items() if value not in empty.get(name, ())}
+    body = orjson.dumps(sent)
+    return Entry(sent["id"], source, size, lambda: io.BytesIO(body), _state(sent))
+
+
+def _state(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What the desk compares; empty where only it can tell what the document is."""
+    text = sent.get("text")
+    fields = {"id", "text", "title", "url", "format", "metadata", "readers"}
+    if not isinstance(text, str) or set(sent) - fields:
+        return {}
+    told = {name: value for name, value in sent.items() if name not in ("id", "text")}
+    return {"format": "text", **told, "sha256": sha256(text.encode()).hexdigest()}
+
+
+# --- archives --------------------------------------------------------------------------------
+
+
+def _members(
+    file: SourceFile, wanted: Callable[[str], str | None]
+) -> Iterator[Entry | Failure | LeftOut]:
+    """The files in a ZIP, to be read while the archive stays open; each may be read beside the
+    others."""
+    archive = ZipFile(file.path)
+    for info in archive.infolist():
+        name = _member_name(info)
+        if info.is_dir() or any(hidden(part) for part in name.split("/") if part != ".."):
+            continue
+        source = f"{file.path}/{name}"
+        if reason := wanted(name):
+            yield LeftOut(source, reason)
+        elif info.external_attr >> 28 == _LINK:
+            yield LeftOut(source, "a link in an archive")
+        elif reason := _member_fault(info, name) or _unfit(file.id + name, info.file_size):
+            yield Failure(source, reason, info.file_size, file.id + name)
+        else:
+            yield Entry(file.id + name, source, info.file_size, _opener(archive, info))
+
+
+def _opener(archive: ZipFile, info: ZipInfo) -> Callable[[], BinaryIO]:
+    def opened() -> BinaryIO:
+        return archive.open(info)  # type: ignore[return-value]
+
+    return opened
+
+
+def _member_name(info: ZipInfo) -> str:
+    """As the desk reads it: many programs write UTF-8 and don't say so."""
+    name = info.orig_filename
+    if not info.flag_bits & _UTF8_NAME:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _member_fault(info: ZipInfo, name: str) -> str | None:
+    if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
+        return "its name leads out of the archive"
+    if info.flag_bits & _ENCRYPTED:
+        return "it is encrypted: unpack it first"
+    if info.file_size > max(_BOMB_BYTES, _BOMB_RATIO * info.compress_size):
+        return f"it would grow more than {_BOMB_RATIO}-fold: an archive bomb, or nothing to read"
+    return None
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is passed over: hidden, or what editors leave beside a file."""
+    return name.startswith((".", "#")) or name.endswith(("~", ".swp", ".swx", ".swo", ".part"))

@@ -1,6 +1,6 @@
-"""Sends documents to a corpus in batches, so that one bad document costs only itself."""
+"""Stores documents in a corpus, those that have changed, and counts what became of all."""
 
-import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,33 +8,58 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from shared.cli.console import progress
+from shared.cli.changes import Comparison, Hashes
+from shared.cli.console import one_line, progress
+from shared.cli.delivery import Step, deliver
 from shared.cli.failures import CliError, RefusedError
+from shared.cli.folder import Found, Rules
 from shared.cli.http import Api, corpus_path
-from shared.cli.sources import Document, Failure
-
-# A batch is embedded and made durable as a whole: a small one keeps the bar moving and little is
-# done again after an interruption; a large one saves transactions.
-_BATCH_DOCUMENTS = 64
-_BATCH_BYTES = 512 * 1024
-_AT_FAULT = re.compile(r"documents\.(\d+)(?:\.|$)")
+from shared.cli.sources import Entry, Failure, LeftOut, entries
 
 
 @dataclass
 class Tally:
     """What became of the documents.
 
-    statuses: how many were created, replaced and unchanged. chunks: how many were written.
+    statuses: how many were created, replaced, unchanged and deleted. chunks: how many were written.
+    documents, bytes: dealt with so far. left_out: of archives. ids: of all that was found, as far
+    as they are known, with where that is. incomplete: what may hold documents that nobody knows of.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
     chunks: int = 0
     failed: list[Failure] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    documents: int = 0
+    bytes: int = 0
+    ids: dict[str, str] = field(default_factory=dict)
+    incomplete: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, step: Step) -> None:
+        """Count what became of documents. Safe to call from several threads."""
+        with self._lock:
+            self.documents += step.documents
+            self.bytes += step.bytes
+            self.chunks += step.chunks
+            self.statuses.update(dict(step.statuses))
+            self.failed.extend(step.failed)
+
+    def fail(self, failure: Failure) -> None:
+        """Count what can't be stored."""
+        self.add(Step(documents=1, bytes=failure.size, failed=(failure,)))
+        if failure.id is None:
+            self.incomplete.append(failure.source)
+        elif failure.id:
+            self.ids.setdefault(failure.id, failure.source)
 
     @property
-    def documents(self) -> int:
-        """How many documents were seen so far, failed ones included."""
-        return self.statuses.total() + len(self.failed)
+    def stored(self) -> int:
+        """How many documents were written."""
+        return self.statuses["created"] + self.statuses["replaced"]
+
+
+OnProgress = Callable[[Tally], None]
 
 
 def ensure_corpus(api: Api, corpus: str, language: str = "") -> bool:
@@ -48,101 +73,100 @@ def ensure_corpus(api: Api, corpus: str, language: str = "") -> bool:
         before = api.get("/corpora", "corpora")["corpora"]
         api.put(path, {"language": language})
         return corpus not in [one["name"] for one in before]
+    if corpus_exists(api, corpus):
+        return False
+    api.put(path, {})
+    return True
+
+
+def corpus_exists(api: Api, corpus: str) -> bool:
+    """Whether there is such a corpus. Raises CliError."""
     try:
-        api.get(path)
+        api.get(corpus_path(corpus))
     except RefusedError as error:
         if error.status != 404:
             raise
-        api.put(path, {})
-        return True
-    return False
+        return False
+    return True
 
 
-def upload(
+def documents_of(found: Found, rules: Rules) -> Iterator[Entry | Failure | LeftOut]:
+    """All documents of the files that were found, and what can't be read, with why."""
+    yield from found.unreadable
+    for file in found.files:
+        yield from entries(file, rules.why_no_member)
+
+
+def store(
     api: Api,
     corpus: str,
-    items: Iterable[Document | Failure],
-    on_progress: Callable[[Tally, int], None],
+    items: Iterable[Entry | Failure | LeftOut],
+    on_progress: OnProgress,
+    *,
+    say: Callable[[str], None],
+    hashes: Hashes | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
-    """Store documents in `corpus`, which must exist.
+    """Store those documents in `corpus`, which must exist, that have changed.
 
-    on_progress: called with the tally so far and the bytes just dealt with. Raises CliError for
-    anything that is not one document's own fault; what was acknowledged by then is stored.
+    on_progress: told the tally so far, from several threads. say: told why it does not go on.
+    hashes: what was hashed before. tally: to count in, for who wants to see it after a failure.
+    Raises CliError for anything that is not one document's own fault; what was stored by then stays
+    so.
     """
-    tally = Tally()
-    sources: dict[str, str] = {}
+    tally = Tally() if tally is None else tally
 
-    def once() -> Iterator[Document]:
-        for item in items:
-            if isinstance(item, Document) and item.id not in sources:
-                sources[item.id] = item.source
-                yield item
-                continue
-            if isinstance(item, Document):
-                reason = f"its id '{item.id}' is that of {sources[item.id]}, too"
-                item = Failure(item.source, reason, item.size)
-            tally.failed.append(item)
-            on_progress(tally, item.size)
+    def count(step: Step) -> None:
+        tally.add(step)
+        on_progress(tally)
 
-    for batch in _batches(once()):
+    def same(entry: Entry) -> None:
+        count(Step(1, entry.size, statuses=(("unchanged", 1),)))
+
+    def fail(failure: Failure) -> None:
+        tally.fail(failure)
+        on_progress(tally)
+
+    with Comparison(api, corpus, hashes or Hashes()) as comparison:
+        changed = comparison.changed(distinct(items, tally, fail), unchanged=same, failed=fail)
         try:
-            _send(api, corpus, batch, tally)
+            deliver(api, corpus, changed, count, say)
         except CliError as error:
-            stored = tally.statuses.total()
-            if not stored:
-                raise
-            raise CliError(
-                f"{error} (the {stored} documents before are stored: run it again to go on)"
-            ) from error
-        on_progress(tally, sum(document.size for document in batch))
+            if tally.stored:
+                told = f"{error} ({tally.stored} documents are stored: run it again to go on)"
+                error.args = (told, *error.args[1:])
+            raise
     return tally
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        if batch and (len(batch) == _BATCH_DOCUMENTS or size + document.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(document)
-        size += document.size
-    if batch:
-        yield batch
+def distinct(
+    items: Iterable[Entry | Failure | LeftOut], tally: Tally, fail: Callable[[Failure], None]
+) -> Iterator[Entry]:
+    """The documents among `items`, of each id the first; the others are told to `fail`, and what is
+    left out is noted in `tally`."""
+    for item in items:
+        if isinstance(item, LeftOut):
+            tally.left_out.append(item)
+        elif isinstance(item, Failure):
+            fail(item)
+        elif (first := tally.ids.setdefault(item.id, item.source)) is not item.source:
+            reason = f"its id '{item.id}' is that of {first}, too"
+            fail(Failure(item.source, reason, item.size, item.id))
+        else:
+            yield item
 
 
-def _send(api: Api, corpus: str, batch: list[Document], tally: Tally) -> None:
-    """Send a batch; while the desk finds fault with one document, put it aside and send the rest.
-
-    A batch is refused whole and nothing of it stored, so that sending it again repeats nothing.
-    """
-    rest = list(batch)
-    while rest:
-        try:
-            answer = api.post(
-                f"{corpus_path(corpus)}/documents",
-                {"documents": [document.body() for document in rest]},
-                "results",
-            )
-        except RefusedError as error:
-            at_fault = _AT_FAULT.match(error.param or "")
-            if at_fault is None or int(at_fault[1]) >= len(rest):
-                raise
-            bad = rest.pop(int(at_fault[1]))
-            reason = str(error).removeprefix(f"{error.param}: ")
-            tally.failed.append(Failure(bad.source, reason, bad.size))
-            continue
-        for result in answer["results"]:
-            tally.statuses[result["status"]] += 1
-            if result["status"] != "unchanged":
-                tally.chunks += result["chunks"]
-        return
-
-
-def upload_with_bar(
-    api: Api, corpus: str, items: Iterable[Document | Failure], total_bytes: int, console: Console
+def store_with_bar(
+    api: Api,
+    corpus: str,
+    items: Iterable[Entry | Failure | LeftOut],
+    total_bytes: int,
+    console: Console,
+    *,
+    hashes: Hashes | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
-    """`upload` with a progress bar: documents, chunks per second and what failed."""
+    """`store` with a progress bar over all of it: documents, megabytes, rate and time left."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -151,12 +175,17 @@ def upload_with_bar(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+
+    def say(message: str) -> None:
+        console.print(one_line(message), markup=False, soft_wrap=True)
+
     with progress(console, *columns) as bar:
         task = bar.add_task(f"into {corpus}", total=max(total_bytes, 1), state="")
 
-        def show(tally: Tally, size: int) -> None:
+        def show(tally: Tally) -> None:
             seconds = bar.tasks[task].elapsed or 0.0
-            rate = f"{tally.chunks / seconds:.0f} chunks/s" if tally.chunks and seconds else ""
-            bar.update(task, advance=size, state=f"{tally.documents} documents  {rate}")
+            rate = f"  {tally.documents / seconds:.0f}/s" if seconds >= 1 else ""
+            state = f"{tally.documents} documents  {tally.bytes / 1e6:.1f} MB{rate}"
+            bar.update(task, completed=tally.bytes, state=state)
 
-        return upload(api, corpus, items, show)
+        return store(api, corpus, items, show, say=say, hashes=hashes, tally=tally)

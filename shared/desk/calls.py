@@ -104,9 +104,13 @@ def delete_corpus(name: str) -> Call[None]:
 
 
 def add_documents(
-    corpus: str, documents: Iterable[NewDocument | Mapping[str, Any]]
+    corpus: str, documents: Iterable[NewDocument | Mapping[str, Any]], *, atomic: bool = False
 ) -> Call[Ingested]:
-    """Store 1 to 256 documents, all or none; durable and searchable once it returns."""
+    """Store 1 to 256 documents; durable and searchable once it returns.
+
+    One that is at fault is among the results as `failed`, and the others are stored. Raises a
+    RefusedError where all of them are at fault, or, if they are atomic, any: none is stored then.
+    """
     bodies = [
         document.model_dump(exclude_unset=True)
         if isinstance(document, NewDocument)
@@ -114,7 +118,7 @@ def add_documents(
         for document in documents
     ]
     path = f"{_corpus_path(corpus)}/documents"
-    return Call("POST", path, _as(Ingested), {"documents": bodies})
+    return Call("POST", path, _as(Ingested), {"documents": bodies, "atomic": atomic})
 
 
 def document_page(corpus: str, *, limit: int = 100, after: str | None = None) -> Call[DocumentPage]:

@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 Scalar = str | int | float | bool
 Metadata = dict[str, Scalar | list[str]]
-DocumentFormat = Literal["text", "markdown", "html"]
+DocumentFormat = Literal[
+    "text", "markdown", "html", "pdf", "docx", "pptx", "xlsx", "csv", "json", "eml", "code"
+]
 
 
 class _Value(BaseModel):
@@ -119,12 +121,22 @@ class Corpus(_Value):
     created_at: datetime
 
 
+class Fault(_Value):
+    """Why a document was not stored. code: a stable word for programs. param: the field at fault,
+    if one is."""
+
+    message: str
+    code: str
+    param: str | None = None
+
+
 class Verdict(_Value):
-    """What became of a document. chunks: how many it has now."""
+    """What became of a document. chunks: how many it has now. error: of one that failed."""
 
     id: str
-    status: Literal["created", "replaced", "unchanged"]
-    chunks: int
+    status: Literal["created", "replaced", "unchanged", "failed"]
+    chunks: int = 0
+    error: Fault | None = None
 
 
 class Ingested(_Value):
@@ -169,13 +181,21 @@ class Document(DocumentLine):
 class Position(_Value):
     """Where a passage is in its document: chunk `chunk` (from 0) of `chunks`.
 
-    start, end: character offsets in the document's parsed text.
+    start, end: character offsets in the document's parsed text; bytes: the same in its UTF-8.
+    headings: those that it stands under, outermost first. pages: the first and the last it touches,
+    from 1. code: the language, where all of it is code. rows: the first and the last row of the
+    table that it is a part of, from 0.
     """
 
     chunk: int
     chunks: int
     start: int
     end: int
+    bytes: tuple[int, int] | None = None
+    headings: tuple[str, ...] = ()
+    pages: tuple[int, int] | None = None
+    code: str | None = None
+    rows: tuple[int, int] | None = None
 
 
 class Twin(_Value):

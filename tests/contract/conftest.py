@@ -1,7 +1,6 @@
 """Fixtures of the contract tests."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -10,13 +9,12 @@ import pytest
 
 from services.rerank.models.calibration import read_calibration
 from services.rerank.models.remote import RemoteModel
-from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusStore
 from shared.settings import RerankRemoteApi
-from tests.corpora import STAMP
 from tests.guarded import this_machine_alone
 from tests.rerank_server import OpenRemote, remote_settings
 from tests.shelf import fill_shelf
+from tests.stores import STORES
 from tests.suite import Suite
 from tests.writers import Serve, writers_over
 
@@ -58,26 +56,18 @@ def shelf(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=list(STORES))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CorpusStore]:
-    """An empty corpus of each engine behind `CorpusStore`; a new engine is one more parameter."""
-    with _corpus(tmp_path, sparse=False) as store:
+    """An empty corpus of each engine behind `CorpusStore`."""
+    with STORES[request.param](tmp_path, sparse=False) as store:
         yield store
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=list(STORES))
 def sparse_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CorpusStore]:
     """The same of a corpus with sparse vectors."""
-    with _corpus(tmp_path, sparse=True) as store:
+    with STORES[request.param](tmp_path, sparse=True) as store:
         yield store
-
-
-@contextmanager
-def _corpus(folder: Path, *, sparse: bool) -> Iterator[CorpusStore]:
-    catalog = Catalog.open(folder / "corpora")
-    catalog.create(CorpusSpec("c"), STAMP, sparse=sparse)
-    yield catalog.get("c")
-    catalog.close()
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_a_document_that_is_replaced_goes_by_its_new_metadata_and_readers(
     store.write([document("d", ["common words"])])
     found = [len(search(store, 5, scope)) for scope in (hr, law, red, blue)]
     assert found == [1, 1, 0, 0]
-    store.delete("d")
+    store.delete(["d"])
     assert [search(store, 5, scope) for scope in (hr, law, red, blue)] == [[]] * 4
 
 
@@ -223,7 +223,7 @@ def test_the_same_scope_sees_each_write(store: CorpusStore) -> None:
     for number in range(5):
         store.write([document(f"d{number}", ["common words"], metadata={"team": "red"})])
         assert len(by_words(store, 9, scope)) == len(by_meaning(store, 9, scope)) == number + 1
-    store.delete("d2")
+    store.delete(["d2"])
     assert len(by_words(store, 9, scope)) == len(by_meaning(store, 9, scope)) == 4
 
 
@@ -283,7 +283,7 @@ def test_only_chunks_that_there_are_are_in_a_scope(store: CorpusStore) -> None:
     assert store.in_scope([], EVERYTHING) == set()
     first = store.keys_of("d0")
     assert store.in_scope([*keys, unknown], only("team", "eq", "red")) == set(first)
-    store.delete("d0")
+    store.delete(["d0"])
     assert store.in_scope(keys, EVERYTHING) == set(keys) - set(first)
 
 
@@ -295,7 +295,7 @@ def test_vectors_are_those_that_were_written(store: CorpusStore) -> None:
     assert found[first].dtype == np.float32
     np.testing.assert_allclose(found[first], vector_of("one"), atol=1e-6)
     np.testing.assert_allclose(found[second], vector_of("two"), atol=1e-6)
-    store.delete("a")
+    store.delete(["a"])
     assert store.vectors([first]) == {}
     assert store.vectors([]) == {}
 
@@ -351,7 +351,7 @@ def test_bodies_are_title_and_text_of_every_chunk_by_key(store: CorpusStore) -> 
     (third,) = store.keys_of("b")
     reading = store.bodies()
     bodies = [next(reading)]
-    store.delete("b")
+    store.delete(["b"])
     assert bodies + list(reading) == [
         (first, "Title\none"),
         (second, "Title\ntwo"),

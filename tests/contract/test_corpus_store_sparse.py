@@ -14,9 +14,9 @@ import pytest
 import structlog.testing
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore, NewDocument, Scope
+from services.retrieve.stores.base import CorpusStore, NewDocument, Scope
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.filters import parse_filter
-from services.retrieve.stores.local.schema import SCHEMA, SPARSE_SCHEMA
 from services.retrieve.stores.local.sparse import SparseIndex
 from services.retrieve.stores.local.sparse_rows import SparseRows
 from shared.errors import ApiError
@@ -59,13 +59,6 @@ def found(
     return [(records[key].id, score) for key, score in hits]
 
 
-def schema(folder: Path) -> int:
-    with sqlite3.connect(folder / "corpus.db") as db:
-        (number,) = db.execute("PRAGMA user_version").fetchone()
-    db.close()
-    return int(number)
-
-
 def test_a_score_is_the_dot_product_and_what_shares_no_word_is_not_found(
     store: CorpusStore,
 ) -> None:
@@ -88,7 +81,7 @@ def test_a_replaced_or_deleted_document_takes_its_weights_along(store: CorpusSto
     old = store.keys_of("a")
     store.write([sparse("a", ["cherries"])])
     assert found(store, "apples pears cherries") == [("a#0", 64.0), ("b#0", 36.0)]
-    store.delete("b")
+    store.delete(["b"])
     assert found(store, "apples pears cherries") == [("a#0", 64.0)]
     assert store.sparse_scores(words_of("apples pears"), old) == {}
 
@@ -145,7 +138,7 @@ def test_all_is_found_again_after_a_restart(catalog: Catalog, tmp_path: Path) ->
     store = catalog.get("c")
     for number in range(20):
         store.write([sparse(f"d{number}", [f"word{number % 3} and more", "\N{EM DASH}", "tail"])])
-    store.delete("d7")
+    store.delete(["d7"])
     before = found(store, "word1 tail")
     assert len(before) == 25
     catalog.close()
@@ -153,28 +146,6 @@ def test_all_is_found_again_after_a_restart(catalog: Catalog, tmp_path: Path) ->
     assert found(opened.get("c"), "word1 tail") == before
     info, created = opened.create(CorpusSpec("plain"), STAMP, sparse=True)
     assert (info.sparse, created) == (False, False)
-    opened.close()
-
-
-def test_only_a_corpus_with_sparse_vectors_keeps_older_versions_out(
-    catalog: Catalog, tmp_path: Path
-) -> None:
-    catalog.close()
-    assert schema(tmp_path / "corpora" / "c") == SPARSE_SCHEMA
-    assert schema(tmp_path / "corpora" / "plain") == SCHEMA
-
-
-def test_a_corpus_of_before_has_none_and_works_as_it_did(catalog: Catalog, tmp_path: Path) -> None:
-    catalog.get("plain").write([document("d", ["apples"])])
-    catalog.close()
-    with sqlite3.connect(tmp_path / "corpora" / "plain" / "corpus.db") as db:
-        db.execute("DELETE FROM meta WHERE name = 'sparse'")
-    db.close()
-    opened = Catalog.open(tmp_path / "corpora")
-    plain = opened.get("plain")
-    assert not plain.info.sparse
-    plain.write([document("e", ["pears"])])
-    assert [len(plain.bm25(word, 5)) for word in ("apples", "pears")] == [1, 1]
     opened.close()
 
 
@@ -193,7 +164,7 @@ def test_stored_weights_that_are_none_are_damage(
 ) -> None:
     catalog.get("c").write([sparse("a", ["red hen", "blue hen"])])
     catalog.close()
-    file = tmp_path / "corpora" / "c" / "corpus.db"
+    file = tmp_path / "corpora" / "c" / "g1" / "corpus.db"
     with sqlite3.connect(file) as db:
         db.execute(damage)
     db.close()
@@ -234,9 +205,9 @@ def test_what_could_not_be_merged_is_found_and_merged_by_the_next_write(
     expected = [("a#0", 36.0), *((f"b{number}#0", 25.0) for number in range(5))]
     assert sorted(found(store, "apples pears")) == expected
     assert sorted(found(store, "apples pears", scope=BLUE)) == expected
-    assert store.delete("b3")
+    assert store.delete(["b3"])
     assert sorted(found(store, "apples pears")) == [*expected[:4], expected[5]]
-    assert len(store._indexes.sparse._segments) == 1  # type: ignore[attr-defined]
+    assert len(store._following.sparse._segments) == 1  # type: ignore[attr-defined]
 
 
 def test_no_search_waits_for_a_merge(store: CorpusStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,12 @@ def test_corpora_come_and_go(desk: Client) -> None:
 def test_documents_come_and_go(desk: Client) -> None:
     stored = desk.add_documents("client", [NewDocument(id="gone", text="Soon gone.")])
     assert stored.results[0].status == "created"
+    again = desk.add_documents("client", [{"id": "gone", "text": "Soon gone."}, {"id": "bad"}])
+    assert [one.status for one in again.results] == ["unchanged", "failed"]
+    assert again.results[1].error is not None
+    assert again.results[1].error.param == "documents.1.text"
+    with pytest.raises(InvalidRequestError):
+        desk.add_documents("client", [{"id": "new", "text": "t"}, {"id": "bad"}], atomic=True)
     assert desk.document("client", "shelf/a b.md").text.startswith("A sourdough")
     desk.delete_document("client", "gone")
     with pytest.raises(NotFoundError) as raised:

@@ -71,7 +71,7 @@ def test_only_those_who_may_read_a_corpus_are_told_what_is_wrong_with_it(
     """/ready needs no key: with keys it counts, and names neither a corpus nor a file."""
     folder = tmp_path / "data"
     shutil.copytree(shelf, folder)
-    file = folder / "corpora" / "secret" / "corpus.db"
+    file = folder / "corpora" / "secret" / "g1" / "corpus.db"
     file.write_bytes(b"rubbish" * 1000)
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"keys": [{"name": "all", "sha256": hash_key("k")}]}))

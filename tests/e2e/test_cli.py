@@ -3,47 +3,12 @@
 import json
 import os
 import subprocess
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.e2e.command import COMMAND, one_error, refdesk, refdesk_process
 from tests.suite import Suite, free_port
-
-PAGES = {
-    "moon.md": "# The moon\n\nThe moon is 384,400 kilometres away from the earth on average.\n",
-    "tea.txt": "Green tea is best brewed at eighty degrees, for two minutes.\n",
-    "sub/rain.html": "<html><head><title>Rain</title></head><body><p>Rain falls when droplets in "
-    "a cloud become too heavy to stay up.</p></body></html>",
-}
-
-
-@pytest.fixture
-def desk(suite: Suite) -> Suite:
-    """The suite with all four services running."""
-    suite.url("generate")
-    return suite
-
-
-@pytest.fixture
-def corpus(desk: Suite) -> Iterator[str]:
-    """A name for a corpus that no other test uses; it is deleted afterwards."""
-    name = f"cli-{uuid.uuid4().hex[:12]}"
-    yield name
-    httpx.delete(f"{desk.url('retrieve')}/corpora/{name}", timeout=30)
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> Path:
-    """A folder of three documents."""
-    folder = tmp_path / "pages"
-    for name, text in PAGES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.fixture
@@ -51,94 +16,6 @@ def filled(desk: Suite, corpus: str, pages: Path) -> str:
     """A corpus with the three documents in it."""
     assert refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env).returncode == 0
     return corpus
-
-
-def documents(desk: Suite, corpus: str) -> set[str]:
-    """The ids of what is stored."""
-    answer = httpx.get(f"{desk.url('retrieve')}/corpora/{corpus}/documents", timeout=30)
-    return {one["id"] for one in answer.json()["documents"]}
-
-
-def summary(output: str) -> list[int]:
-    """created, replaced, unchanged, failed and chunks written, from the table at the end."""
-    return [int(number) for number in output.rstrip().splitlines()[-1].split()]
-
-
-def test_a_folder_becomes_a_corpus_and_a_second_time_nothing_is_sent(
-    desk: Suite, corpus: str, pages: Path
-) -> None:
-    first = refdesk_process("ingest", str(pages), "--corpus", corpus, env=desk.env)
-    assert first.returncode == 0, first.stderr
-    assert summary(first.stderr) == [3, 0, 0, 0, 3]
-    assert documents(desk, corpus) == set(PAGES)
-    (pages / "tea.txt").write_text("Green tea is best brewed at seventy degrees.\n")
-    second = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
-    assert summary(second.stderr) == [0, 1, 2, 0, 1]
-
-
-def test_rubbish_is_reported_with_reasons_and_the_rest_is_stored(
-    desk: Suite, corpus: str, pages: Path
-) -> None:
-    (pages / "latin.txt").write_bytes(b"caf\xe9")
-    (pages / "scan.txt").write_bytes(b"%PDF-1.7\n%\xe2\xe3")
-    (pages / "empty.md").write_text("")
-    (pages / "huge.txt").write_bytes(b"word " * 2_000_000)
-    (pages / "photo.png").write_bytes(b"\x89PNG")
-    (pages / "line\nbreak.txt").write_text("This name holds a line break.")
-    lines = ['{"id": "one", "text": "A first line."}', '{"id": "two"}', "{"]
-    (pages / "lines.jsonl").write_text("\n".join(lines))
-    result = refdesk("ingest", str(pages), "--corpus", corpus, env=desk.env)
-    assert result.returncode == 1
-    assert documents(desk, corpus) == {*PAGES, "one"}
-    assert summary(result.stderr)[:4] == [4, 0, 0, 7]
-    told = [line for line in result.stderr.splitlines() if line.startswith("failed: ")]
-    assert len(told) == 7
-    for name, reason in {
-        "latin.txt": "not UTF-8",
-        "scan.txt": "a PDF",
-        "empty.md": "empty",
-        "huge.txt": "too large",
-        "break.txt": "control character",
-        "lines.jsonl:2": "field text",
-        "lines.jsonl:3": "not JSON",
-    }.items():
-        assert any(name in line and reason in line for line in told), (name, told)
-    left_out = "left out (not text, Markdown, HTML or JSON lines): 1, such as photo.png"
-    assert left_out in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-def test_two_documents_with_one_id_are_not_silently_one(
-    desk: Suite, corpus: str, pages: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "tea.txt").write_text("Black tea wants boiling water.")
-    result = refdesk("ingest", str(pages), str(other), "--corpus", corpus, env=desk.env)
-    assert result.returncode == 1
-    assert "its id 'tea.txt' is that of" in result.stderr
-    assert summary(result.stderr)[:4] == [3, 0, 0, 1]
-
-
-def test_many_small_documents_go_in_several_batches(
-    desk: Suite, corpus: str, tmp_path: Path
-) -> None:
-    lines = [json.dumps({"id": f"n{n}", "text": f"Number {n} is a number."}) for n in range(150)]
-    (tmp_path / "many.jsonl").write_text("\n".join(lines))
-    result = refdesk("ingest", str(tmp_path / "many.jsonl"), "--corpus", corpus, env=desk.env)
-    assert result.returncode == 0
-    assert summary(result.stderr) == [150, 0, 0, 0, 150]
-
-
-def test_nothing_to_ingest_is_an_error(desk: Suite, corpus: str, tmp_path: Path) -> None:
-    told = one_error(refdesk_process("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
-    assert "nothing to store" in told
-    told = one_error(refdesk("ingest", str(tmp_path / "no"), "--corpus", corpus, env=desk.env))
-    assert "no file or folder" in told
-
-
-def test_a_corpus_name_that_can_not_be_is_refused(desk: Suite, pages: Path) -> None:
-    assert one_error(refdesk("ingest", str(pages), "--corpus", "No Such/Name", env=desk.env))
 
 
 def test_retrieve_shows_the_passage_with_its_place(desk: Suite, filled: str) -> None:

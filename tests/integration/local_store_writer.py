@@ -28,7 +28,7 @@ def main(folder: Path, seed: int, first: int) -> None:
         names = chance.sample(NAMES, chance.randint(1, 4))
         told: int | None = version
         if chance.random() < 0.2:
-            store.delete(names[0])
+            store.delete([names[0]])
             names, told = names[:1], None
         else:
             store.write([document(name, texts(name, version)) for name in names])

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore, ModelStamp
+from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import CorpusSpec, ModelStamp
 from services.retrieve.stores.local.store import LocalStore
 from shared.errors import ApiError, StartupError
 from tests.corpora import STAMP, document
@@ -250,10 +251,10 @@ def test_a_second_process_is_told_who_has_the_folder(folder: Path) -> None:
 def test_a_folder_of_a_newer_version_is_left_alone(catalog: Catalog, folder: Path) -> None:
     catalog.create(CorpusSpec("a"), STAMP)
     catalog.close()
-    (folder / "format.json").write_text(json.dumps({"format": 2}))
+    (folder / "format.json").write_text(json.dumps({"format": 3}))
     with pytest.raises(StartupError, match="upgrade refdesk"):
         Catalog.open(folder)
-    (folder / "format.json").write_text(json.dumps({"format": 1}))
+    (folder / "format.json").write_text(json.dumps({"format": 2}))
     again = Catalog.open(folder)  # and the refusal let go of the lock
     assert [info.name for info in again.list()] == ["a"]
     again.close()

@@ -3,20 +3,20 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import Response
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.corpus.embedding import Librarian
-from services.retrieve.corpus.ingest import Ingest, SourceDocument
-from services.retrieve.stores.base import CorpusSpec, ModelStamp
+from services.retrieve.corpus.ingest import Ingest
+from services.retrieve.corpus.source import SourceDocument
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.local.database import Database
 from shared.auth import LOCAL
 from shared.client import ServiceClient
@@ -24,83 +24,10 @@ from shared.context import Deadline, RequestContext, enter
 from shared.errors import ApiError
 from shared.settings import Settings
 from tests.corpora import DIMENSION, STAMP, vector_of
+from tests.ingesting import Desk, Embed, encoded, entries, open_desk
 from tests.suite import free_port, serving
 
 LONG = "\n\n".join(f"Paragraph {n}." + " It has some more words in it." * 12 for n in range(40))
-
-
-@dataclass
-class Embed:
-    """A server that speaks embed's HTTP, with vectors of its own; `spoil` makes it misbehave."""
-
-    tokenizer: bytes
-    stamp: ModelStamp = STAMP
-    spoil: Callable[[dict[str, Any]], Any] = lambda answer: answer
-    inputs: list[list[str]] = field(default_factory=list)
-
-    def app(self) -> FastAPI:
-        """The HTTP side."""
-        app = FastAPI()
-
-        @app.get("/info")
-        def info() -> dict[str, Any]:
-            stamp = self.stamp
-            return {
-                "model": stamp.model,
-                "revision": stamp.revision,
-                "dimension": stamp.dimension,
-                "max_tokens": 256,
-            }
-
-        @app.get("/v1/models/{model}/tokenizer")
-        def tokenizer(model: str) -> Response:
-            assert model == self.stamp.model
-            return Response(self.tokenizer, media_type="application/json")
-
-        @app.post("/v1/embeddings")
-        async def embeddings(request: Request) -> Any:
-            body = await request.json()
-            assert (body["input_type"], body["encoding_format"]) == ("document", "base64")
-            self.inputs.append(body["input"])
-            data = [
-                {"index": place, "embedding": encoded(vector_of(text))}
-                for place, text in enumerate(body["input"])
-            ]
-            return self.spoil({"object": "list", "data": data, "model": body["model"]})
-
-        return app
-
-
-def encoded(vector: Any) -> str:
-    """Base64 of little-endian float32."""
-    return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
-
-
-@dataclass
-class Desk:
-    """An ingest into corpus "c" with that server."""
-
-    ingest: Ingest
-    catalog: Catalog
-    embed: Embed
-
-    async def write(self, *documents: SourceDocument) -> list[tuple[str, str]]:
-        """Write and give (id, status) of each."""
-        result = await self.ingest.write("c", documents)
-        return [(one.id, one.status) for one in result.results]
-
-
-@asynccontextmanager
-async def open_desk(folder: Path, embed: Embed) -> AsyncIterator[Desk]:
-    """A desk with an empty corpus "c"."""
-    catalog = Catalog.open(folder / "corpora")
-    async with serving(embed.app()) as url:
-        client = ServiceClient("embed", url, settings=Settings())
-        ingest = Ingest(catalog, Librarian(client))
-        await ingest.create(CorpusSpec("c"))
-        yield Desk(ingest, catalog, embed)
-        await client.close()
-    catalog.close()
 
 
 @pytest.fixture(scope="session")
@@ -178,13 +105,29 @@ async def test_only_what_changed_is_embedded_and_written(desk: Desk) -> None:
     assert desk.catalog.get("c").info.writes == 1 + len(changes)
 
 
-async def test_a_document_that_can_not_be_taken_stops_the_whole_request(desk: Desk) -> None:
+async def test_a_document_that_can_not_be_taken_keeps_out_itself_alone(desk: Desk) -> None:
+    good, bad = SourceDocument("good", "Some text"), SourceDocument("bad", "%PDF-1.7 and so on")
+    assert await desk.write(bad, good) == [("bad", "unsupported_format"), ("good", "created")]
+    store = desk.catalog.get("c")
+    assert (store.info.documents, store.info.writes) == (1, 1)
+    assert await desk.write(good, bad) == [("good", "unchanged"), ("bad", "unsupported_format")]
+
+
+async def test_of_atomic_documents_one_that_can_not_be_taken_keeps_out_all(desk: Desk) -> None:
     good = SourceDocument("good", "Some text")
     with pytest.raises(ApiError) as failure:
-        await desk.write(good, SourceDocument("bad", "%PDF-1.7 and so on"))
+        await desk.write(good, SourceDocument("bad", "%PDF-1.7 and so on"), atomic=True)
     assert (failure.value.status, failure.value.param) == (415, "documents.1.text")
     assert desk.embed.inputs == []
     assert desk.catalog.get("c").info.writes == 0
+
+
+async def test_where_no_document_can_be_taken_the_first_ones_error_is_the_answer(
+    desk: Desk,
+) -> None:
+    with pytest.raises(ApiError) as failure:
+        await desk.write(SourceDocument("bad", "%PDF-1.7"), SourceDocument("void", "\u200b\x07"))
+    assert (failure.value.status, failure.value.param) == (415, "documents.0.text")
 
 
 async def test_overlapping_requests_all_take_effect(desk: Desk) -> None:
@@ -204,13 +147,13 @@ async def test_overlapping_requests_all_take_effect(desk: Desk) -> None:
 
 async def test_deleting_a_document_tells_whether_it_was_there(desk: Desk) -> None:
     await desk.write(SourceDocument("d", "text"))
-    assert await desk.ingest.delete("c", "d")
-    assert not await desk.ingest.delete("c", "d")
+    assert await desk.ingest.delete("c", ["e", "d"]) == ["d"]
+    assert await desk.ingest.delete("c", ["d"]) == []
 
 
 async def test_an_unknown_corpus_is_refused_before_embed_is_asked(desk: Desk) -> None:
     with pytest.raises(ApiError) as failure:
-        await desk.ingest.write("nobody", [SourceDocument("d", "text")])
+        await desk.ingest.write("nobody", entries(SourceDocument("d", "text")))
     assert failure.value.status == 404
     assert desk.embed.inputs == []
 
@@ -346,8 +289,9 @@ async def test_a_corpus_cut_by_another_chunker_takes_no_more_documents(
     catalog = Catalog.open(folder)
     async with serving(desk.embed.app()) as url:
         client = ServiceClient("embed", url, settings=Settings())
+        ingest = Ingest(catalog, Librarian(client))
         with pytest.raises(ApiError, match="chunker-of-yore") as failure:
-            await Ingest(catalog, Librarian(client)).write("old", [SourceDocument("d", "text")])
+            await ingest.write("old", entries(SourceDocument("d", "text")))
         await client.close()
     assert (failure.value.status, failure.value.code) == (409, "chunker_mismatch")
     catalog.close()
@@ -373,7 +317,7 @@ async def test_without_embed_nothing_is_stored_and_the_way_out_is_told(tmp_path:
     client = ServiceClient("embed", f"http://127.0.0.1:{free_port()}", settings=Settings())
     ingest = Ingest(catalog, Librarian(client))
     for attempt in (
-        ingest.write("c", [SourceDocument("d", "text")]),
+        ingest.write("c", entries(SourceDocument("d", "text"))),
         ingest.create(CorpusSpec("new")),
     ):
         with pytest.raises(ApiError, match="refdesk up --only embed") as failure:

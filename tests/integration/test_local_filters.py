@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.retrieve.corpus.chunk import CHUNKER
-from services.retrieve.stores.base import CorpusSpec, Metadata, Scope
+from services.retrieve.stores.base import Metadata, Scope
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.filters import Comparison, Filter, Junction, Op, parse_filter
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.scopes import Scopes

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.lexical import LexicalDamagedError, LexicalIndex
 from shared.errors import ApiError
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     store = catalog.get("c")
     for at in range(0, 12, 2):
         store.write([document(word, [f"{word} stands here"]) for word in WORDS[at : at + 2]])
-    store.delete("ledge")
+    store.delete(["ledge"])
     catalog.close()
     return tmp_path / "corpora"
 
@@ -47,9 +48,9 @@ def assert_whole(store: CorpusStore) -> None:
 
 def is_sound(folder: Path) -> bool:
     """Whether the word index on disk would be taken as it is."""
-    database = Database.open(folder / "c")
+    database = Database.open(folder / "c" / "g1")
     try:
-        LexicalIndex.open(folder / "c" / "lexical", "en", database.lexical_stamp()).close()
+        LexicalIndex.open(folder / "c" / "g1" / "lexical", "en", database.lexical_stamp()).close()
     except LexicalDamagedError:
         return False
     finally:
@@ -61,7 +62,7 @@ def index_files(folder: Path) -> list[Path]:
     """The files of the word index that are part of its state."""
     return sorted(
         file
-        for file in (folder / "c" / "lexical").iterdir()
+        for file in (folder / "c" / "g1" / "lexical").iterdir()
         if not file.name.endswith(".lock") and file.stat().st_size > 0
     )
 
@@ -100,7 +101,7 @@ def test_a_damaged_word_index_is_built_anew(
 ) -> None:
     chance = random.Random(11)
     for name in [file.name for file in index_files(folder)]:
-        file = folder / "c" / "lexical" / name
+        file = folder / "c" / "g1" / "lexical" / name
         if not file.exists():
             continue  # a name of the build before
         damage(file, chance)
@@ -124,7 +125,7 @@ def test_a_damaged_word_index_is_built_anew(
 def test_an_index_whose_description_was_damaged_is_built_anew(
     folder: Path, told: bytes, instead: bytes
 ) -> None:
-    meta = folder / "c" / "lexical" / "meta.json"
+    meta = folder / "c" / "g1" / "lexical" / "meta.json"
     meta.write_bytes(meta.read_bytes().replace(told, instead))
     assert not is_sound(folder)
     catalog = Catalog.open(folder)
@@ -134,7 +135,7 @@ def test_an_index_whose_description_was_damaged_is_built_anew(
 
 @pytest.mark.parametrize("state", ["absent", "empty", "a file"])
 def test_a_missing_word_index_is_built_anew(folder: Path, state: str) -> None:
-    lexical = folder / "c" / "lexical"
+    lexical = folder / "c" / "g1" / "lexical"
     shutil.rmtree(lexical)
     if state == "empty":
         lexical.mkdir()
@@ -152,23 +153,23 @@ def test_a_word_index_of_another_corpus_is_not_used(folder: Path) -> None:
     other = catalog.get("other")
     for at in range(0, 12, 2):  # the same operations on other documents
         other.write([document(word, ["nothing else"]) for word in WORDS[at : at + 2]])
-    other.delete("ledge")
+    other.delete(["ledge"])
     catalog.close()
-    shutil.rmtree(folder / "c" / "lexical")
-    shutil.copytree(folder / "other" / "lexical", folder / "c" / "lexical")
+    shutil.rmtree(folder / "c" / "g1" / "lexical")
+    shutil.copytree(folder / "other" / "g1" / "lexical", folder / "c" / "g1" / "lexical")
     catalog = Catalog.open(folder)
     assert_whole(catalog.get("c"))
     catalog.close()
 
 
 def test_a_database_put_back_from_a_backup_gets_a_word_index_of_its_own(folder: Path) -> None:
-    backup = (folder / "c" / "corpus.db").read_bytes()
+    backup = (folder / "c" / "g1" / "corpus.db").read_bytes()
     catalog = Catalog.open(folder)
     catalog.get("c").write([document("amber", ["later words"]), document("new", ["unheard of"])])
     catalog.close()
-    for file in (folder / "c").glob("corpus.db*"):
+    for file in (folder / "c" / "g1").glob("corpus.db*"):
         file.unlink()
-    (folder / "c" / "corpus.db").write_bytes(backup)
+    (folder / "c" / "g1" / "corpus.db").write_bytes(backup)
     catalog = Catalog.open(folder)
     store = catalog.get("c")
     assert_whole(store)
@@ -184,7 +185,7 @@ def test_a_truncated_database_is_named_and_the_other_corpora_go_on(
     catalog.create(CorpusSpec("healthy"), STAMP)
     catalog.get("healthy").write([document("d", ["fine"])])
     catalog.close()
-    file = folder / "c" / "corpus.db"
+    file = folder / "c" / "g1" / "corpus.db"
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * size) if size < 1 else int(size)])
     catalog = Catalog.open(folder)
@@ -205,9 +206,9 @@ def test_a_truncated_database_is_named_and_the_other_corpora_go_on(
 
 @pytest.mark.parametrize("content", [None, b"", b"this is no database at all" * 500])
 def test_a_database_that_is_none_is_named(folder: Path, content: bytes | None) -> None:
-    for file in (folder / "c").glob("corpus.db*"):
+    for file in (folder / "c" / "g1").glob("corpus.db*"):
         file.unlink()
-    file = folder / "c" / "corpus.db"
+    file = folder / "c" / "g1" / "corpus.db"
     if content is not None:
         file.write_bytes(content)
     catalog = Catalog.open(folder)
@@ -227,7 +228,7 @@ def test_a_database_that_is_none_is_named(folder: Path, content: bytes | None) -
     ],
 )
 def test_a_database_that_contradicts_itself_is_named(folder: Path, statement: str) -> None:
-    file = folder / "c" / "corpus.db"
+    file = folder / "c" / "g1" / "corpus.db"
     with sqlite3.connect(file) as db:
         db.execute(statement)
     db.close()
@@ -237,7 +238,7 @@ def test_a_database_that_contradicts_itself_is_named(folder: Path, statement: st
 
 
 def test_a_database_of_a_newer_version_is_left_alone(folder: Path) -> None:
-    file = folder / "c" / "corpus.db"
+    file = folder / "c" / "g1" / "corpus.db"
     with sqlite3.connect(file) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -249,7 +250,7 @@ def test_a_database_of_a_newer_version_is_left_alone(folder: Path) -> None:
 
 
 def test_a_damaged_corpus_that_is_asked_for_again_and_again_keeps_nothing(folder: Path) -> None:
-    (folder / "c" / "corpus.db").write_bytes(b"rubbish" * 1000)
+    (folder / "c" / "g1" / "corpus.db").write_bytes(b"rubbish" * 1000)
     catalog = Catalog.open(folder)
     depths = []
     for _ in range(3):
@@ -263,7 +264,7 @@ def test_a_damaged_corpus_that_is_asked_for_again_and_again_keeps_nothing(folder
 def test_damage_that_shows_up_while_running_names_the_file(folder: Path) -> None:
     catalog = Catalog.open(folder)
     store = catalog.get("c")
-    file = folder / "c" / "corpus.db"
+    file = folder / "c" / "g1" / "corpus.db"
     # The pages of documents and chunks; the header and the schema stay.
     data = bytearray(file.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)

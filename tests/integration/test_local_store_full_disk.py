@@ -7,7 +7,8 @@ import pytest
 import structlog.testing
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore, NewDocument
+from services.retrieve.stores.base import CorpusStore, NewDocument
+from services.retrieve.stores.corpus import CorpusSpec
 from shared.errors import ApiError
 from tests.corpora import STAMP, document, vector_of
 from tests.fulldisk import files_no_longer_than
@@ -79,7 +80,7 @@ def test_a_commit_that_is_refused_after_the_word_index_has_moved_on_is_undone_th
     for number in range(3):
         store.write([document(f"d{number}", ["more words"])])
     before = state(store)
-    log = tmp_path / "corpora" / "c" / "corpus.db-wal"
+    log = tmp_path / "corpora" / "c" / "g1" / "corpus.db-wal"
     # The commit has to lengthen SQLite's log; the files of the word index are far shorter.
     with files_no_longer_than(log.stat().st_size), pytest.raises(ApiError) as failure:
         store.write([document("old", ["replaced words"])])
@@ -96,10 +97,10 @@ def test_a_refused_delete_changes_nothing(catalog: Catalog, size: int) -> None:
     store = catalog.get("c")
     before = state(store)
     with files_no_longer_than(size), pytest.raises(ApiError) as failure:
-        store.delete("old")
+        store.delete(["old"])
     assert failure.value.status == 507
     assert state(store) == before
-    assert store.delete("old")
+    assert store.delete(["old"])
     assert store.bm25("first", 5) == []
 
 
@@ -123,7 +124,7 @@ def test_a_word_index_that_can_not_be_built_on_disk_is_searched_from_memory(
     catalog.get("c").write([document("many", many)])
     catalog.close()
     folder = tmp_path / "corpora"
-    meta = folder / "c" / "lexical" / "meta.json"
+    meta = folder / "c" / "g1" / "lexical" / "meta.json"
     meta.write_bytes(b"rubbish")
     with files_no_longer_than(40_000):  # SQLite opens with 32 KiB, the index needs more
         full = Catalog.open(folder)

@@ -9,7 +9,8 @@ import pytest
 import structlog.testing
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore, Scope
+from services.retrieve.stores.base import CorpusStore, Scope
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.dense_file import packed
@@ -70,16 +71,16 @@ def test_a_restored_database_is_searched_as_it_is(
     """Whatever folders of the later state are left beside it."""
     catalog.get("c").write([document("kept", many(0, 1000))])
     catalog.close()
-    shutil.copy(folder / "c" / "corpus.db", tmp_path / "backup.db")
+    shutil.copy(folder / "c" / "g1" / "corpus.db", tmp_path / "backup.db")
     again = Catalog.open(folder)
     again.get("c").write([document("lost", many(5000, 2000))])
     for tender in tenders():  # until it has lists of them
         tender.join()
     again.close()
-    assert (folder / "c" / "dense" / "lists").is_file()
-    shutil.copy(tmp_path / "backup.db", folder / "c" / "corpus.db")
+    assert (folder / "c" / "g1" / "dense" / "lists").is_file()
+    shutil.copy(tmp_path / "backup.db", folder / "c" / "g1" / "corpus.db")
     for name in {"lexical", "dense"} - set(left):
-        shutil.rmtree(folder / "c" / name)
+        shutil.rmtree(folder / "c" / "g1" / name)
     restored = Catalog.open(folder)
     store = restored.get("c")
     store.write([document("new", many(2000, 1000))])
@@ -177,7 +178,7 @@ def test_a_write_that_an_index_could_not_follow_is_found_all_the_same(
         assert [key for key, _ in store.dense(vector_of("x"), 5, ann)] == store.keys_of("new")
         assert store.in_scope([0, 1, 2, 3, 9], ann) == set(store.keys_of("new"))
         store.write([document("more", ["other things"], readers=("bob",))])
-        store.delete("more")
+        store.delete(["more"])
 
 
 def test_indexes_that_can_not_be_made_anew_are_not_searched(
@@ -199,7 +200,7 @@ def test_indexes_that_can_not_be_made_anew_are_not_searched(
         lambda: store.in_scope([1], Scope()),
         lambda: store.vectors([1]),
         lambda: store.write([document("newer", ["words"])]),
-        lambda: store.delete("old"),
+        lambda: store.delete(["old"]),
     ):
         with pytest.raises(ApiError, match="restart retrieve") as failure:
             use()

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import CorpusSpec
 from tests.corpora import STAMP, vector_of
 from tests.integration.local_store_writer import NAMES, texts
 from tests.suite import REPOSITORY

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import EVERYTHING, CorpusSpec, Scope
+from services.retrieve.stores.base import EVERYTHING, Scope
+from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.filters import parse_filter
 from services.retrieve.stores.local.database import Database
 from tests.corpora import STAMP, document
@@ -54,7 +55,7 @@ def catalog(tmp_path: Path) -> Iterator[Catalog]:
 
 @pytest.fixture
 def reads(catalog: Catalog, tmp_path: Path) -> Reads:
-    return Reads(tmp_path / "corpora" / "c")
+    return Reads(tmp_path / "corpora" / "c" / "g1")
 
 
 def test_a_document_is_read_once_however_many_of_its_chunks_are_asked_for(

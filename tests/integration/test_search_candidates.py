@@ -1,6 +1,8 @@
 """Candidates from real stores: lists per arm and corpus, and exact scores for the window."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,8 @@ import pytest
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.search.candidates import Arm, ChunkKey, Run, Shelves, Vectors
 from services.retrieve.search.exact_bm25 import ExactArm
-from services.retrieve.stores.base import (
-    EVERYTHING,
-    CorpusSpec,
-    ModelStamp,
-    NewChunk,
-    NewDocument,
-)
+from services.retrieve.stores.base import EVERYTHING, NewChunk, NewDocument, Scope
+from services.retrieve.stores.corpus import CorpusSpec, ModelStamp
 
 STAMP = ModelStamp("tiny", "r1", 4)
 VECTORS = {
@@ -30,6 +27,22 @@ TEXTS = {
 }
 
 
+def document(key: str, text: str, readers: tuple[str, ...] | None = None) -> NewDocument:
+    """A document of one chunk, with the vector that is called like it."""
+    return NewDocument(
+        id=key,
+        content_hash=key,
+        title=None,
+        url=None,
+        format="text",
+        metadata={},
+        text=text,
+        chunks=[NewChunk(text, 0, len(text), 5)],
+        vectors=VECTORS[key].reshape(1, 4),
+        readers=readers,
+    )
+
+
 @pytest.fixture
 def shelves(tmp_path: Path) -> Iterator[Shelves]:
     """Two corpora with the same three documents, one chunk each."""
@@ -37,22 +50,7 @@ def shelves(tmp_path: Path) -> Iterator[Shelves]:
     names = ("left", "right")
     for name in names:
         catalog.create(CorpusSpec(name), STAMP)
-        catalog.get(name).write(
-            [
-                NewDocument(
-                    id=key,
-                    content_hash=key,
-                    title=None,
-                    url=None,
-                    format="text",
-                    metadata={},
-                    text=text,
-                    chunks=[NewChunk(text, 0, len(text), 5)],
-                    vectors=VECTORS[key].reshape(1, 4),
-                )
-                for key, text in TEXTS.items()
-            ]
-        )
+        catalog.get(name).write([document(key, text) for key, text in TEXTS.items()])
     yield Shelves({name: catalog.get(name) for name in names}, EVERYTHING, ExactArm())
     catalog.close()
 
@@ -117,7 +115,7 @@ def test_a_deleted_chunk_is_absent_from_texts_and_scores(shelves: Shelves) -> No
     before = shelves.dense(vectors, 10)
     keys = [key for run in before for key, _ in run.ranked]
     gone = next(key for key in keys if found(shelves, [key]) == [("left", "dogs")])
-    shelves.stores["left"].delete("dogs")
+    shelves.stores["left"].delete(["dogs"])
     after = [*shelves.words(Arm.BM25, ["cats"], 10), *shelves.dense(vectors, 1)]
     assert gone not in shelves.fetch(keys)
     scores = shelves.scores(after, keys, "cats", vectors)
@@ -150,3 +148,18 @@ def test_vectors_and_neighbours_are_asked_of_each_corpus_once(shelves: Shelves) 
         ("left", "cats"),
         ("left", "dogs"),
     }
+
+
+def test_a_damaged_index_of_readers_shows_nobody_anything(tmp_path: Path) -> None:
+    catalog = Catalog.open(tmp_path)
+    catalog.create(CorpusSpec("c"), STAMP)
+    store = catalog.get("c")
+    store.write([document("cats", "what everyone earns", readers=("hr",))])
+    with closing(sqlite3.connect(tmp_path / "c" / "g1" / "corpus.db")) as db, db:
+        db.execute("UPDATE facts SET value = 'sales' WHERE kind = 'reader'")
+    shelves = Shelves({"c": store}, Scope(readers=frozenset({"sales"})), ExactArm())
+    (run,) = shelves.words(Arm.BM25, ["earns"], 5)
+    keys = [key for key, _ in run.ranked]
+    assert keys
+    assert shelves.read(keys) == {}
+    catalog.close()

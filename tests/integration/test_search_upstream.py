@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 
 from services.retrieve.corpus.embedding import Embedded, Librarian
 from services.retrieve.search.curator import Curator
-from services.retrieve.stores.base import CorpusInfo
+from services.retrieve.stores.corpus import CorpusInfo
 from shared.client import ServiceClient
 from shared.errors import ApiError
 from shared.settings import Settings

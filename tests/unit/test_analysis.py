@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.retrieve.stores.local.analysis import MIXED, STEMMERS, analyser, prepare
+from services.retrieve.stores.analysis import MIXED, STEMMERS, analyser, prepare
 from shared.errors import ApiError
 
 

@@ -1,5 +1,7 @@
 """Chunks: what the embedder gets is never too long, and no character of a document is lost."""
 
+import hashlib
+import pickle
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -9,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from services.retrieve.corpus.chunk import TokenCounter, chunk, title_line
+from services.retrieve.corpus.chunk import (
+    CHUNKERS,
+    TokenCounter,
+    check_chunker,
+    chunk,
+    embedder_input,
+    title_line,
+)
 from services.retrieve.stores.base import NewChunk
+from services.retrieve.stores.outline import Mark, MarkKind, Outline
+from shared.errors import ApiError
 
 
 @cache
@@ -49,14 +60,17 @@ def assert_sound(
     chunks: list[NewChunk], text: str, title: str | None, counter: TokenCounter, limit: int
 ) -> None:
     """Offsets fit, all is covered in order, and nothing is over the limit."""
-    line = title_line(title, counter, limit)
     covered = 0
     for part in chunks:
         assert part.text == text[part.start : part.end]
         assert part.text == part.text.strip() != ""
         assert text[covered : part.start].strip() == ""
         assert part.end > covered
-        assert counter.count(line + part.text) + counter.special_tokens <= limit
+        read = embedder_input(title, part, counter, limit)
+        assert read == title_line(title, counter, limit) + part.text
+        assert counter.count(read) + counter.special_tokens <= limit
+        start, end = part.place.bytes or (0, 0)
+        assert text.encode()[start:end].decode() == part.text
         assert part.tokens == counter.count(part.text)
         covered = part.end
     assert text[covered:].strip() == ""
@@ -68,6 +82,18 @@ words = st.sampled_from(
     ["the", "cat", "Sat.", "mat,", "dog!", "日本語", "😀", "\u200b", "naïve", "x"]
 )
 prose = st.lists(st.tuples(words, st.sampled_from([" ", "  ", "\n", "\n\n", "\n\n\n", ""])))
+kinds: st.SearchStrategy[MarkKind] = st.sampled_from(["heading", "page", "code", "table", "row"])
+outlines = st.lists(
+    st.builds(
+        lambda kind, start, length, name, number: Mark(kind, start, start + length, name, number),
+        kinds,
+        st.integers(-3, 500),
+        st.integers(-1, 300),
+        st.sampled_from(["", "A", "python"]),
+        st.integers(-1, 9),
+    ),
+    max_size=30,
+).map(tuple)
 texts = st.one_of(
     st.text(max_size=600),
     prose.map(lambda pairs: "".join(word + space for word, space in pairs)),
@@ -77,17 +103,30 @@ texts = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     text=texts,
     title=st.one_of(st.none(), st.text(max_size=120)),
     limit=st.sampled_from([32, 48, 64, 256]),
     overlap=st.sampled_from([0, 5, 16, 1000]),
+    outline=outlines,
+    chunker=st.sampled_from(sorted(CHUNKERS)),
 )
 def test_every_character_is_in_a_chunk_and_no_chunk_is_too_long(
-    counter: TokenCounter, text: str, title: str | None, limit: int, overlap: int
+    counter: TokenCounter,
+    text: str,
+    title: str | None,
+    limit: int,
+    overlap: int,
+    outline: Outline,
+    chunker: str,
 ) -> None:
-    assert_sound(chunk(text, title, counter, limit, overlap), text, title, counter, limit)
+    chunks = chunk(text, title, outline, counter, limit, overlap, chunker)
+    assert_sound(chunks, text, title, counter, limit)
+    again = chunk(
+        text, title, outline, pickle.loads(pickle.dumps(counter)), limit, overlap, chunker
+    )
+    assert again == chunks
 
 
 @pytest.mark.parametrize(
@@ -106,10 +145,13 @@ def test_every_character_is_in_a_chunk_and_no_chunk_is_too_long(
     ],
     ids=["a", "cjk", "emoji", "zero-width", "dashes", "url", "braces", "gaps", "lines", "mixed"],
 )
+@pytest.mark.parametrize("chunker", sorted(CHUNKERS))
+@pytest.mark.parametrize("kind", ["page", "code"])
 def test_text_without_good_places_to_cut_is_cut_all_the_same(
-    counter: TokenCounter, text: str
+    counter: TokenCounter, text: str, chunker: str, kind: MarkKind
 ) -> None:
-    chunks = chunk(text, "A title", counter, 256, 32)
+    outline = (Mark(kind, 0, len(text)),)
+    chunks = chunk(text, "A title", outline, counter, 256, 32, chunker)
     assert len(chunks) > 1
     assert_sound(chunks, text, "A title", counter, 256)
 
@@ -117,29 +159,29 @@ def test_text_without_good_places_to_cut_is_cut_all_the_same(
 def test_a_word_that_the_model_does_not_know_has_its_price(bert: TokenCounter) -> None:
     # The tokenizer makes one "unknown" token of it, of whatever length.
     assert bert.count("a" * 10_000) == 625
-    assert max(len(part.text) for part in chunk("a" * 100_000, None, bert, 256, 0)) <= 4096
+    assert max(len(part.text) for part in chunk("a" * 100_000, None, (), bert, 256, 0)) <= 4096
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n \n"])
 def test_white_space_has_no_chunks(bert: TokenCounter, text: str) -> None:
-    assert chunk(text, "Title", bert, 256, 32) == []
+    assert chunk(text, "Title", (), bert, 256, 32) == []
 
 
 def test_a_text_that_fits_is_one_chunk(bert: TokenCounter) -> None:
     text = "  One sentence.\n\n\nAnother one.\n"
-    (only,) = chunk(text, "Title", bert, 256, 32)
+    (only,) = chunk(text, "Title", (), bert, 256, 32)
     assert (only.text, only.start, only.end) == (text.strip(), 2, len(text) - 1)
 
 
 def test_a_text_that_just_fits_is_one_chunk(bert: TokenCounter) -> None:
     # Two special tokens, one of the title: 253 are left.
-    assert len(chunk("word " * 253, "Title", bert, 256, 32)) == 1
-    assert len(chunk("word " * 254, "Title", bert, 256, 32)) == 2
+    assert len(chunk("word " * 253, "Title", (), bert, 256, 32)) == 1
+    assert len(chunk("word " * 254, "Title", (), bert, 256, 32)) == 2
 
 
 def test_neighbours_share_a_sentence_where_one_fits(bert: TokenCounter) -> None:
     text = " ".join(f"Sentence number {n} has exactly these nine words." for n in range(60))
-    chunks = chunk(text, None, bert, 256, 32)
+    chunks = chunk(text, None, (), bert, 256, 32)
     for before, after in pairwise(chunks):
         shared = text[after.start : before.end]
         assert 0 < bert.count(shared) <= 32
@@ -147,14 +189,14 @@ def test_neighbours_share_a_sentence_where_one_fits(bert: TokenCounter) -> None:
 
 
 def test_without_overlap_nothing_is_shared(bert: TokenCounter) -> None:
-    chunks = chunk("Some words here. " * 300, None, bert, 256, 0)
+    chunks = chunk("Some words here. " * 300, None, (), bert, 256, 0)
     assert all(a.end <= b.start for a, b in pairwise(chunks))
 
 
 def test_a_wide_gap_before_a_heading_is_preferred_as_border(bert: TokenCounter) -> None:
     section = "Words about it. " * 35
     text = f"First\n\n{section}\n\n\nSecond\n\n{section}"
-    chunks = chunk(text, None, bert, 256, 0)
+    chunks = chunk(text, None, (), bert, 256, 0)
     assert [part.text.split("\n")[0] for part in chunks] == ["First", "Second"]
 
 
@@ -181,3 +223,50 @@ def test_padding_and_truncation_of_the_file_do_not_count(minilm_dir: Path) -> No
 def test_what_is_no_tokenizer_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
         TokenCounter(data)
+
+
+def test_words_counted_one_by_one_are_what_the_tokenizer_counts(bert: TokenCounter) -> None:
+    text = (
+        "Internationalisation of naïve 日本語 caf\u0301e\u0301 [MASK] x-1.5 "
+        + "word " * 30
+        + "z" * 70
+    )
+    assert bert.counts_by_words(text)
+    assert bert.count_by_words(text) == bert.count(text)
+    assert not bert.counts_by_words("a\x1cb")
+    assert not bytes_counter().counts_by_words(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.one_of(texts, st.text(max_size=60)))
+def test_counting_by_words_is_exact_where_it_says_so(bert: TokenCounter, text: str) -> None:
+    assert not bert.counts_by_words(text) or bert.count_by_words(text) == bert.count(text)
+
+
+def test_the_first_chunker_cuts_as_it_always_did(bert: TokenCounter) -> None:
+    # Corpora that it made are written to with it: a chunk that changed would need a new vector.
+    sentence = (
+        "Sentence {0} of the {0}th paragraph, internationalisation-wise, says: {0}; or (so) {0}!"
+    )
+    prose = "\n\n".join(
+        " ".join(sentence.format(n * 7 + m) for m in range(n % 9 + 1)) for n in range(60)
+    )
+    odd = "0123456789abcdef" * 300 + "\n\n\n" + "日本語。" * 400 + "\n" + "a b\n" * 300
+    digest = hashlib.sha256()
+    for text in (prose, odd, prose.replace("\n\n", "\n"), prose + "\n\n\n" + odd):
+        for limit, overlap in ((256, 32), (64, 0), (128, 16)):
+            for one in chunk(text, "A title", (), bert, limit, overlap, "semchunk-1"):
+                digest.update(f"{one.start} {one.end} {one.tokens}\n".encode())
+    assert digest.hexdigest() == "f83fa5d40b76933362c4b3a6554b7ffc82c6cd512a534890c546913b6bf42086"
+
+
+def test_a_chunker_that_there_is_not_is_refused() -> None:
+    assert check_chunker("semchunk-1", param="chunker") == "semchunk-1"
+    with pytest.raises(ApiError) as refused:
+        check_chunker("semchunk-0", param="chunker")
+    assert (refused.value.status, refused.value.code) == (422, "unknown_chunker")
+    assert "semchunk-1, structure-1" in refused.value.message
+
+
+def test_a_counter_goes_to_another_process(bert: TokenCounter) -> None:
+    assert pickle.loads(pickle.dumps(bert)).count("Some words") == bert.count("Some words") == 2

@@ -107,15 +107,30 @@ def test_volumes_are_declared_and_mounted_where_the_image_expects_data(
             assert service.get("image") != "refdesk" or f" {target} " in image
     settings = Settings(data_dir=Path("/data"))
     assert str(settings.built_dir) == "/data/built"
-    assert str(settings.corpora_dir) == "/data/corpora"
+    # The catalogue is beside the corpora, so that retrieve has all of it on its volume.
+    assert compose["services"]["retrieve"]["volumes"] == ["data:/data"]
     assert {"REFDESK_DATA_DIR=/data", "REFDESK_MODELS_DIR=/models"} <= set(image.split())
 
 
-def test_qdrant_starts_only_in_its_profile(compose: dict[str, Any]) -> None:
-    assert compose["services"]["qdrant"]["profiles"] == ["qdrant"]
-    others = [name for name in compose["services"] if name != "qdrant"]
-    assert sorted(others) == sorted([*SERVICES, "models"])
-    assert not any("profiles" in compose["services"][name] for name in others)
+def test_what_is_past_one_machine_starts_only_in_its_profile(compose: dict[str, Any]) -> None:
+    cluster = ["qdrant", "qdrant-2", "qdrant-3"]
+    services = compose["services"]
+    beyond = [name for name in services if "profiles" in services[name]]
+    assert beyond == [*cluster, "postgres", "redis"]
+    assert all(services[name]["profiles"] == ["qdrant"] for name in beyond)
+    assert [name for name in services if name not in beyond] == ["models", *SERVICES]
+    assert not any("ports" in services[name] for name in beyond)
+
+
+def test_each_node_of_the_cluster_has_its_own_address_and_volume(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    for name in ("qdrant", "qdrant-2", "qdrant-3"):
+        node = services[name]
+        assert node["command"][-2:] == ["--uri", f"http://{name}:6335"]
+        assert node["volumes"] == [f"{name}:/qdrant/storage"]
+        assert node["environment"]["QDRANT__CLUSTER__ENABLED"] == "true"
+        others = node["command"][1:-2]
+        assert others == ([] if name == "qdrant" else ["--bootstrap", "http://qdrant:6335"])
 
 
 def test_what_the_dockerfile_copies_exists_and_is_sent_to_the_builder(

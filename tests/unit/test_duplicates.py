@@ -30,7 +30,7 @@ def counter(minilm_dir: Path) -> TokenCounter:
 
 
 def texts(page: str, counter: TokenCounter, tokens: int, overlap: int) -> list[str]:
-    return [one.text for one in chunk(page, None, counter, tokens, overlap)]
+    return [one.text for one in chunk(page, None, (), counter, tokens, overlap)]
 
 
 def kept(*passages: str) -> list[tuple[int, list[int]]]:

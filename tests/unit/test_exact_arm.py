@@ -12,7 +12,8 @@ import pytest
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.search.exact_bm25 import ExactArm
-from services.retrieve.stores.base import CorpusSpec, CorpusStore
+from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import CorpusSpec
 from shared.errors import ApiError
 from tests.corpora import STAMP, document
 

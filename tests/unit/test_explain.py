@@ -67,7 +67,7 @@ def test_a_curated_hit_tells_how_it_was_judged_and_how_far_it_moved() -> None:
 
 
 def test_a_hit_that_its_date_moved_tells_by_how_much() -> None:
-    settings = RecencySettings(half_life_days=30, weight=0.1)
+    settings = {"c": RecencySettings(half_life_days=30, weight=0.1)}
     lifted = lift(FUSED, FOUND.ages_days, settings)
     relevance = dict.fromkeys(EXACT[Arm.DENSE], 0.5)
     ranking = curated(lifted, relevance, EXACT, bonus(FOUND.ages_days, settings))
@@ -76,4 +76,4 @@ def test_a_hit_that_its_date_moved_tells_by_how_much() -> None:
     assert told[3] is not None
     assert told[3].age_days == 30.0
     assert told[3].in_fusion == pytest.approx(0.1 * 0.5 / 1.1)
-    assert told[3].in_blend == pytest.approx(settings.most_z * 0.5)
+    assert told[3].in_blend == pytest.approx(settings["c"].most_z * 0.5)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.retrieve.corpus.parse import parse
+from services.retrieve.corpus.parsing.parse import parse
 from services.retrieve.stores.base import DocumentFormat
 from shared.errors import ApiError
 

@@ -28,6 +28,10 @@ candidates = st.lists(st.tuples(st.floats(0, 1), ages), min_size=1, max_size=30)
 recencies = st.builds(RecencySettings, st.floats(0.1, 36_500), st.floats(0.001, 1))
 
 
+def of_c(half_life_days: float, weight: float) -> dict[str, RecencySettings]:
+    return {"c": RecencySettings(half_life_days, weight)}
+
+
 def key(number: int) -> ChunkKey:
     return ChunkKey("c", number)
 
@@ -40,19 +44,19 @@ def fused_list(*scores: float) -> list[Fused]:
 
 
 def test_a_bonus_is_halved_after_a_half_life_and_none_without_a_date() -> None:
-    settings = RecencySettings(30, 0.2)
+    settings = of_c(30, 0.2)
     added = bonus({key(1): 30.0, key(2): None, key(3): 0.0, key(4): 60.0}, settings)
     assert added == {key(3): 1.0, key(1): 0.5, key(4): 0.25}
 
 
 def test_a_young_document_passes_an_old_one_that_is_little_better() -> None:
     fused = fused_list(0.9, 0.85, 0.7)
-    lifted = lift(fused, {key(0): 9999.0, key(1): 0.0, key(2): 0.0}, RecencySettings(30, 0.1))
+    lifted = lift(fused, {key(0): 9999.0, key(1): 0.0, key(2): 0.0}, of_c(30, 0.1))
     assert [one.key.key for one in lifted] == [1, 0, 2]
 
 
 def test_the_parts_and_the_recency_sum_to_the_score() -> None:
-    lifted = lift(fused_list(0.8, 0.4), {key(0): 30.0}, RecencySettings(30, 0.25))
+    lifted = lift(fused_list(0.8, 0.4), {key(0): 30.0}, of_c(30, 0.25))
     for one in lifted:
         assert sum(one.parts.values()) + one.recency == pytest.approx(one.score)
     assert lifted[0].recency == pytest.approx(0.25 * 0.5 / 1.25)
@@ -60,14 +64,13 @@ def test_the_parts_and_the_recency_sum_to_the_score() -> None:
 
 
 def test_what_is_first_for_every_arm_and_of_today_has_the_score_one() -> None:
-    assert lift(fused_list(1.0), {key(0): 0.0}, RecencySettings(30, 0.3))[0].score == pytest.approx(
-        1
-    )
+    lifted = lift(fused_list(1.0), {key(0): 0.0}, of_c(30, 0.3))
+    assert lifted[0].score == pytest.approx(1)
 
 
 def test_undated_documents_keep_their_order_and_their_distances() -> None:
     fused = fused_list(0.9, 0.8, 0.7)
-    lifted = lift(fused, {key(1): None}, RecencySettings(30, 0.5))
+    lifted = lift(fused, {key(1): None}, of_c(30, 0.5))
     assert [one.key.key for one in lifted] == [0, 1, 2]
     assert [one.score for one in lifted] == pytest.approx([0.6, 0.8 / 1.5, 0.7 / 1.5])
 
@@ -78,7 +81,7 @@ def test_a_lift_never_passes_a_candidate_that_was_better_by_the_weight(
 ) -> None:
     found.sort(key=lambda one: -one[0])
     before = fused_list(*(score for score, _ in found))
-    lifted = lift(before, {key(n): age for n, (_, age) in enumerate(found)}, settings)
+    lifted = lift(before, {key(n): age for n, (_, age) in enumerate(found)}, {"c": settings})
     assert sorted(one.key for one in lifted) == sorted(one.key for one in before)
     scores = [one.score for one in lifted]
     assert scores == sorted(scores, reverse=True)
@@ -98,17 +101,28 @@ def test_what_no_lift_can_bring_up_need_not_be_dated(
     found.sort(key=lambda one: -one[0])
     before = fused_list(*(score for score, _ in found))
     ages_days = {key(n): age for n, (_, age) in enumerate(found)}
-    near = before[: within_lift(before, places, settings)]
+    near = before[: within_lift(before, places, {"c": settings})]
     assert len(near) >= min(places, len(before))
-    some = lift(before, {one.key: ages_days[one.key] for one in near}, settings)
-    assert some[:places] == lift(before, ages_days, settings)[:places]
+    some = lift(before, {one.key: ages_days[one.key] for one in near}, {"c": settings})
+    assert some[:places] == lift(before, ages_days, {"c": settings})[:places]
+
+
+def test_of_several_corpora_each_goes_by_its_own_dates_and_one_without_by_none() -> None:
+    first, second, third = ChunkKey("news", 1), ChunkKey("laws", 1), ChunkKey("old", 1)
+    fused = [Fused(key, 0.5, {Arm.BM25: 0.5}) for key in (third, second, first)]
+    today = dict.fromkeys((first, second, third), 0.0)
+    settings = {"news": RecencySettings(10, 0.4), "laws": RecencySettings(1000, 0.2)}
+    lifted = lift(fused, today, settings)
+    assert [one.key for one in lifted] == [first, second, third]
+    assert [one.score for one in lifted] == pytest.approx([0.9 / 1.4, 0.7 / 1.4, 0.5 / 1.4])
+    assert bonus(today, settings) == {first: Z_PER_SHARE * 0.4, second: Z_PER_SHARE * 0.2}
 
 
 def test_few_are_dated_where_the_bound_is_small() -> None:
     fused = fused_list(*(61 / (60 + n) for n in range(1, 1001)))
-    assert within_lift(fused, 50, RecencySettings(30, 0.05)) == 60
-    assert within_lift(fused, 50, RecencySettings(30, 1)) == 1000
-    assert within_lift(fused[:20], 50, RecencySettings(30, 0.05)) == 20
+    assert within_lift(fused, 50, of_c(30, 0.05)) == 60
+    assert within_lift(fused, 50, of_c(30, 1)) == 1000
+    assert within_lift(fused[:20], 50, of_c(30, 0.05)) == 20
 
 
 @given(candidates, recencies)
@@ -121,7 +135,7 @@ def test_a_bonus_in_the_window_never_passes_a_blend_that_was_better_by_its_bound
     plain = {
         one.key: one.curation.blended for one in curated(before, relevance, {}) if one.curation
     }
-    ranked = curated(before, relevance, {}, bonus(ages_days, settings))
+    ranked = curated(before, relevance, {}, bonus(ages_days, {"c": settings}))
     scores = [one.score for one in ranked]
     assert scores == sorted(scores, reverse=True)
     for first, second in combinations(ranked, 2):

@@ -9,7 +9,7 @@ from services.retrieve.search.arms import chosen
 from services.retrieve.search.candidates import Arm, ChunkKey, Run
 from services.retrieve.search.curate import arm_z_scores
 from services.retrieve.search.fusion import FusionMethod, FusionSettings, fuse
-from services.retrieve.stores.base import CorpusInfo
+from services.retrieve.stores.corpus import CorpusInfo
 from shared.errors import ApiError
 
 

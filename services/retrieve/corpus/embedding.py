@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.corpus.sparse_answer import read_sparse
-from services.retrieve.stores.base import CorpusInfo, ModelStamp, Vector
+from services.retrieve.stores.base import Vector
+from services.retrieve.stores.corpus import CorpusInfo, ModelStamp
 from services.retrieve.stores.sparse_vector import Sparse
 from shared.client import ServiceClient
 from shared.errors import ApiError
 from shared.together import together
 from shared.vectors import bad_embed, read_vectors
 
-_BATCH = 32  # texts in one request: about two batches of embed's own
+BATCH = 32  # texts in one request: about two batches of embed's own
 _IN_FLIGHT = 2  # one is computed while the next one waits there already
 _NORM_TOLERANCE = 1e-3
 
@@ -55,6 +56,7 @@ class Librarian:
     def __init__(self, client: ServiceClient) -> None:
         self._client = client
         self._counters: dict[ModelStamp, TokenCounter] = {}
+        self._tokenizers: dict[ModelStamp, bytes] = {}
 
     async def served(self, model: str = "") -> ServedModel:
         """Ask embed for the model of that name, or for its default one. Raises ApiError 404 where
@@ -72,13 +74,21 @@ class Librarian:
     async def counter(self, corpus: CorpusInfo) -> TokenCounter:
         """The token counter of the corpus's own model; embed is asked for it once."""
         if corpus.stamp not in self._counters:
-            await self._require_model(corpus)
-            data = await self._client.get_bytes(f"/v1/models/{corpus.model}/tokenizer")
+            data = await self.tokenizer(corpus)
             try:
                 self._counters[corpus.stamp] = await asyncio.to_thread(TokenCounter, data)
             except ValueError:
+                del self._tokenizers[corpus.stamp]
                 raise bad_embed("something that is not a tokenizer.json") from None
         return self._counters[corpus.stamp]
+
+    async def tokenizer(self, corpus: CorpusInfo) -> bytes:
+        """The tokenizer.json of the corpus's own model; embed is asked for it once."""
+        if corpus.stamp not in self._tokenizers:
+            await self._require_model(corpus)
+            data = await self._client.get_bytes(f"/v1/models/{corpus.model}/tokenizer")
+            self._tokenizers[corpus.stamp] = data
+        return self._tokenizers[corpus.stamp]
 
     async def vectors(self, inputs: Sequence[str], corpus: CorpusInfo) -> Embedded:
         """The vectors of chunks, sparse ones among them where the corpus has them.
@@ -99,8 +109,8 @@ class Librarian:
                 raise bad_embed("a vector that is not of length 1")
             return Embedded(vectors, read_sparse(answer, len(texts)) if corpus.sparse else None)
 
-        starts = range(0, len(inputs), _BATCH)
-        parts = await together(batch(inputs[at : at + _BATCH]) for at in starts)
+        starts = range(0, len(inputs), BATCH)
+        parts = await together(batch(inputs[at : at + BATCH]) for at in starts)
         none = np.empty((0, corpus.dimension), np.float32)
         return Embedded(
             np.concatenate([none, *(part.dense for part in parts)]),

@@ -1,58 +1,77 @@
-"""The way of documents into a corpus: parse, see what changed, chunk, embed, write."""
+"""The way of documents into a corpus: see what changed, parse and chunk it, embed, write."""
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.corpus.chunk import CHUNKER, TokenCounter, chunk, title_line
-from services.retrieve.corpus.embedding import Embedded, Librarian
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.fill import TokenFill
-from services.retrieve.corpus.parse import ParsedDocument, parse
+from services.retrieve.corpus.preparation import Preparation
+from services.retrieve.corpus.prepare import Prepared, Recipe, Task, recipe_of
+from services.retrieve.corpus.source import Source, hash_of
+from services.retrieve.corpus.vectors import Embed, with_vectors
 from services.retrieve.stores.base import (
-    CorpusInfo,
-    CorpusSpec,
     CorpusStore,
-    DocumentFormat,
     DocumentResult,
-    Metadata,
-    NewChunk,
+    KnownDocument,
     NewDocument,
     WriteResult,
 )
-from shared.context import current
+from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec
+from services.retrieve.stores.state import RetiredError
 from shared.errors import ApiError
 
+# Pauses after which a write is tried again whose store a reindex retired meanwhile. The next one is
+# there at once, and another swap as soon after it is not to be expected.
+_SWAP_PAUSES_S = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
+
+Result = TypeVar("Result")
+What = TypeVar("What")
+
 
 @dataclass(frozen=True)
-class SourceDocument:
-    """A document as it was sent: `text` is in `format`, not parsed yet.
+class Entry:
+    """A document to store. param: what errors call its content."""
 
-    `readers` are the keys and groups that may read it; None: whoever may read the corpus.
-    """
+    source: Source
+    param: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What was sent as a document and is none, and why."""
 
     id: str
-    text: str
-    title: str | None = None
-    url: str | None = None
-    format: DocumentFormat = "text"
-    metadata: Metadata = field(default_factory=dict)
-    readers: tuple[str, ...] | None = None
+    error: ApiError
+
+
+Outcome = DocumentResult | Refused
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A changed document, ready but for its vectors; `inputs` is what the embedder gets."""
+class Ingested:
+    """The outcomes in the order of the request, and the corpus's counts after it."""
 
-    source: SourceDocument
-    content_hash: str
-    parsed: ParsedDocument
-    chunks: list[NewChunk]
-    inputs: list[str]
+    results: Sequence[Outcome]
+    documents: int
+    chunks: int
+    writes: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Documents that only need to be written, and the recipe that they were made by. inputs: what
+    embed got for them. settled: of those that need no writing what became of them, by id."""
+
+    recipe: Recipe
+    documents: Sequence[NewDocument]
+    inputs: Sequence[str]
+    settled: Mapping[str, Outcome]
+
+
+Refuse = Callable[[Mapping[str, Outcome]], None]  # by id what documents came to; may raise
 
 
 class Ingest:
@@ -63,14 +82,17 @@ class Ingest:
     """
 
     def __init__(
-        self, catalog: Catalog, librarian: Librarian, fill: TokenFill | None = None
+        self,
+        catalog: Catalog,
+        librarian: Librarian,
+        fill: TokenFill | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
         self._catalog = catalog
         self._librarian = librarian
         self._fill = fill
-        # Ingests wait here rather than in threads, of which there are few and searches need some:
-        # parsing is one at a time (it holds the interpreter anyway), as are a corpus's writes.
-        self._preparing = asyncio.Lock()
+        self._preparation = preparation or Preparation(librarian, None, None)
+        # Writes wait here rather than in threads, of which there are few and searches need some.
         self._writing: dict[str, asyncio.Lock] = {}
 
     async def create(self, spec: CorpusSpec) -> tuple[CorpusInfo, bool]:
@@ -93,116 +115,185 @@ class Ingest:
             self._catalog.create, spec, served.stamp, sparse=served.sparse
         )
 
-    async def write(self, corpus: str, documents: Sequence[SourceDocument]) -> WriteResult:
-        """Store documents (distinct ids), all or none; durable and searchable when it returns.
+    async def write(
+        self, corpus: str, documents: Sequence[Entry | Refused], *, atomic: bool = False
+    ) -> Ingested:
+        """Store documents (distinct ids); durable and searchable when it returns.
 
-        A document that is stored as it is already is left alone ("unchanged"). Raises ApiError: 404
-        for an unknown corpus, 415 or 422 naming the document that can't be taken, 409
-        `model_mismatch` or `chunker_mismatch` where the corpus was made with another model or
-        chunker, 502 `bad_upstream`, 503, 504, 507. Nothing is written then.
+        A document that is stored as it is already is left alone ("unchanged"), one that can't be
+        taken keeps out itself; atomic: it keeps out all, and its error is raised. Raises ApiError:
+        404 for an unknown corpus, 409 `model_mismatch` or `chunker_mismatch` where the corpus was
+        made with another model or a chunker that this refdesk does not have, 502 `bad_upstream`,
+        503, 504, 507, and the first document's error where none can be taken. Nothing is written
+        then.
         """
-        store = self._catalog.get(corpus)
-        _require_chunker(store.info)
-        counter = await self._librarian.counter(store.info)
-        async with self._preparing:
-            unchanged, prepared = await asyncio.to_thread(_prepare, store, documents, counter)
-        inputs = [text for document in prepared for text in document.inputs]
-        vectors = await self._librarian.vectors(inputs, store.info)
-        async with self._writing.setdefault(corpus, asyncio.Lock()):
-            result = await asyncio.to_thread(_write, store, documents, unchanged, prepared, vectors)
-        if self._fill is not None:
-            self._fill.add(inputs)
-        return result
+        recipe_of(self.live(corpus).info)
+        entries = [one for one in documents if isinstance(one, Entry)]
+        refused = [one for one in documents if isinstance(one, Refused)]
+        if refused and (atomic or not entries):
+            raise refused[0].error
 
-    async def delete(self, corpus: str, document_id: str) -> bool:
-        """Remove a document; False where there is none. Raises ApiError 404 (corpus), 507."""
-        store = self._catalog.get(corpus)
-        async with self._writing.setdefault(corpus, asyncio.Lock()):
-            return await asyncio.to_thread(store.delete, document_id)
+        def refuse(settled: Mapping[str, Outcome]) -> None:
+            found = [
+                one if isinstance(one, Refused) else settled.get(one.source.id) for one in documents
+            ]
+            faults = [one for one in found if isinstance(one, Refused)]
+            if faults and (atomic or len(faults) == len(documents)):
+                raise faults[0].error
 
-
-def _require_chunker(info: CorpusInfo) -> None:
-    """Raise ApiError 409 where the corpus's chunks were cut by another method than today's."""
-    if info.chunker != CHUNKER:
-        raise ApiError(
-            409,
-            "chunker_mismatch",
-            f"corpus '{info.name}' was cut by {info.chunker}, and this refdesk cuts by {CHUNKER}: "
-            "load the documents into a new corpus",
+        ready, written = await self.written(corpus, entries, refuse=refuse)
+        done: dict[str, Outcome] = {one.id: one for one in written.results}
+        done |= ready.settled
+        return Ingested(
+            [one if isinstance(one, Refused) else done[one.source.id] for one in documents],
+            written.documents,
+            written.chunks,
+            written.writes,
         )
 
+    async def delete(self, corpus: str, document_ids: Sequence[str]) -> list[str]:
+        """Remove documents, all or none; the ids of those that were there. Raises ApiError 404
+        (corpus), 507."""
+        for pause in _SWAP_PAUSES_S:
+            await asyncio.sleep(pause)
+            try:
+                return await self._alone(corpus, self.live(corpus).delete, document_ids)
+            except RetiredError:
+                continue
+        raise _swapping(corpus)
 
-def _prepare(
-    store: CorpusStore, documents: Sequence[SourceDocument], counter: TokenCounter
-) -> tuple[dict[str, DocumentResult], list[_Prepared]]:
-    """The verdicts on documents that did not change, and all others parsed and chunked.
+    async def changed(self, corpus: str, hashes: Mapping[str, str]) -> list[str]:
+        """Those of the documents that are not stored with these content hashes, in order. Raises
+        ApiError 404 (corpus)."""
+        known = await asyncio.to_thread(self.live(corpus).known, list(hashes))
+        return [
+            document_id
+            for document_id, found in hashes.items()
+            if document_id not in known or known[document_id].content_hash != found
+        ]
 
-    Raises ApiError 504 once the request's deadline has passed.
-    """
-    info = store.info
-    known = store.known([document.id for document in documents])
-    unchanged: dict[str, DocumentResult] = {}
-    prepared: list[_Prepared] = []
-    for place, source in enumerate(documents):
-        current().deadline.check()  # a thread can't be cancelled: it must see for itself
-        content_hash = _content_hash(source, info)
-        stored = known.get(source.id)
-        if stored is not None and stored.content_hash == content_hash:
-            unchanged[source.id] = DocumentResult(source.id, "unchanged", stored.chunks)
-            continue
-        parsed = parse(source.text, source.format, source.title, param=f"documents.{place}.text")
-        chunks = chunk(parsed.text, parsed.title, counter, info.chunk_tokens, info.chunk_overlap)
-        line = title_line(parsed.title, counter, info.chunk_tokens)
-        inputs = [line + part.text for part in chunks]
-        prepared.append(_Prepared(source, content_hash, parsed, chunks, inputs))
-    return unchanged, prepared
+    def live(self, corpus: str) -> CorpusStore:
+        """The store to write to. Raises ApiError 404 where there is none."""
+        return self._catalog.get(corpus)
 
+    async def written(
+        self,
+        corpus: str,
+        entries: Sequence[Entry],
+        ready: Ready | None = None,
+        *,
+        refuse: Refuse | None = None,
+        embed: Embed | None = None,
+    ) -> tuple[Ready, WriteResult]:
+        """Write documents, made ready here where they are not, or not for the generation that is
+        live by now. refuse: looks at what they come to before, and may raise. Raises what `write`
+        does."""
+        for pause in _SWAP_PAUSES_S:
+            await asyncio.sleep(pause)
+            store = self.live(corpus)
+            if ready is None or ready.recipe != recipe_of(store.info):
+                ready = await self.ready(store, entries, embed=embed, refuse=refuse)
+            try:
+                written = await self._alone(corpus, store.write, ready.documents)
+            except RetiredError:
+                continue
+            if self._fill is not None:
+                self._fill.add(ready.inputs)
+            return ready, written
+        raise _swapping(corpus)
 
-def _write(
-    store: CorpusStore,
-    documents: Sequence[SourceDocument],
-    unchanged: dict[str, DocumentResult],
-    prepared: Sequence[_Prepared],
-    vectors: Embedded,
-) -> WriteResult:
-    ends = np.cumsum([len(document.chunks) for document in prepared])
-    new = [
-        NewDocument(
-            id=document.source.id,
-            content_hash=document.content_hash,
-            title=document.parsed.title,
-            url=document.source.url,
-            format=document.source.format,
-            metadata=document.source.metadata,
-            text=document.parsed.text,
-            chunks=document.chunks,
-            vectors=vectors.dense[end - len(document.chunks) : end],
-            readers=document.source.readers,
-            sparse=vectors.sparse and vectors.sparse[end - len(document.chunks) : end],
+    async def ready(
+        self,
+        store: CorpusStore,
+        entries: Sequence[Entry],
+        *,
+        embed: Embed | None = None,
+        refuse: Refuse | None = None,
+    ) -> Ready:
+        """All that comes before the write. embed: instead of the librarian's own way."""
+        unchanged, known = await self.unchanged(store, entries)
+        left = [one for one in entries if one.source.id not in unchanged]
+        prepared = await self.prepared(store.info, left)
+        if refuse is not None:
+            refuse({**unchanged, **_faults(left, prepared)})
+        ready = await self.with_vectors(store, left, prepared, unchanged, known, embed)
+        if refuse is not None:
+            refuse(ready.settled)
+        return ready
+
+    async def unchanged(
+        self, store: CorpusStore, entries: Sequence[Entry]
+    ) -> tuple[dict[str, Outcome], dict[str, KnownDocument]]:
+        """The documents that are stored as they are, and the stored state of all that are there."""
+
+        def compare() -> tuple[dict[str, Outcome], dict[str, KnownDocument]]:
+            known = store.known([one.source.id for one in entries])
+            same: dict[str, Outcome] = {}
+            for one in entries:
+                stored = known.get(one.source.id)
+                if stored is not None and stored.content_hash == hash_of(one.source):
+                    same[one.source.id] = DocumentResult(one.source.id, "unchanged", stored.chunks)
+            return same, known
+
+        return await asyncio.to_thread(compare)
+
+    async def prepared(
+        self, info: CorpusInfo, entries: Sequence[Entry]
+    ) -> list[Prepared | ApiError]:
+        """The documents parsed and chunked; of those that can't be, why."""
+        recipe = recipe_of(info)
+        tasks = [Task(one.source, recipe, one.param) for one in entries]
+        return await self._preparation.prepared(tasks, info)
+
+    async def with_vectors(
+        self,
+        store: CorpusStore,
+        entries: Sequence[Entry],
+        prepared: Sequence[Prepared | ApiError],
+        settled: Mapping[str, Outcome],
+        known: Mapping[str, KnownDocument],
+        embed: Embed | None = None,
+    ) -> Ready:
+        """Prepared documents (of `entries`) with vectors, and what else became settled."""
+        sound = [one for one in prepared if isinstance(one, Prepared)]
+        counter = await self._preparation.counter(store.info)
+        found = await with_vectors(sound, store, known, counter, embed or self._librarian.vectors)
+        refused = {
+            one.id: Refused(one.id, error)
+            for one, error in zip(sound, found, strict=True)
+            if isinstance(error, ApiError)
+        }
+        new = [one for one in found if isinstance(one, NewDocument)]
+        taken = {one.id for one in new}
+        return Ready(
+            recipe_of(store.info),
+            new,
+            [text for one in sound if one.id in taken for text in one.inputs],
+            {**settled, **_faults(entries, prepared), **refused},
         )
-        for document, end in zip(prepared, ends, strict=True)
-    ]
-    written = store.write(new)
-    verdicts = unchanged | {result.id: result for result in written.results}
-    return WriteResult(
-        results=[verdicts[document.id] for document in documents],
-        documents=written.documents,
-        chunks=written.chunks,
-        writes=written.writes,
-    )
+
+    async def _alone(
+        self,
+        corpus: str,
+        change: Callable[[Sequence[What]], Result],
+        what: Sequence[What],
+    ) -> Result:
+        """Change a corpus in a thread, one change of it at a time."""
+        async with self._writing.setdefault(corpus, asyncio.Lock()):
+            return await asyncio.to_thread(change, what)
 
 
-def _content_hash(source: SourceDocument, info: CorpusInfo) -> str:
-    """Hex SHA-256 over all that a stored document is made of, the chunker's name among it."""
-    parts: list[object] = [
-        source.text,
-        source.title,
-        source.url,
-        source.format,
-        dict(source.metadata),
-        info.chunker,
-    ]
-    if source.readers is not None:  # documents without readers keep the hash that they always had
-        parts.append(source.readers)
-    serialised = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(serialised.encode("utf-8", "surrogatepass")).hexdigest()
+def _faults(
+    entries: Sequence[Entry], prepared: Sequence[Prepared | ApiError]
+) -> dict[str, Outcome]:
+    """Of those that could not be prepared, why."""
+    return {
+        entry.source.id: Refused(entry.source.id, error)
+        for entry, error in zip(entries, prepared, strict=True)
+        if isinstance(error, ApiError)
+    }
+
+
+def _swapping(corpus: str) -> ApiError:
+    message = f"generations of corpus '{corpus}' follow each other too fast; send it again"
+    return ApiError(503, "corpus_busy", message, headers={"Retry-After": "1"})

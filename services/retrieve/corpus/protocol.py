@@ -4,6 +4,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -13,10 +14,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
+    ValidationError,
     model_validator,
 )
 
 from services.retrieve.stores.base import DocumentFormat, JsonScalar
+from shared.errors import ApiError, ErrorFields, refusal, shown
 
 CORPUS_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 MAX_TEXT_CHARACTERS = 2_000_000
@@ -98,60 +102,43 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-# --- corpora ---------------------------------------------------------------------------------
-
-
-class CorpusSettings(Body):
-    """What the owner of a corpus chooses; what is left out is the suite's default.
-
-    chunk_tokens: longest chunk as the embedder sees it. chunk_overlap: tokens that neighbours
-    share, less than half of it. language: ISO 639-1 code that picks the analyser of words, or `mul`
-    for several. curate: whether searches that do not say are curated.
-    """
-
-    description: Annotated[str, Field(max_length=2000)] = ""
-    language: Annotated[str, Field(max_length=64)] = "en"
-    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
-    chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
-    curate: bool | None = None
-
-
-class Corpus(Body):
-    """A corpus as it is: its settings, the stamp of its vectors, its counts.
-
-    writes: how many writes changed something. sparse: whether its chunks have sparse vectors, too.
-    """
-
-    name: str
-    description: str
-    language: str
-    model: str
-    revision: str
-    dimension: int
-    chunk_tokens: int
-    chunk_overlap: int
-    curate: bool
-    sparse: bool
-    documents: int
-    chunks: int
-    writes: int
-    created_at: datetime
-
-
-class CorpusList(Body):
-    """The corpora that the caller may read."""
-
-    corpora: list[Corpus]
-
-
 # --- documents -------------------------------------------------------------------------------
+
+
+class Stamp(Body):
+    """The model that made a document's vectors, as `GET /corpora/NAME` tells it."""
+
+    model: Annotated[str, Field(max_length=256)]
+    revision: Annotated[str, Field(max_length=256)]
+    dimension: Annotated[int, Field(ge=1, le=65_536)]
+
+
+class SparseVector(Body):
+    """Token ids, ascending, and their weights, above 0."""
+
+    indices: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=65_536)]
+    values: Annotated[list[float], Field(max_length=65_536)]
+
+
+class GivenChunk(Body):
+    """A chunk that was cut and embedded elsewhere. start, end: character offsets into `text`.
+
+    vector: numbers, or base64 of little-endian float32.
+    """
+
+    start: Annotated[int, Field(ge=0)]
+    end: Annotated[int, Field(ge=1)]
+    vector: Annotated[list[float], Field(max_length=65_536)] | str
+    sparse: SparseVector | None = None
 
 
 class Document(Body):
     """A document to store. A document with the same id is replaced whole.
 
     readers: names of keys and of their groups who may read it; null is everyone who may read the
-    corpus.
+    corpus. format: of `text`; one of a binary file (pdf, docx, …) says what the text was taken
+    from. chunks: with a stamp that is the corpus's own, they are stored as they are, and `text` is
+    what they were cut from.
     """
 
     id: Annotated[Line, Field(min_length=1, max_length=512), AfterValidator(_not_blank)]
@@ -167,32 +154,101 @@ class Document(Body):
         AfterValidator(_not_too_large),
     ] = {}
     readers: Annotated[list[Reader], Field(max_length=256), AfterValidator(distinct)] | None = None
+    chunks: Annotated[list[GivenChunk], Field(min_length=1, max_length=100_000)] | None = None
+    stamp: Stamp | None = None
+
+    @model_validator(mode="after")
+    def _chunks_are_stamped(self) -> Self:
+        if (self.chunks is None) != (self.stamp is None):
+            raise ValueError("chunks and stamp go together: vectors need to say what made them")
+        return self
+
+
+class FileLabels(Body):
+    """What is to be known of an uploaded file. file: its name, as in its part of the form.
+
+    id: of the document; null is the file's name. format: null is what the file is found to be.
+    """
+
+    file: Annotated[str, Field(min_length=1, max_length=512)]
+    id: Annotated[Line, Field(min_length=1, max_length=512), AfterValidator(_not_blank)] | None = (
+        None
+    )
+    title: Annotated[str, Field(max_length=1024)] | None = None
+    url: Annotated[Line, Field(max_length=2048), AfterValidator(_no_script)] | None = None
+    format: DocumentFormat | None = None
+    metadata: Annotated[
+        dict[MetadataKey, MetadataValue],
+        Field(max_length=_MAX_METADATA_KEYS),
+        AfterValidator(_not_too_large),
+    ] = {}
+    readers: Annotated[list[Reader], Field(max_length=256), AfterValidator(distinct)] | None = None
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """What was sent as a document and is none. id: its id as far as it has one that can be shown.
+
+    place: the field at fault, words: what is wrong with it.
+    """
+
+    id: str
+    place: tuple[str | int, ...]
+    words: str
+    code: str = "invalid_request"
+
+    def error(self, *where: str | int) -> ApiError:
+        """As the error for what stands at `where` in the request."""
+        told = refusal((*where, *self.place), self.words)
+        return ApiError(told.status, self.code, told.message, param=told.param)
+
+
+def document_or_unfit(value: object) -> Document | Unfit:
+    """A document, from what JSON holds; what is none is told apart rather than raised."""
+    try:
+        return Document.model_validate(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        return Unfit(shown_id(value), fault["loc"], fault["msg"])
+
+
+def shown_id(value: object) -> str:
+    """The id in something that may be a document, as far as it has one; else nothing."""
+    found = value.get("id") if isinstance(value, dict) else None
+    return shown(found, 512) if isinstance(found, str) else ""
 
 
 class DocumentBatch(Body):
-    """Documents that are stored together, or not at all."""
+    """Documents to store. atomic: all of them or none; else one at fault keeps out itself alone."""
 
-    documents: Annotated[list[Document], Field(min_length=1, max_length=256)]
+    documents: Annotated[
+        list[
+            Annotated[
+                Document | Unfit, PlainValidator(document_or_unfit, json_schema_input_type=Document)
+            ]
+        ],
+        Field(min_length=1, max_length=256),
+    ]
+    atomic: bool = False
 
     @model_validator(mode="after")
     def _ids_are_distinct(self) -> Self:
         seen: dict[str, int] = {}
         for place, document in enumerate(self.documents):
             first = seen.setdefault(document.id, place)
-            if first != place:
-                raise ValueError(
-                    f"documents.{place}.id is the id of documents.{first}, too; "
-                    "send each document once"
-                )
+            if first != place and isinstance(document, Document):
+                words = f"is the id of documents.{first}, too; send each document once"
+                self.documents[place] = Unfit(document.id, ("id",), words, "duplicate_id")
         return self
 
 
 class DocumentVerdict(Body):
-    """What became of one document. chunks: how many it has now."""
+    """What became of one document. chunks: how many it has now. error: why it was not stored."""
 
     id: str
-    status: Literal["created", "replaced", "unchanged"]
-    chunks: int
+    status: Literal["created", "replaced", "unchanged", "failed"]
+    chunks: int = 0
+    error: ErrorFields | None = None
 
 
 class IngestResponse(Body):
@@ -202,6 +258,62 @@ class IngestResponse(Body):
     documents: int
     chunks: int
     writes: int
+
+
+class IngestLimits(Body):
+    """How large what is loaded may be, in bytes: a whole body, a file in it (unpacked, in a ZIP),
+    a line of NDJSON."""
+
+    max_upload_bytes: int
+    max_file_bytes: int
+    max_line_bytes: int
+
+
+class DocumentState(Body):
+    """A document as its owner has it now. sha256: of its bytes, before any parsing, in hex; of a
+    document that is sent as JSON those of its `text` as UTF-8.
+
+    format: as it would be sent with the document; null for an uploaded file.
+    """
+
+    id: Annotated[Line, Field(min_length=1, max_length=512)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    format: DocumentFormat | None = None
+    title: Annotated[str, Field(max_length=1024)] | None = None
+    url: Annotated[Line, Field(max_length=2048)] | None = None
+    metadata: dict[MetadataKey, MetadataValue] = {}
+    readers: Annotated[list[Reader], Field(max_length=256)] | None = None
+
+
+class ChangesRequest(Body):
+    """The documents to compare with those that are stored."""
+
+    documents: Annotated[list[DocumentState], Field(max_length=10_000)]
+
+
+class ChangesResponse(Body):
+    """changed: the ids of those that are not stored as they are now, in the order of the request.
+    unchanged: how many are."""
+
+    changed: list[str]
+    unchanged: int
+
+
+class DeleteRequest(Body):
+    """The ids of documents to remove."""
+
+    ids: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=512)]],
+        Field(min_length=1, max_length=10_000),
+    ]
+
+
+class DeleteResponse(Body):
+    """deleted: those that were there. missing: those that were not. In the order of the request,
+    each once."""
+
+    deleted: list[str]
+    missing: list[str]
 
 
 class DocumentLine(Body):

@@ -5,7 +5,7 @@ threshold -> collapse duplicates -> diversify -> widen -> pack
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from services.retrieve.protocol import (
     DroppedBody,
@@ -81,8 +81,9 @@ def select(done: Search, shelves: Shelves) -> Selection:
 
 def answer(done: Search, shelves: Shelves) -> RetrieveResponse:
     """The whole response but for its timings."""
-    request, found = done.request, done.found
+    found = done.found
     selection = select(done, shelves)
+    best = selection.hits[0].ranked.key.corpus if selection.hits else ""
     felt = signals(
         done.question.query,
         selection.hits,
@@ -90,7 +91,7 @@ def answer(done: Search, shelves: Shelves) -> RetrieveResponse:
         found.runs,
         shelves.stores,
         found.ages_days,
-        request.recency.half_life_days if request.recency else FRESH_DAYS,
+        found.half_life_days.get(best, FRESH_DAYS),
     )
     return RetrieveResponse(
         query_id=uuid.uuid4().hex,
@@ -151,6 +152,7 @@ def _hits(done: Search, selection: Selection, shelves: Shelves) -> list[Hit]:
                 chunks=hit.record.count,
                 start=hit.record.start,
                 end=hit.record.end,
+                **asdict(hit.record.place),
             ),
             tokens=hit.record.tokens,
             duplicates=tuple(

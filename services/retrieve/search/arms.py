@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.retrieve.protocol import Skipped
 from services.retrieve.search.candidates import Arm
-from services.retrieve.stores.base import CorpusInfo
+from services.retrieve.stores.corpus import CorpusInfo
 from shared.errors import ApiError
 
 

@@ -4,10 +4,11 @@ These functions only ask the stores; they are synchronous and meant for one work
 is kept per arm, corpus and query, because scores of different lists can't be compared as they are.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
 from services.retrieve.search.exact_bm25 import ExactArm
@@ -20,6 +21,7 @@ from services.retrieve.stores.base import (
     Scope,
     Vector,
 )
+from services.retrieve.stores.remote import Batched
 from services.retrieve.stores.sparse_vector import Sparse
 
 Found = TypeVar("Found")
@@ -41,6 +43,7 @@ class Arm(StrEnum):
 
 # The arms that search with what embed makes of the query; the others do without it.
 EMBEDDED = frozenset({Arm.DENSE, Arm.SPARSE})
+_AT_ONCE = (Arm.BM25, Arm.DENSE, Arm.SPARSE)  # in the order of `Batched.lists`
 
 
 class ChunkKey(NamedTuple):
@@ -77,6 +80,13 @@ class Vectors:
     dense: Mapping[str, Sequence[Vector]] = field(default_factory=dict)
     sparse: Mapping[str, Sequence[Sparse]] = field(default_factory=dict)
 
+    def but(self, corpora: Collection[str]) -> "Vectors":
+        """Those of the other corpora."""
+        return Vectors(
+            {name: found for name, found in self.dense.items() if name not in corpora},
+            {name: found for name, found in self.sparse.items() if name not in corpora},
+        )
+
 
 @dataclass(frozen=True)
 class Shelves:
@@ -89,13 +99,41 @@ class Shelves:
     scope: Scope
     exact: ExactArm
 
-    def words(self, arm: Arm, queries: Sequence[str], limit: int) -> list[Run]:
-        """The list of each corpus for each query by an arm of words, `limit` long at most."""
+    @property
+    def batched(self) -> frozenset[str]:
+        """The corpora that can be searched by several arms in one round trip."""
+        return frozenset(name for name, one in self.stores.items() if isinstance(one, Batched))
+
+    def words(
+        self, arm: Arm, queries: Sequence[str], limit: int, but: Collection[str] = ()
+    ) -> list[Run]:
+        """The list of each corpus for each query by an arm of words, `limit` long at most. but:
+        corpora that are left out."""
         return [
             Run.of(arm, name, self._by_words(arm, store, query, limit), number)
             for name, store in self.stores.items()
+            if name not in but
             for number, query in enumerate(queries)
         ]
+
+    def at_once(
+        self, corpora: Collection[str], queries: Sequence[str], vectors: Vectors, limit: int
+    ) -> list[Run]:
+        """The lists of bm25, dense and sparse of some of `batched`, a round trip for each query."""
+        runs: list[Run] = []
+        for name, store in self.stores.items():
+            if name not in corpora or not isinstance(store, Batched):
+                continue
+            dense, sparse = vectors.dense.get(name, ()), vectors.sparse.get(name, ())
+            for number, asked in enumerate(zip_longest(queries, dense, sparse)):
+                words, near, weighed = asked
+                found = store.lists(limit, self.scope, words=words, vector=near, sparse=weighed)
+                runs += [
+                    Run.of(arm, name, one, number)
+                    for arm, wanted, one in zip(_AT_ONCE, asked, found, strict=True)
+                    if wanted is not None
+                ]
+        return runs
 
     def dense(self, vectors: Vectors, limit: int) -> list[Run]:
         """The dense list of each corpus for each of its queries' vectors."""
@@ -150,6 +188,16 @@ class Shelves:
     def fetch(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, ChunkRecord]:
         """The chunks of `keys`, one read per corpus; those deleted meanwhile are absent."""
         return self._each(keys, lambda store, own: store.fetch(own))
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, ChunkRecord]:
+        """The chunks of `keys` that the scope sees; those deleted meanwhile are absent.
+
+        An arm found them in the scope already, by an index of it; here each document's own metadata
+        and readers are asked, which have a checksum, so that a damaged index shows nobody anything.
+        """
+        sees = self.scope.sees
+        found = self.fetch(keys)
+        return {key: one for key, one in found.items() if sees(one.metadata, one.readers)}
 
     def chunk_vectors(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Vector]:
         """The unit vectors of chunks, float32 [d]; those deleted meanwhile are absent."""

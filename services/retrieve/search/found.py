@@ -1,7 +1,7 @@
 """What a search has found so far, from the first stage to the ranking."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.retrieve.protocol import RetrieveRequest, Skipped
 from services.retrieve.search.candidates import Arm, ChunkKey, Run, Vectors
@@ -19,6 +19,7 @@ class Found:
     runs: each arm's lists. vectors: of the queries. fused: all of the fused list. read:
     what of it is read, without what was deleted meanwhile. scores: each arm's exact raw scores of
     that, empty where neither curation nor explain asks for them. ages_days: of what is read.
+    half_life_days: of the corpora of which the request, or the corpus itself, says one.
     """
 
     runs: Sequence[Run]
@@ -29,6 +30,7 @@ class Found:
     records: Mapping[ChunkKey, ChunkRecord]
     ages_days: Mapping[ChunkKey, float | None]
     deleted: Sequence[ChunkKey]
+    half_life_days: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from services.retrieve.search.candidates import ChunkKey
 from services.retrieve.search.pack import Passage
 from services.retrieve.stores.base import ChunkRecord, Extent
+from services.retrieve.stores.outline import joined
 
 # Characters of all that hits of an answer are widened to: a desk that is asked for the documents
 # of a thousand hits would else be busy with megabytes of text that nobody reads.
@@ -96,6 +97,7 @@ def widen(
                 start=whole[0].start,
                 end=max(chunk.end for chunk in whole),
                 tokens=count(passages[best].ranked.key.corpus, text),
+                place=joined([chunk.place for chunk in whole]),
             )
         widened.append(
             Widened(

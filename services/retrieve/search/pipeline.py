@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from services.retrieve.corpus.chunk import TokenCounter, title_line
+from services.retrieve.corpus.chunk import TokenCounter, embedder_input
 from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.tokenizers import Tokenizers
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse, Skipped
@@ -37,7 +37,9 @@ from services.retrieve.search.gate import certain
 from services.retrieve.search.question import Question, understand
 from services.retrieve.search.threads import compute
 from services.retrieve.search.watch import Degradable, Degraded, Watch, allowance_ms
-from services.retrieve.stores.base import ChunkRecord, CorpusInfo, Described
+from services.retrieve.stores.base import ChunkRecord, Described
+from services.retrieve.stores.corpus import CorpusInfo, RecencyDefault
+from services.retrieve.stores.state import INDEX_REBUILDING
 from shared.context import Deadline
 from shared.errors import ApiError
 from shared.together import both, together
@@ -85,6 +87,13 @@ class _Work:
         """Whether every chunk of a corpus may be read, which can take many seconds."""
         return Arm.BM25_EXACT in self.arms
 
+    @property
+    def at_once(self) -> frozenset[str]:
+        """The corpora that are searched by words and vectors in one round trip, once embed has
+        answered: two round trips, one of them meanwhile, would take longer."""
+        both = Arm.BM25 in self.arms and not EMBEDDED.isdisjoint(self.arms)
+        return self.shelves.batched if both else frozenset()
+
     def skip(self, stage: str, reason: str) -> None:
         self.skipped.append(Skipped(stage=stage, reason=reason))
 
@@ -125,13 +134,8 @@ async def search(
     skipped = [*left_out, *question.skipped]
     work = _Work(request, arms, question, shelves, staff, deadline, Degraded(), skipped, watch)
     words, vectors = await both(_search_words(work), _query_vectors(work))
-    if vectors is None and EMBEDDED.issuperset(arms):
-        raise ApiError(
-            503,
-            "no_arm",
-            f"embed does not answer, and the request allows no other arm than {' and '.join(arms)};"
-            ' start embed, or search with the arm "bm25", too',
-        )
+    if all(arm in work.degraded.stages for arm in arms):
+        raise _no_arm(arms, work.degraded)
     dates = _dates(work)
     found = await compute(
         partial(_find, work, words, vectors or Vectors(), dates), long=work.reads_all
@@ -164,10 +168,36 @@ async def _search_words(work: _Work) -> list[Run]:
 
     def lists() -> list[Run]:
         queries, limit = work.question.queries, work.request.candidates
+        runs: list[Run] = []
         with work.watch.stage("bm25"):
-            return [run for arm in arms for run in work.shelves.words(arm, queries, limit)]
+            for arm in arms:
+                try:
+                    later = work.at_once if arm is Arm.BM25 else ()
+                    runs += work.shelves.words(arm, queries, limit, later)
+                except ApiError as error:
+                    if error.code != INDEX_REBUILDING:
+                        raise
+                    # Lists of some of the corpora alone would lift these above the others.
+                    work.degraded.note("bm25", error.code, error.message)
+        return runs
 
     return await compute(lists, long=work.reads_all)
+
+
+def _no_arm(arms: Sequence[Arm], degraded: Degraded) -> ApiError:
+    words = Arm.BM25 in degraded.stages
+    embed = not EMBEDDED.isdisjoint(arms)
+    why = ["embed does not answer"] if embed else []
+    why += ["a word index is being built anew"] if words else []
+    ways = ["start embed"] if embed else ['search with the arm "dense", too']
+    ways += ["try again soon"] if words else ['search with the arm "bm25", too']
+    return ApiError(
+        503,
+        "no_arm",
+        f"{' and '.join(why)}, and the request allows no other arm than {' and '.join(arms)}; "
+        f"{', or '.join(ways)}",
+        headers={"Retry-After": "5"} if words else None,
+    )
 
 
 async def _query_vectors(work: _Work) -> Vectors | None:
@@ -197,53 +227,69 @@ async def _query_vectors(work: _Work) -> Vectors | None:
     return None
 
 
-def _dates(work: _Work) -> recency.RecencySettings | None:
-    """How much dates count; None where they do not."""
-    wanted = work.request.recency
-    if wanted is None:
-        return None
+def _dating(work: _Work) -> dict[str, RecencyDefault]:
+    """How each corpus's documents are dated: as the request says, or else the corpus itself; no
+    corpus is in it of which nobody says so."""
+    if "recency" not in work.request.model_fields_set:
+        return {name: info.recency for name, info in work.infos.items() if info.recency}
+    said = work.request.recency
+    if said is None:
+        return {}
+    return dict.fromkeys(work.infos, RecencyDefault(said.half_life_days, said.weight, said.field))
+
+
+def _dates(work: _Work) -> dict[str, recency.RecencySettings]:
+    """How much dates count, of each corpus where they do."""
+    said = work.request.recency
     languages = {info.language for info in work.infos.values()}
     query = work.question.query
-    if wanted.when == "asked" and not any(
-        recency.asks_for_recent(query, language) for language in languages
-    ):
+    only_if_asked = said is not None and said.when == "asked"
+    if only_if_asked and not any(recency.asks_for_recent(query, one) for one in languages):
         work.skip("recency", "the question asks for nothing recent")
-        return None
+        return {}
     # There it is against all arms together.
-    return recency.RecencySettings(
-        wanted.half_life_days, wanted.weight / sum(_fusion(work).weights.values())
-    )
+    arms = sum(_fusion(work).weights.values())
+    return {
+        name: recency.RecencySettings(wanted.half_life_days, wanted.weight / arms)
+        for name, wanted in _dating(work).items()
+    }
 
 
 def _find(
     work: _Work,
     words: Sequence[Run],
     vectors: Vectors,
-    dates: recency.RecencySettings | None,
+    dates: recency.OfCorpora,
 ) -> Found:
     """Everything between the query's vector and the curator, in one worker thread."""
-    request, shelves = work.request, work.shelves
+    request, shelves, dating = work.request, work.shelves, _dating(work)
     runs = list(words)
-    if vectors.dense:
+    at_once = work.at_once
+    if at_once:
+        queries = () if Arm.BM25 in work.degraded.stages else work.question.queries
+        with work.watch.stage("dense" if vectors.dense else "bm25"):
+            runs += shelves.at_once(at_once, queries, vectors, request.candidates)
+    elsewhere = vectors.but(at_once)
+    if elsewhere.dense:
         with work.watch.stage("dense"):
-            runs += shelves.dense(vectors, request.candidates)
-    if vectors.sparse:
+            runs += shelves.dense(elsewhere, request.candidates)
+    if elsewhere.sparse:
         with work.watch.stage("sparse"):
-            runs += shelves.sparse(vectors, request.candidates)
+            runs += shelves.sparse(elsewhere, request.candidates)
     with work.watch.stage("fuse"):
         fused = fusion.fuse(runs, _fusion(work))
         window = request.rerank_window if _may_curate(work) else 0
         most = max(_SPARE * request.top_k, window, _LEAST_READ)
         if dates:  # what is lifted into the window may come from far below
             near = fused[: recency.within_lift(fused, most, dates)]
-            ages = _ages(request, shelves.described([one.key for one in near]))
+            ages = _ages(dating, shelves.described([one.key for one in near]))
             fused = recency.lift(fused, ages, dates)
         read = fused[:most]
         keys = [candidate.key for candidate in read]
         scores: dict[Arm, dict[ChunkKey, float]] = {}
         if window or request.explain:
             scores = shelves.scores(runs, keys, work.question.query, vectors)
-        records = shelves.fetch(keys)
+        records = shelves.read(keys)
     return Found(
         runs=runs,
         vectors=vectors,
@@ -251,7 +297,8 @@ def _find(
         read=[candidate for candidate in read if candidate.key in records],
         scores=scores,
         records=records,
-        ages_days=_ages(request, records),
+        ages_days=_ages(dating, records),
+        half_life_days={name: wanted.half_life_days for name, wanted in dating.items()},
         deleted=[key for key in keys if key not in records],
     )
 
@@ -265,12 +312,12 @@ def _fusion(work: _Work) -> fusion.FusionSettings:
 
 
 def _ages(
-    request: RetrieveRequest, records: Mapping[ChunkKey, ChunkRecord | Described]
+    dating: Mapping[str, RecencyDefault], records: Mapping[ChunkKey, ChunkRecord | Described]
 ) -> dict[ChunkKey, float | None]:
-    field = request.recency.field if request.recency else None
     now = datetime.now(UTC)
+    fields = {name: wanted.field for name, wanted in dating.items()}
     return {
-        key: recency.age_days(record.metadata, field, record.updated_at, now)
+        key: recency.age_days(record.metadata, fields.get(key.corpus), record.updated_at, now)
         for key, record in records.items()
     }
 
@@ -327,7 +374,7 @@ def _as_embedded(record: ChunkRecord, corpus: CorpusInfo, counter: TokenCounter 
     whole: there is no vector then that the curator should agree with.
     """
     if counter is not None:
-        return title_line(record.title, counter, corpus.chunk_tokens) + record.text
+        return embedder_input(record.title, record, counter, corpus.chunk_tokens)
     return f"{record.title}\n{record.text}" if record.title else record.text
 
 

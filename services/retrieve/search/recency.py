@@ -55,33 +55,42 @@ class RecencySettings:
         return Z_PER_SHARE * self.weight
 
 
+OfCorpora = Mapping[str, RecencySettings]  # by corpus; of one that is not in it dates don't count
+
+
+def _most(settings: OfCorpora) -> float:
+    return max((one.weight for one in settings.values()), default=0.0)
+
+
 def decay(age_days: float | None, half_life_days: float) -> float:
     """0.5 ** (age / half life), 0..1; 0.0 without an age. What is dated ahead is of today."""
     return 0.0 if age_days is None else 0.5 ** (max(0.0, age_days) / half_life_days)
 
 
-def within_lift(fused: Sequence[Fused], places: int, settings: RecencySettings) -> int:
+def within_lift(fused: Sequence[Fused], places: int, settings: OfCorpora) -> int:
     """How many of a fused list (best first), at least, must be dated to know its first `places`
     after a lift: what comes below is worse than the last of them by the bound of a lift."""
     if len(fused) <= places:
         return len(fused)
     # A little less than the bound, for what is lost in rounding.
-    least = fused[places - 1].score - settings.weight - 1e-9
+    least = fused[places - 1].score - _most(settings) - 1e-9
     return bisect_left(fused, -least, key=lambda one: -one.score)
 
 
 def lift(
-    fused: Sequence[Fused], ages_days: Mapping[ChunkKey, float | None], settings: RecencySettings
+    fused: Sequence[Fused], ages_days: Mapping[ChunkKey, float | None], settings: OfCorpora
 ) -> list[Fused]:
     """The fused list with the dates as a further list; equal scores keep their order.
 
-    Chunks that are not in `ages_days` count as undated. The bound is in the module's docstring.
+    Chunks that are not in `ages_days` count as undated, and so do all of a corpus that is not in
+    `settings`. The bound is in the module's docstring, for the highest of the weights.
     """
-    whole = 1.0 + settings.weight
+    whole = 1.0 + _most(settings)
     lifted = []
     for one in fused:
-        share = decay(ages_days.get(one.key), settings.half_life_days)
-        recency = settings.weight * share / whole
+        own = settings.get(one.key.corpus)
+        share = decay(ages_days.get(one.key), own.half_life_days) * own.weight if own else 0.0
+        recency = share / whole
         lifted.append(
             replace(
                 one,
@@ -93,14 +102,13 @@ def lift(
     return sorted(lifted, key=lambda one: -one.score)
 
 
-def bonus(
-    ages_days: Mapping[ChunkKey, float | None], settings: RecencySettings
-) -> dict[ChunkKey, float]:
-    """What is added to the blend of each dated chunk, 0..`settings.most_z` mean z-scores."""
+def bonus(ages_days: Mapping[ChunkKey, float | None], settings: OfCorpora) -> dict[ChunkKey, float]:
+    """What is added to the blend of each dated chunk, 0..`most_z` mean z-scores; nothing of a
+    corpus that is not in `settings`."""
     return {
-        key: settings.most_z * decay(age, settings.half_life_days)
+        key: own.most_z * decay(age, own.half_life_days)
         for key, age in ages_days.items()
-        if age is not None
+        if age is not None and (own := settings.get(key.corpus))
     }
 
 

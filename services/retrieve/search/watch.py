@@ -14,7 +14,7 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 STAGES = ("understand", "embed", "bm25", "dense", "sparse", "fuse", "curate", "pack")
-Degradable = Literal["dense", "sparse", "curate"]
+Degradable = Literal["bm25", "dense", "sparse", "curate"]
 
 # What is kept back of the caller's time for the stages after a call to another service.
 _RESERVE_MS = 30.0

@@ -10,6 +10,10 @@ its document finds nothing. A chunk's id is `"{document_id}#{number}"`, numbers 
 that starts sees it. Each write that changed something raises `info.writes` by one. Writes are
 serialised inside the store.
 
+*Generations.* A corpus is served from one generation of it, a reindex builds the next one beside it
+(stores/engine.py). Once another generation has taken its place a store is retired: it still
+answers reads, and every write raises `RetiredError`, to be done again on the store that is live.
+
 *Reads.* A search gives keys, `fetch` gives their chunks. Between the two a document may be replaced
 or deleted: its old keys are then absent from `fetch`, never answered with another chunk's text.
 
@@ -26,13 +30,15 @@ key. `bm25_scores`, `dense_scores` and `sparse_scores` give for the same query t
 the lists give, for chosen keys: a chunk that shares no term or token with the query has the BM25 or
 sparse score 0.0 (and is never in the list), an unknown key is absent.
 
-*Errors.* `ApiError` 507 `storage_full` (nothing was changed) and 500 `corpus_damaged` (names the
-file). To find nothing is no error: an empty corpus gives empty lists.
+*Errors.* `ApiError` 507 `storage_full` (nothing was changed), 500 `corpus_damaged` (names the
+file), and 503 `index_rebuilding` where an arm's index is built anew (`state.Rebuilt`). To find
+nothing is no error: an empty corpus gives empty lists.
 
 *Threads.* Every method is synchronous and may be called from any thread (`asyncio.to_thread`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -40,22 +46,18 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from services.retrieve.stores.corpus import CorpusInfo, Preferences
 from services.retrieve.stores.filters import Filter, Scalar, matches
+from services.retrieve.stores.outline import NOWHERE, Outline, Place
 from services.retrieve.stores.sparse_vector import Sparse
+from services.retrieve.stores.state import Finding, Revision
 
 JsonScalar = Scalar
 Metadata = Mapping[str, JsonScalar | list[str]]
 Vector = NDArray[np.float32]
-DocumentFormat = Literal["text", "markdown", "html"]
-
-
-@dataclass(frozen=True)
-class ModelStamp:
-    """The embedding model that made a corpus's vectors: name, weights' revision, dimension."""
-
-    model: str
-    revision: str
-    dimension: int
+DocumentFormat = Literal[
+    "text", "markdown", "html", "pdf", "docx", "pptx", "xlsx", "csv", "json", "eml", "code"
+]
 
 
 @dataclass(frozen=True)
@@ -79,51 +81,6 @@ EVERYTHING = Scope()
 
 
 @dataclass(frozen=True)
-class CorpusSpec:
-    """What the owner of a corpus chooses when it is created; fixed from then on.
-
-    `language` is an ISO 639-1 code and picks the analyser of the words; `chunk_tokens` bounds what
-    is sent to the embedder for one chunk (title line and special tokens included), `chunk_overlap`
-    is the number of tokens that two neighbouring chunks may share. `curate` is whether a search
-    that does not say curates; None: yes, and whatever a corpus says that is there already.
-    """
-
-    name: str
-    description: str = ""
-    language: str = "en"
-    chunk_tokens: int = 256
-    chunk_overlap: int = 32
-    curate: bool | None = None
-
-
-@dataclass(frozen=True)
-class CorpusInfo:
-    """A corpus as it is now. `chunker` names the method and version that cut its chunks, `sparse`
-    is whether they have sparse vectors."""
-
-    name: str
-    description: str
-    language: str
-    model: str
-    revision: str
-    dimension: int
-    chunk_tokens: int
-    chunk_overlap: int
-    curate: bool
-    chunker: str
-    documents: int
-    chunks: int
-    writes: int
-    created_at: datetime
-    sparse: bool = False
-
-    @property
-    def stamp(self) -> ModelStamp:
-        """The model whose vectors this corpus holds."""
-        return ModelStamp(self.model, self.revision, self.dimension)
-
-
-@dataclass(frozen=True)
 class NewChunk:
     """A chunk to be written: `text` is `document.text[start:end]`, `tokens` is what it costs."""
 
@@ -131,6 +88,7 @@ class NewChunk:
     start: int
     end: int
     tokens: int
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True)
@@ -141,6 +99,10 @@ class NewDocument:
     where the corpus has them, else None. `content_hash` (hex SHA-256) covers everything that the
     stored form depends on. `readers` are the keys and groups that may read it; None: whoever may
     read the corpus, empty: admins alone.
+
+    Of a copy from another generation or engine, `version` and `updated_at` are those of what it was
+    copied from; a document that was just sent has neither, which gives it the next version and the
+    time of the write.
     """
 
     id: str
@@ -154,6 +116,9 @@ class NewDocument:
     vectors: Vector
     readers: tuple[str, ...] | None = None
     sparse: Sequence[Sparse] | None = None
+    outline: Outline = ()
+    version: int | None = None
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +144,7 @@ class ChunkRecord:
     metadata: Metadata
     updated_at: datetime
     readers: tuple[str, ...] | None = None
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +189,7 @@ class StoredDocument:
     version: int
     updated_at: datetime
     readers: tuple[str, ...] | None = None
+    outline: Outline = ()
 
 
 @dataclass(frozen=True)
@@ -354,18 +321,45 @@ class CorpusStore(Protocol):
     def write(self, documents: Sequence[NewDocument]) -> WriteResult:
         """Create or replace documents (distinct ids), all or none of them.
 
-        Raises `ValueError` where vectors do not fit the chunks or the corpus.
+        Raises `ValueError` where vectors do not fit the chunks or the corpus, and `RetiredError`.
         """
         ...
 
-    def delete(self, document_id: str) -> bool:
-        """Remove a document with its chunks; False where there is no such document."""
+    def delete(self, document_ids: Sequence[str]) -> list[str]:
+        """Remove documents with their chunks, all or none; the ids of those that were there, in the
+        order asked. Raises `RetiredError`."""
+        ...
+
+    def configure(self, preferences: Preferences) -> CorpusInfo:
+        """Change what may change at any time. Raises `RetiredError`."""
         ...
 
     def documents(
-        self, limit: int, after: str | None, scope: Scope = EVERYTHING
+        self, limit: int, after: str | None, scope: Scope = EVERYTHING, prefix: str = ""
     ) -> list[DocumentSummary]:
-        """At most `limit` documents in the order of their ids, those after id `after`."""
+        """At most `limit` documents in the order of their ids, those after id `after` whose ids
+        begin with `prefix`."""
+        ...
+
+    def revisions(self) -> Iterator[Revision]:
+        """Of every document its state, by ascending id; one state of the corpus, whatever is
+        written while it is read."""
+        ...
+
+    def whole(self, document_ids: Sequence[str]) -> dict[str, NewDocument]:
+        """Documents with their chunks and vectors, as `write` takes them, each of one state;
+        unknown ones are absent. `version` and `updated_at` are the document's, which a copy that
+        is written elsewhere keeps."""
+        ...
+
+    def sealed(self) -> AbstractContextManager[None]:
+        """No write goes through while the block lasts: it waits. After the block the store is
+        retired; if the block raises, it goes on as before."""
+        ...
+
+    def verify(self) -> Iterator[Finding]:
+        """Whatever disagrees between documents, chunks, vectors, checksums and indexes; reads all
+        of it. Nothing for a sound corpus."""
         ...
 
     def document(self, document_id: str, scope: Scope = EVERYTHING) -> StoredDocument | None:

@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
+import orjson
+
 from shared.errors import ApiError
 
 Scalar = str | int | float | bool
@@ -162,6 +164,16 @@ def parse_filter(body: object, param: str = "filter") -> Filter | None:
     if body is None or body == {} or body == []:
         return None
     return _read(body, param, 1, _Room(param))
+
+
+def read_filter(text: str | None, param: str = "filter") -> Filter | None:
+    """The filter of a query string, JSON as text; None where there is none. Raises as
+    `parse_filter`."""
+    try:
+        body = orjson.loads(text) if text else None
+    except orjson.JSONDecodeError as error:
+        raise _bad(param, f"is not JSON ({error})") from None
+    return parse_filter(body, param)
 
 
 class _Room:

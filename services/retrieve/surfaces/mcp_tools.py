@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSc
 
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import Hit, RetrieveResponse
-from services.retrieve.stores.base import CorpusInfo
+from services.retrieve.stores.corpus import CorpusInfo
 from services.retrieve.surfaces.ask import Words, ask
 from services.retrieve.surfaces.asked import Asked
 from shared.errors import ApiError

@@ -12,7 +12,8 @@ from starlette.types import Scope
 
 from services.retrieve.desk import Desk
 from services.retrieve.protocol import Hit, RetrieveResponse
-from services.retrieve.stores.base import CorpusInfo, DocumentSummary, JsonScalar, StoredDocument
+from services.retrieve.stores.base import DocumentSummary, JsonScalar, StoredDocument
+from services.retrieve.stores.corpus import CorpusInfo
 from services.retrieve.surfaces.ask import Words, ask
 from services.retrieve.surfaces.openai_protocol import (
     FileContentPage,

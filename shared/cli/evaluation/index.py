@@ -8,8 +8,8 @@ from shared.cli.evaluation.runs import body
 from shared.cli.evaluation.variants import Variant
 from shared.cli.failures import CliError, RefusedError
 from shared.cli.http import Api, corpus_path
-from shared.cli.sources import Document, Failure
-from shared.cli.upload import ensure_corpus, upload, upload_with_bar
+from shared.cli.sources import Entry, document
+from shared.cli.upload import ensure_corpus, store, store_with_bar
 
 _UNUSABLE = ("model_mismatch", "chunker_mismatch", "corpus_damaged")
 
@@ -58,15 +58,19 @@ def _fill(
     # Storing a document that is there costs nothing, and is refused where model or chunker are
     # not those of the corpus. The corpus's name stands for its documents: with all of them in it,
     # there is nothing to send.
-    tally = upload(api, corpus, documents[:1], lambda *_: None)
+    console = notes()
+
+    def say(message: str) -> None:
+        console.print(message, markup=False, soft_wrap=True)
+
+    tally = store(api, corpus, documents[:1], lambda _: None, say=say)
     if not tally.failed:
         stored = api.get(corpus_path(corpus), "documents")["documents"]
         if stored == len(documents):
             return True
-    console = notes()
     console.print(f"storing {len(documents)} documents in {corpus}", markup=False)
-    total = sum(document.size for document in documents)
-    tally = upload_with_bar(api, corpus, documents, total, console)
+    total = sum(one.size for one in documents)
+    tally = store_with_bar(api, corpus, documents, total, console)
     if tally.failed:
         first = tally.failed[0]
         raise CliError(f"document '{first.source}' can't be stored: {first.reason}")
@@ -83,12 +87,12 @@ def _prove(api: Api, corpus: str, variant: Variant) -> None:
         raise CliError(f"{variant.name}: {error}") from None
 
 
-def _documents(collection: Collection) -> Iterator[Document | Failure]:
+def _documents(collection: Collection) -> Iterator[Entry]:
     for one in collection.documents:
         text = one.text if one.text.strip() else one.title
         if text.strip():
-            size = len(text.encode())
-            yield Document(one.id, text, one.id, size, title=one.title or None)
+            sent = {"id": one.id, "title": one.title, "text": text}
+            yield document(sent, one.id, len(text.encode()))
         else:  # such a document can't be found: it counts as not found
             notes().print(f"document '{one.id}' is empty", markup=False)
 

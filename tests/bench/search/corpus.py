@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from services.retrieve.corpus.chunk import TokenCounter, chunk, title_line
-from services.retrieve.stores.base import CorpusSpec, ModelStamp
+from services.retrieve.stores.corpus import CorpusSpec, ModelStamp
 from shared.cli.collection import Collection, CollectionDocument, read_collection
 from shared.vectors import read_vectors
 from tests.suite import prepare_suite
@@ -200,7 +200,7 @@ def _cut(
     for number, document in enumerate(documents):
         if document is None or not document.text.strip():
             continue
-        parts = chunk(document.text, document.title or None, counter, SPEC.chunk_tokens, 0)
+        parts = chunk(document.text, document.title or None, (), counter, SPEC.chunk_tokens, 0)
         if len(chunks) + len(parts) > most:
             break
         line = title_line(document.title or None, counter, SPEC.chunk_tokens)

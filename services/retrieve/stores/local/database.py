@@ -5,12 +5,10 @@ the disk when it returns (`synchronous=FULL`). Chunk keys are never used again (
 index that lags behind can name a chunk that is gone, but never a wrong one.
 """
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,31 +17,32 @@ from numpy.typing import NDArray
 
 from services.retrieve.stores.base import (
     ChunkRecord,
-    CorpusInfo,
-    CorpusSpec,
     Described,
     DocumentSummary,
     Extent,
     KnownDocument,
-    ModelStamp,
+    NewDocument,
     Scope,
     StoredDocument,
     Vector,
 )
-from services.retrieve.stores.local import records
-from services.retrieve.stores.local.facts import Documents, documents_in, page_in
+from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec, ModelStamp
+from services.retrieve.stores.figures import Figures
+from services.retrieve.stores.local import documents, facts, matrices, meta, records
+from services.retrieve.stores.local.facts import Documents, documents_in
 from services.retrieve.stores.local.faults import (
     corpus_closed,
     damaged,
     read_failed,
     write_failed,
 )
+from services.retrieve.stores.local.figures import figures
+from services.retrieve.stores.local.layout import DATABASE, corpus_of
 from services.retrieve.stores.local.schema import is_outdated, make_tables, upgrade
 from services.retrieve.stores.local.sparse_rows import SparseRows
 from services.retrieve.stores.local.transaction import Transaction, bodies
-
-FILE = "corpus.db"
-_PART = 4096  # rows read at a time where all are wanted
+from services.retrieve.stores.local.verify import findings
+from services.retrieve.stores.state import Finding, Revision
 
 
 class Database:
@@ -67,32 +66,39 @@ class Database:
 
     @staticmethod
     def create(
-        folder: Path, spec: CorpusSpec, stamp: ModelStamp, chunker: str, *, sparse: bool = False
+        folder: Path,
+        spec: CorpusSpec,
+        stamp: ModelStamp,
+        chunker: str,
+        *,
+        sparse: bool = False,
+        generation: int = 1,
+        created_at: datetime | None = None,
     ) -> None:
         """Make the database of an empty corpus in `folder`, on the disk when this returns.
 
-        sparse: whether its chunks shall have sparse vectors. Raises ApiError 507 where the disk
-        refuses.
+        sparse: whether its chunks shall have sparse vectors. created_at: when the corpus was, None
+        for now. Raises ApiError 507 where the disk refuses.
         """
-        meta = {
-            **asdict(spec),
-            **asdict(stamp),
-            "chunker": chunker,
-            "sparse": sparse,
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "generation": 0,
-            "lexical": "",
-        }
-        path = folder / FILE
+        now = datetime.now(UTC)
+        rows = meta.new_rows(
+            spec,
+            stamp,
+            chunker,
+            sparse=sparse,
+            generation=generation,
+            created_at=created_at or now,
+            made_at=now,
+        )
+        path = folder / DATABASE
         try:
             db = sqlite3.connect(path, isolation_level=None)
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
-                make_tables(db, sparse=sparse)
-                rows = [(name, str(value)) for name, value in meta.items()]
+                make_tables(db)
                 db.execute("BEGIN")
-                db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+                meta.write(db, rows)
                 db.execute("COMMIT")
             finally:
                 db.close()
@@ -107,7 +113,7 @@ class Database:
         the disk can't be read, `corpus_newer` where a newer version of refdesk wrote it; 507 where
         the disk has no room for the newer schema.
         """
-        path = folder / FILE
+        path = folder / DATABASE
         try:
             database = cls(path)
         except sqlite3.Error as error:
@@ -116,8 +122,7 @@ class Database:
             with database._reading() as db:
                 outdated = is_outdated(db, path)
             if outdated:
-                with database._changing() as db:
-                    upgrade(db, path)
+                database._upgrade()
         except BaseException:
             database.close()
             raise
@@ -125,79 +130,38 @@ class Database:
 
     def info(self) -> CorpusInfo:
         """Settings, stamp and counts as of the last commit."""
+        with self._snapshot() as db:
+            return self._info(db)
+
+    def made_at(self) -> datetime:
+        """When this generation of the corpus was made."""
         with self._reading() as db:
-            meta = _meta(db)
-            (documents,) = db.execute("SELECT count(*) FROM documents").fetchone()
-            (chunks,) = db.execute("SELECT count(*) FROM chunks").fetchone()
-        try:
-            return CorpusInfo(
-                # A copy of the folder under another name is another corpus, with its own rights.
-                name=self.path.parent.name,
-                description=meta["description"],
-                language=meta["language"],
-                model=meta["model"],
-                revision=meta["revision"],
-                dimension=int(meta["dimension"]),
-                chunk_tokens=int(meta["chunk_tokens"]),
-                chunk_overlap=int(meta["chunk_overlap"]),
-                curate=meta.get("curate") != str(False),
-                sparse=meta.get("sparse") == str(True),  # older corpora do not say
-                chunker=meta["chunker"],
-                documents=documents,
-                chunks=chunks,
-                writes=int(meta["generation"]),
-                created_at=datetime.fromisoformat(meta["created_at"]),
-            )
-        except (KeyError, ValueError) as error:
-            raise damaged(self.path, error) from error
+            return datetime.fromisoformat(meta.read(db)["made_at"])
 
     def lexical_stamp(self) -> str:
         """The state of the word index that agrees with the last commit; empty for none."""
         with self._reading() as db:
-            return _meta(db).get("lexical", "")
+            return meta.read(db)["lexical"]
 
     def bodies(self) -> Iterator[tuple[int, str]]:
         """What the word index is made of: key, and title and text, of every chunk in key order."""
         with self._reading() as db:
             yield from bodies(db, 0)
 
-    def vectors(self, info: CorpusInfo) -> tuple[NDArray[np.int64], Vector]:
-        """All vectors: keys int64 [n], ascending, and float32 [n, dimension].
-
-        `info` is that of the last commit. Raises ApiError 500 `corpus_damaged` unless there is a
-        vector of the corpus's dimension for each chunk.
-        """
-        keys = np.empty(info.chunks, np.int64)
-        matrix = np.empty((info.chunks, info.dimension), np.float32)
-        at = 0
+    def bodies_after(self, key: int, limit: int) -> list[tuple[int, str]]:
+        """The same of at most `limit` chunks, those after a key."""
         with self._reading() as db:
-            rows = db.execute("SELECT key, vector FROM vectors ORDER BY key")
-            while part := rows.fetchmany(_PART):
-                try:
-                    keys[at : at + len(part)] = [key for key, _ in part]
-                    data = np.frombuffer(b"".join(vector for _, vector in part), "<f4")
-                    matrix[at : at + len(part)] = data.reshape(len(part), info.dimension)
-                except (TypeError, ValueError) as error:  # a text, or bytes that do not fit
-                    raise damaged(self.path, "its vectors do not fit its chunks") from error
-                at += len(part)
-        if at != info.chunks:
-            raise damaged(self.path, "a chunk has no vector")
-        return keys, matrix
+            return list(bodies(db, key + 1, limit))
 
-    def sparse_vectors(self, info: CorpusInfo) -> SparseRows:
-        """All sparse vectors of a corpus that has them. `info` and errors as for `vectors`."""
-        parts = []
-        with self._reading() as db:
-            rows = db.execute("SELECT key, weights FROM sparse_vectors ORDER BY key")
-            while part := rows.fetchmany(_PART):
-                try:
-                    parts.append(SparseRows.unpacked(part))
-                except (TypeError, ValueError) as error:  # a text, or bytes that do not fit
-                    raise damaged(self.path, error) from error
-        found = SparseRows.joined(parts)
-        if len(found.keys) != info.chunks:
-            raise damaged(self.path, "a chunk has no sparse vector")
-        return found
+    def vectors(self) -> tuple[NDArray[np.int64], Vector]:
+        """All vectors: keys int64 [n], ascending, and float32 [n, dimension]."""
+        with self._snapshot() as db:
+            return matrices.vectors(db, self._info(db))
+
+    def sparse_vectors(self) -> SparseRows:
+        """All sparse vectors of a corpus that has them."""
+        with self._snapshot() as db:
+            return matrices.sparse_vectors(db, self._info(db))
 
     def last_key(self) -> int:
         """The highest key that was ever handed out, to a chunk that may be gone; 0 for none."""
@@ -253,51 +217,40 @@ class Database:
     def known(self, document_ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Content hash and chunk count of those documents that are stored."""
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT id, content_hash, chunks FROM documents"
-                " WHERE id IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(document_ids)),),
-            ).fetchall()
-        return {row[0]: KnownDocument(row[1], row[2]) for row in rows}
+            return documents.known(db, document_ids)
 
-    def documents(self, limit: int, after: str | None, scope: Scope) -> list[DocumentSummary]:
-        """At most `limit` documents of the scope in the order of their ids, those after `after`."""
+    def documents(
+        self, limit: int, after: str | None, scope: Scope, prefix: str = ""
+    ) -> list[DocumentSummary]:
+        """See `CorpusStore.documents`."""
         with self._snapshot() as db:
-            rows = db.execute(
-                "SELECT id, title, url, chunks, updated_at FROM documents"
-                " WHERE number IN (SELECT value FROM json_each(?)) ORDER BY id",
-                (json.dumps(page_in(db, limit, after or "", scope)),),
-            ).fetchall()
-        return [
-            DocumentSummary(id_, title, url, chunks, datetime.fromisoformat(updated_at))
-            for id_, title, url, chunks, updated_at in rows
-        ]
+            return documents.listed(db, limit, after, scope, prefix)
 
     def document(self, document_id: str, scope: Scope) -> StoredDocument | None:
         """A document with its parsed text, or None where there is none in the scope."""
         with self._reading() as db:
-            row = db.execute(
-                "SELECT id, title, url, format, metadata, text, chunks, version, updated_at,"
-                " readers FROM documents LEFT JOIN restricted ON document = number WHERE id = ?",
-                (document_id,),
-            ).fetchone()
-        if row is None:
-            return None
-        metadata, readers = json.loads(row[4]), records.readers(row[9])
-        if not scope.sees(metadata, readers):
-            return None
-        return StoredDocument(
-            id=row[0],
-            title=row[1],
-            url=row[2],
-            format=row[3],
-            metadata=metadata,
-            text=row[5],
-            chunks=row[6],
-            version=row[7],
-            updated_at=datetime.fromisoformat(row[8]),
-            readers=readers,
-        )
+            return documents.stored(db, document_id, scope)
+
+    def revisions(self) -> Iterator[Revision]:
+        """Of every document its state, by ascending id, all of one state of the corpus."""
+        with self._snapshot() as db:
+            yield from documents.revisions(db)
+
+    def whole(self, document_ids: Sequence[str]) -> dict[str, NewDocument]:
+        """See `CorpusStore.whole`."""
+        with self._snapshot() as db:
+            info = self._info(db)
+            return documents.whole(db, document_ids, info.dimension, sparse=info.sparse)
+
+    def figures(self) -> Figures:
+        """What the corpus is made of, in numbers."""
+        with self._snapshot() as db:
+            return figures(db, self.path.parent)
+
+    def findings(self) -> Iterator[Finding]:
+        """Whatever is wrong with the file and in it; reads all of it."""
+        with self._snapshot() as db:
+            yield from findings(db, self.path)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -309,6 +262,15 @@ class Database:
         with self._changing() as db:
             yield Transaction(db)
 
+    def derive_anew(self) -> None:
+        """Make anew what follows from the documents in the database: facts, and SQLite's indexes.
+
+        Raises as `transaction`.
+        """
+        with self._changing() as db:
+            db.execute("REINDEX")
+            facts.derive_anew(db)
+
     def close(self) -> None:
         """Close all connections; those that are reading close when they have done."""
         with self._write_lock, self._pool_lock:
@@ -317,11 +279,28 @@ class Database:
             for connection in [*idle, self._writer]:
                 connection.close()
 
+    def _info(self, db: sqlite3.Connection) -> CorpusInfo:
+        (count,) = db.execute("SELECT count(*) FROM documents").fetchone()
+        (chunks,) = db.execute("SELECT count(*) FROM chunks").fetchone()
+        try:
+            # A copy of the folder under another name is another corpus, with its own rights.
+            return meta.info_of(meta.read(db), corpus_of(self.path.parent), count, chunks)
+        except (KeyError, TypeError) as error:
+            raise damaged(self.path, error) from error
+
+    def _upgrade(self) -> None:
+        self._writer.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with self._changing() as db:
+                upgrade(db, self.path)
+        finally:
+            self._writer.execute("PRAGMA foreign_keys = ON")
+
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._pool_lock:
             if self._closed:
-                raise corpus_closed(self.path)
+                raise corpus_closed(corpus_of(self.path.parent))
             connection = self._pool.pop() if self._pool else None
         try:
             if connection is None:
@@ -330,6 +309,8 @@ class Database:
             yield connection
         except sqlite3.Error as error:
             raise read_failed(error, self.path) from error
+        except ValueError as error:  # it does not fit its checksum, or can't be what was written
+            raise damaged(self.path, error) from error
         finally:
             with self._pool_lock:
                 if connection is not None:
@@ -352,7 +333,7 @@ class Database:
     def _changing(self) -> Iterator[sqlite3.Connection]:
         with self._write_lock:
             if self._closed:
-                raise corpus_closed(self.path)
+                raise corpus_closed(corpus_of(self.path.parent))
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
@@ -376,7 +357,3 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
     db.execute("PRAGMA busy_timeout = 5000")
     return db
-
-
-def _meta(db: sqlite3.Connection) -> dict[str, str]:
-    return dict(db.execute("SELECT name, value FROM meta").fetchall())

@@ -145,6 +145,11 @@ class DenseIndex:
             found, vectors = self._rows.take(np.unique(np.asarray(keys, np.int64)))
         return dict(zip(found.tolist(), vectors, strict=True))
 
+    def keys(self) -> Keys:
+        """All keys, ascending."""
+        with self._access.shared():
+            return self._rows.keys()
+
     def settle(self, timeout_s: float | None = None) -> None:
         """Wait until the work in the background has ended."""
         tender = self._tender

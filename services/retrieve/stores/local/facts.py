@@ -10,6 +10,7 @@ against each other.
 import json
 import math
 import sqlite3
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -56,17 +57,21 @@ def store_facts(
     db: sqlite3.Connection, document: int, metadata: Metadata, readers: Sequence[str] | None
 ) -> None:
     """Write the facts of a document that has none yet, by its number."""
-    facts = set(_facts(metadata))
     if readers is not None:
-        db.execute(
-            "INSERT INTO restricted VALUES (?, ?)",
-            (document, json.dumps(list(readers), ensure_ascii=False)),
-        )
-        facts.update(("", "reader", name) for name in readers)
-    db.executemany(
-        "INSERT INTO facts (name, kind, value, document) VALUES (?, ?, ?, ?)",
-        [(*fact, document) for fact in facts],
-    )
+        db.execute("INSERT INTO restricted VALUES (?, ?)", (document, packed_readers(readers)))
+    _store(db, document, metadata, readers)
+
+
+def packed_readers(readers: Sequence[str] | None) -> str | None:
+    """The readers of a document as `restricted` keeps them; None, and no row, where all may."""
+    return None if readers is None else json.dumps(list(readers), ensure_ascii=False)
+
+
+def facts_of(
+    metadata: Metadata, readers: Sequence[str] | None
+) -> set[tuple[str, FactKind, Scalar]]:
+    """The facts of a document: name, kind and value of each."""
+    return {*_facts(metadata), *(("", "reader", name) for name in readers or ())}
 
 
 def derive_facts(db: sqlite3.Connection) -> None:
@@ -79,6 +84,28 @@ def derive_facts(db: sqlite3.Connection) -> None:
         db.execute(statement)
     for number, metadata in db.execute("SELECT number, metadata FROM documents"):
         store_facts(db, number, json.loads(metadata), None)
+
+
+def derive_anew(db: sqlite3.Connection) -> None:
+    """Make the facts of all documents anew, from their metadata and readers, within a transaction.
+
+    Raises ValueError where these can't be read.
+    """
+    db.execute("DELETE FROM facts")
+    rows = db.execute(
+        "SELECT number, metadata, readers FROM documents LEFT JOIN restricted ON document = number"
+    )
+    for number, metadata, readers in rows:
+        _store(db, number, json.loads(metadata), None if readers is None else json.loads(readers))
+
+
+def _store(
+    db: sqlite3.Connection, document: int, metadata: Metadata, readers: Sequence[str] | None
+) -> None:
+    db.executemany(
+        "INSERT INTO facts (name, kind, value, document) VALUES (?, ?, ?, ?)",
+        [(*fact, document) for fact in facts_of(metadata, readers)],
+    )
 
 
 @dataclass(frozen=True)
@@ -127,19 +154,37 @@ def documents_in(db: sqlite3.Connection, scope: Scope) -> Documents:
     return found
 
 
-def page_in(db: sqlite3.Connection, limit: int, after: str, scope: Scope) -> list[int]:
-    """The numbers of at most `limit` documents of the scope by their ids; no more are read than
-    it takes to find them."""
-    later = "SELECT number FROM documents WHERE id > ? ORDER BY id"
+def page_in(
+    db: sqlite3.Connection, limit: int, after: str, scope: Scope, prefix: str = ""
+) -> list[int]:
+    """The numbers of at most `limit` documents of the scope by their ids, those after an id that
+    begin so; no more are read than it takes to find them."""
+    later = "SELECT number FROM documents WHERE id > ? AND id >= ?"
+    bounds = [after, prefix]
+    beyond = _beyond(prefix)
+    if beyond is not None:
+        later, bounds = f"{later} AND id < ?", [*bounds, beyond]
+    later = f"{later} ORDER BY id"
     if scope == EVERYTHING:
-        return [number for (number,) in db.execute(f"{later} LIMIT ?", (after, limit))]
+        return [number for (number,) in db.execute(f"{later} LIMIT ?", (*bounds, limit))]
     within = documents_in(db, scope)
-    rows = db.execute(later, (after,))
+    rows = db.execute(later, bounds)
     page: list[int] = []
     while len(page) < limit and (part := rows.fetchmany(_PART)):
         numbers = np.array(part, np.int64).ravel()
         page += numbers[within.where(numbers)].tolist()
     return page[:limit]
+
+
+def _beyond(prefix: str) -> str | None:
+    """The first of all texts after those that begin so, by code points; None where there is none"""
+    for end in range(len(prefix), 0, -1):
+        following = ord(prefix[end - 1]) + 1
+        if following <= sys.maxunicode:
+            # Half of a surrogate pair is no text.
+            following = 0xE000 if following == 0xD800 else following
+            return prefix[: end - 1] + chr(following)
+    return None
 
 
 def _facts(metadata: Metadata) -> Iterable[tuple[str, FactKind, Scalar]]:

@@ -19,7 +19,7 @@ def write_failed(error: sqlite3.Error | OSError | ValueError, path: Path) -> Api
     reason = str(error)
     if isinstance(error, sqlite3.Error):
         code = _primary(error)
-        if code in _RUBBISH:
+        if _is_rubbish(error):
             return damaged(path, error)
         # A quota or a file size limit comes as a failed write, not as SQLITE_FULL.
         full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -47,13 +47,18 @@ def read_failed(error: sqlite3.Error, path: Path) -> ApiError:
     """The error for a database that SQLite can't read: 500 `corpus_damaged` where the file is
     rubbish or not there, `storage_failed` where the disk is at fault (a full one, too: SQLite
     needs a little of it for reading)."""
-    if _primary(error) in _RUBBISH or not path.is_file():
+    if _is_rubbish(error) or not path.is_file():
         return damaged(path, error)
     return ApiError(
         500,
         "storage_failed",
         f"{path} can't be read ({error}): check the disk, its free space and its rights",
     )
+
+
+def _is_rubbish(error: sqlite3.Error) -> bool:
+    # Bytes that are no UTF-8 where a text should be are told without a code.
+    return _primary(error) in _RUBBISH or "decode to UTF-8" in str(error)
 
 
 def _primary(error: sqlite3.Error) -> int:
@@ -79,8 +84,6 @@ def newer(path: Path, found: int, known: int) -> ApiError:
     )
 
 
-def corpus_closed(path: Path) -> ApiError:
+def corpus_closed(corpus: str) -> ApiError:
     """The error for using a corpus that was deleted while a request was on its way to it: 404."""
-    return ApiError(
-        404, "corpus_not_found", f"corpus '{path.parent.name}' was deleted or closed meanwhile"
-    )
+    return ApiError(404, "corpus_not_found", f"corpus '{corpus}' was deleted or closed meanwhile")

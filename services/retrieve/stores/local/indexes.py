@@ -13,11 +13,12 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Indexes:
-    """The indexes of one corpus. sparse: None where it has no sparse vectors."""
+    """The indexes of one corpus. sparse: None where it has no sparse vectors. lexical: None while
+    it is built anew."""
 
     dense: DenseIndex
     sparse: SparseIndex | None
-    lexical: LexicalIndex
+    lexical: LexicalIndex | None
     scopes: Scopes
 
     def tidy(self, corpus: str) -> None:
@@ -32,6 +33,7 @@ class Indexes:
     def close(self, *, keep: bool = True) -> None:
         """Let go of the files; searches that are running end well. keep: see `CorpusStore`."""
         try:
-            self.lexical.close()
+            if self.lexical is not None:
+                self.lexical.close()
         finally:
             self.dense.close(keep=keep)

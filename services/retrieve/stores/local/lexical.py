@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tantivy import Document, Index, IndexWriter, Occur, Query, Schema, SchemaBuilder
 
-from services.retrieve.stores.local.analysis import ANALYSER, analyser, prepare
+from services.retrieve.stores.analysis import ANALYSER, analyser, prepare, terms
 
 Keys = NDArray[np.int64]
 
@@ -140,27 +140,33 @@ class LexicalIndex:
         as hold a term, with the scores that they have among all. Which of several with the score
         of the last one are given is the index's choice.
         """
-        terms = self._terms_query(query)
-        if terms is None or limit <= 0:
+        wanted = self._terms_query(query)
+        if wanted is None or limit <= 0:
             return []
         if allowed is None:
-            return self._hits(terms, limit)
-        return self._hits_within(terms, limit, allowed)
+            return self._hits(wanted, limit)
+        return self._hits_within(wanted, limit, allowed)
 
     def scores(self, query: str, keys: Sequence[int]) -> dict[int, float]:
         """The BM25 scores of given chunks, 0.0 where no term matches; unknown keys are absent."""
         if not keys:
             return {}
         clauses = [(Occur.Must, self._keys_query(list(keys)))]
-        terms = self._terms_query(query)
-        if terms is not None:
-            clauses.append((Occur.Should, terms))
+        wanted = self._terms_query(query)
+        if wanted is not None:
+            clauses.append((Occur.Should, wanted))
         return dict(self._hits(Query.boolean_query(clauses), len(keys)))
+
+    def keys(self) -> Keys:
+        """The keys of all chunks, ascending."""
+        searcher = self._index.searcher()
+        hits = searcher.search(Query.all_query(), searcher.num_docs or 1, count=False).hits
+        found = searcher.fast_field_values("key", [address for _, address in hits])
+        return np.sort(np.array(found, np.int64))
 
     def terms(self, text: str) -> list[str]:
         """The terms of a text, in order, as the index has them."""
-        terms: list[str] = self._analyser.analyze(prepare(text, self._language))
-        return terms
+        return terms(text, self._language, self._analyser)
 
     def _keys_query(self, keys: list[int]) -> Query:
         """One that matches these chunks, and adds nothing to their scores."""

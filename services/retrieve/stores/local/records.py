@@ -1,7 +1,8 @@
 """Chunks as they are read from a corpus's database, with their document's description.
 
 Of a document that several chunks are of, the description is read and parsed once, and no chunk is
-read twice. Every function here takes several queries: it wants a transaction.
+read twice. Every function here takes several queries: it wants a transaction. Each raises
+WrongSumError where what it reads is not what was written.
 """
 
 import json
@@ -12,8 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from services.retrieve.stores.base import ChunkRecord, Described, Extent, Metadata
+from services.retrieve.stores.local.structure import place_of
+from services.retrieve.stores.local.sums import require_sum, row_sum
 
-_CHUNK = "c.key, c.document, c.number, c.start_at, c.end_at, c.tokens, c.text"
+_CHUNK = "c.key, c.document, c.number, c.start_at, c.end_at, c.tokens, c.place, c.text, c.checksum"
+# All that `described_sum` is of, in its order, and it; of documents d, and restricted r.
+DOCUMENT = (
+    "d.number, d.id, d.content_hash, d.title, d.url, d.format, d.chunks, d.version, d.updated_at,"
+    " d.metadata, r.readers, d.described_sum"
+)
 _ALL = 2**31  # more places than a document has
 
 
@@ -24,17 +32,17 @@ def fetch(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, ChunkRecord]
         " JOIN chunks AS c ON c.key = wanted.value",
         (_json(keys),),
     ).fetchall()
-    documents = _documents(db, {row[1] for row in rows})
-    found = {row[0]: documents[row[1]].chunk(row) for row in rows}
+    owners = documents(db, {row[1] for row in rows})
+    found = {row[0]: owners[row[1]].chunk(row) for row in rows}
     return {key: found[key] for key in keys if key in found}
 
 
 def described(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, Described]:
     """What there is to know of the chunks' documents; missing chunks are absent."""
     places = _places(db, keys)
-    documents = _documents(db, {document for document, _ in places.values()})
+    owners = documents(db, {document for document, _ in places.values()})
     # One for all chunks of a document.
-    values = {number: Described(one.metadata, one.updated_at) for number, one in documents.items()}
+    values = {number: Described(one.metadata, one.updated_at) for number, one in owners.items()}
     return {key: values[document] for key, (document, _) in places.items()}
 
 
@@ -60,7 +68,7 @@ def neighbours(
     """Of each chunk those at most `reach` places away in its document (None: all), in order."""
     reach = _ALL if reach is None else reach
     places = _places(db, keys)
-    documents = _documents(db, {document for document, _ in places.values()})
+    owners = documents(db, {document for document, _ in places.values()})
     by_document: dict[int, list[tuple[int, int]]] = {}
     for key, (document, number) in places.items():
         by_document.setdefault(document, []).append((number, key))
@@ -73,7 +81,7 @@ def neighbours(
                 " WHERE c.document = ? AND c.number BETWEEN ? AND ? ORDER BY c.number",
                 (document, first, group[-1][0] + reach),
             )
-            chunks = tuple(map(documents[document].chunk, rows))
+            chunks = tuple(map(owners[document].chunk, rows))
             for number, key in group:
                 # The whole of a tuple is no copy.
                 found[key] = chunks[max(0, number - reach - first) : number + reach + 1 - first]
@@ -86,7 +94,7 @@ def readers(stored: str | None) -> tuple[str, ...] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Document:
+class Description:
     """What the chunks of a document have in common."""
 
     id: str
@@ -99,7 +107,9 @@ class _Document:
 
     def chunk(self, row: Sequence[Any]) -> ChunkRecord:
         """The chunk of a row of `_CHUNK`."""
-        key, _, number, start, end, tokens, text = row
+        key, owner, number, start, end, tokens, place, text, checksum = row
+        found = row_sum(owner, number, start, end, tokens, place, text)
+        require_sum(checksum, found, f"chunk {number} of document '{self.id}'")
         return ChunkRecord(
             key=key,
             id=f"{self.id}#{number}",
@@ -115,29 +125,39 @@ class _Document:
             metadata=self.metadata,
             updated_at=self.updated_at,
             readers=self.readers,
+            place=place_of(place),
         )
 
 
-def _documents(db: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, _Document]:
+def documents(db: sqlite3.Connection, numbers: Iterable[int]) -> dict[int, Description]:
     """Documents by their numbers."""
     rows = db.execute(
-        "SELECT d.number, d.id, d.title, d.url, d.chunks, d.metadata, d.updated_at, r.readers"
-        " FROM json_each(?) AS wanted JOIN documents AS d ON d.number = wanted.value"
+        f"SELECT {DOCUMENT} FROM json_each(?) AS wanted"  # noqa: S608 - constants
+        " JOIN documents AS d ON d.number = wanted.value"
         " LEFT JOIN restricted AS r ON r.document = d.number",
         (_json(numbers),),
     )
-    return {
-        row[0]: _Document(
-            id=row[1],
-            title=row[2],
-            url=row[3],
-            chunks=row[4],
-            metadata=json.loads(row[5]),
-            updated_at=datetime.fromisoformat(row[6]),
-            readers=readers(row[7]),
-        )
-        for row in rows
-    }
+    return {row[0]: _document(row) for row in rows}
+
+
+def _document(row: Sequence[Any]) -> Description:
+    """The document of a row that begins with `DOCUMENT`."""
+    require_described(row)
+    _, id_, _, title, url, _, chunks, _, updated_at, metadata, restricted, _ = row
+    return Description(
+        id=id_,
+        title=title,
+        url=url,
+        chunks=chunks,
+        metadata=json.loads(metadata),
+        updated_at=datetime.fromisoformat(updated_at),
+        readers=readers(restricted),
+    )
+
+
+def require_described(row: Sequence[Any]) -> None:
+    """Raise WrongSumError where a row that begins with `DOCUMENT` does not fit its checksum."""
+    require_sum(row[11], row_sum(*row[1:11]), f"document '{row[1]}'")
 
 
 def _places(db: sqlite3.Connection, keys: Sequence[int]) -> dict[int, tuple[int, int]]:

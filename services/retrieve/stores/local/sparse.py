@@ -156,6 +156,11 @@ class SparseIndex:
         with self._changing:
             self._segments = _stacked(self._segments)
 
+    def keys(self) -> Keys:
+        """All keys, ascending."""
+        none = np.empty(0, np.int64)
+        return np.concatenate([none, *(one.keys[one.living] for one in self._segments)])
+
     def search(
         self, query: Sparse, limit: int, allowed: Keys | None = None
     ) -> list[tuple[int, float]]:

@@ -18,6 +18,12 @@ def packed(vector: Sparse) -> bytes:
     return pairs.tobytes()
 
 
+def unpacked(data: bytes) -> Sparse:
+    """A vector of which `packed` was made. Raises ValueError where it can be none."""
+    pairs = np.frombuffer(data, _PAIR)
+    return Sparse(pairs["token"].astype(np.int32), pairs["weight"].astype(np.float32))
+
+
 @dataclass(frozen=True)
 class SparseRows:
     """Vectors by ascending keys int64 [n]: tokens int32 [m] and weights float32 [m] of all of them,

@@ -123,6 +123,12 @@ def prepare(text: str, language: str) -> str:
     return _UNSPACED.sub(_characters_and_pairs, composed)
 
 
+def terms(text: str, language: str, by: TextAnalyzer) -> list[str]:
+    """The terms of a text in order, with repeats, as the analyser of that language has them."""
+    found: list[str] = by.analyze(prepare(text, language))
+    return found
+
+
 def _characters_and_pairs(run: re.Match[str]) -> str:
     characters = run[0]
     pairs = map("".join, pairwise(characters))

@@ -1,0 +1,137 @@
+"""What goes over the wire about corpora themselves: settings, counts, figures."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from services.retrieve.corpus.protocol import (
+    Body,
+    DocumentLine,
+    MetadataKey,
+    Reader,
+    distinct,
+)
+from services.retrieve.stores.corpus import EngineName
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("holds a NUL character, which not every database takes; remove it")
+    return value
+
+
+Description = Annotated[str, Field(max_length=2000), AfterValidator(_no_nul)]
+CorpusReaders = Annotated[list[Reader], Field(max_length=256), AfterValidator(distinct)]
+
+
+class RecencyBody(Body):
+    """How much younger documents are preferred.
+
+    half_life_days: after so many days a document's lift is halved. weight: of the list of dates in
+    the fusion, where each arm has 1 by default. field: the metadata that holds a document's date
+    (ISO 8601, or seconds since 1970); null is when it was last written.
+    """
+
+    half_life_days: Annotated[float, Field(gt=0, le=36_500)] = 30
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.1
+    field: MetadataKey | None = None
+
+
+class CorpusSettings(Body):
+    """What the owner of a corpus chooses; what is left out is the suite's default.
+
+    chunk_tokens: longest chunk as the embedder sees it. chunk_overlap: tokens that neighbours
+    share, less than half of it. language: ISO 639-1 code that picks the analyser of words, or `mul`
+    for several. curate, recency: of searches that do not say. readers: names of keys and of their
+    groups who may read the corpus at all; null is everyone whose key names it.
+    """
+
+    description: Description = ""
+    language: Annotated[str, Field(max_length=64)] = "en"
+    chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
+    chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
+    curate: bool | None = None
+    recency: RecencyBody | None = None
+    readers: CorpusReaders | None = None
+
+
+class CorpusChange(Body):
+    """What may change of a corpus at any time. What is left out stays, null is what a new corpus
+    has."""
+
+    description: Description | None = None
+    curate: bool | None = None
+    recency: RecencyBody | None = None
+    readers: CorpusReaders | None = None
+
+
+class Corpus(Body):
+    """A corpus as it is: its settings, the stamp of its vectors, its counts.
+
+    writes: how many writes changed something. sparse: whether its chunks have sparse vectors, too.
+    readers: for those who may change the corpus, else null. chunker: what cut its chunks.
+    generation: counts from 1, one more with each reindex. engine: the kind of store that holds it.
+    rebuilding: the arms whose index is built anew just now, and how much of it is there, 0 to 1;
+    searches go without them meanwhile.
+    """
+
+    name: str
+    description: str
+    language: str
+    model: str
+    revision: str
+    dimension: int
+    chunk_tokens: int
+    chunk_overlap: int
+    chunker: str
+    curate: bool
+    recency: RecencyBody | None
+    readers: list[str] | None
+    sparse: bool
+    documents: int
+    chunks: int
+    writes: int
+    generation: int
+    engine: EngineName
+    created_at: datetime
+    rebuilding: dict[str, float] = Field(default_factory=dict)
+
+
+class GenerationBody(Body):
+    """A generation of a corpus. state: `live`, `dark` (being built) or `previous` (kept for a
+    rollback, until `until`)."""
+
+    generation: int
+    state: Literal["live", "dark", "previous"]
+    model: str
+    revision: str
+    chunker: str
+    documents: int
+    chunks: int
+    made_at: datetime
+    until: datetime | None
+
+
+class CorpusStats(Body):
+    """A corpus in numbers.
+
+    tokens: of all chunks. formats: how many documents of each. last_write: null where there is no
+    document. longest: the ten documents with the most chunks. bytes: on the disk, by kind of file.
+    What the corpus's engine can't count is null.
+    """
+
+    documents: int
+    chunks: int
+    tokens: int | None
+    formats: dict[str, int] | None
+    last_write: datetime | None
+    longest: list[DocumentLine]
+    bytes: dict[str, int] | None
+    generations: list[GenerationBody]
+
+
+class CorpusList(Body):
+    """The corpora that the caller may read."""
+
+    corpora: list[Corpus]

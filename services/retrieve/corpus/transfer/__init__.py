@@ -1,0 +1,1 @@
+"""Corpora as files: exports for others to read, backups to put in their place again."""

@@ -1,0 +1,79 @@
+"""`refdesk doctor` as a person runs it: what it finds, and what it makes anew."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.stores.corpus import CorpusSpec
+from tests.corpora import STAMP, document
+from tests.e2e.command import refdesk_process
+from tests.invariants import Wanted, require_sound
+
+WORDS = ["amber", "basin", "cedar", "delta"]
+
+
+@pytest.fixture
+def expected() -> dict[str, Wanted]:
+    """What is in corpus "c"."""
+    return {
+        word: document(word, [f"{word} stands here", "and there"], metadata={"word": word})
+        for word in WORDS
+    }
+
+
+@pytest.fixture
+def data(tmp_path: Path, expected: dict[str, Wanted]) -> Path:
+    """A data folder that nobody uses, with corpora "c" and "other", and a catalogue."""
+    catalog = Catalog.open(tmp_path / "corpora")
+    for name in ("c", "other"):
+        catalog.create(CorpusSpec(name), STAMP)
+        catalog.get(name).write(list(expected.values()))
+    catalog.close()
+    CatalogueDatabase.open("", tmp_path).close()
+    return tmp_path
+
+
+def require_whole(data: Path, expected: dict[str, Wanted]) -> None:
+    catalog = Catalog.open(data / "corpora")
+    for name in ("c", "other"):
+        require_sound(catalog.get(name), expected)
+    catalog.close()
+
+
+def test_a_sound_folder_is_called_sound_and_left_as_it_is(
+    data: Path, expected: dict[str, Wanted]
+) -> None:
+    done = refdesk_process("doctor", "--data", str(data))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"2 corpora in {data}: all is well\n"
+    require_whole(data, expected)
+
+
+def test_a_folder_in_use_is_left_to_the_process_that_has_it(data: Path, tmp_path: Path) -> None:
+    catalog = Catalog.open(data / "corpora")
+    done = refdesk_process("doctor", "--data", str(data))
+    assert done.returncode == 1
+    assert "in use by process" in done.stderr
+    assert done.stdout == ""
+    assert catalog.get("c").bm25("amber", 1)
+    catalog.close()
+    none = refdesk_process("doctor", "--data", str(tmp_path / "nowhere"))
+    assert none.returncode == 1
+    assert "no data folder" in none.stderr
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_lost_index_is_named_and_made_anew(data: Path, expected: dict[str, Wanted]) -> None:
+    shutil.rmtree(data / "corpora" / "c" / "g1" / "lexical")
+    named = refdesk_process("doctor", "--data", str(data))
+    assert named.returncode == 1
+    assert named.stdout.startswith(f"derived: {data / 'corpora' / 'c' / 'g1' / 'lexical'}: ")
+    done = refdesk_process("doctor", "--data", str(data), "--rebuild", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["findings"] == []
+    assert "made anew: " in done.stderr
+    require_whole(data, expected)

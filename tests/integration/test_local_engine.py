@@ -1,0 +1,442 @@
+"""Generations of a local corpus: built in the dark, swapped, brought back, and cleared away."""
+
+import json
+import shutil
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import CorpusSpec
+from services.retrieve.stores.engine import Cut
+from services.retrieve.stores.local.engine import LocalEngine
+from shared.errors import ApiError
+from tests.corpora import STAMP, document, vector_of
+
+CUT = Cut(CorpusSpec("c", "Described", chunk_tokens=64, curate=True), STAMP, "chunker-1")
+LATER = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "corpora"
+
+
+@pytest.fixture
+def engine(folder: Path) -> Iterator[LocalEngine]:
+    """With a corpus "c" that holds a document "old"."""
+    engine = LocalEngine.at(folder)
+    store = engine.create(CUT)
+    store.write([document("old", ["old words"])])
+    store.close()
+    yield engine
+    engine.close()
+
+
+def swap(engine: LocalEngine, live: CorpusStore) -> CorpusStore:
+    """Swap what is dark in, and give it."""
+    with live.sealed():
+        engine.swap("c", LATER)
+    return engine.open("c")
+
+
+def there(folder: Path) -> set[str]:
+    """What is in the corpus's folder, once what is on its way out has gone."""
+    for _ in range(100):
+        names = {path.name for path in (folder / "c").iterdir()}
+        live = json.loads((folder / "c" / "live.json").read_bytes())
+        named = {live["generation"], live["previous"], live["dark"]} - {None}
+        if names == {"live.json", *(f"g{number}" for number in named)}:
+            break
+        time.sleep(0.05)
+    return names
+
+
+def ids(store: CorpusStore) -> list[str]:
+    return [one.id for one in store.documents(99, None)]
+
+
+def test_a_dark_generation_becomes_the_live_one(engine: LocalEngine, folder: Path) -> None:
+    live = engine.open("c")
+    live.write([document("old", ["old words"])])
+    dark = engine.build(Cut(CorpusSpec("c", language="de"), STAMP, "chunker-2", sparse=False))
+    assert engine.dark("c") is dark
+    dark.write([document("new", ["neue Worte"])])
+    assert [(one.number, one.state) for one in engine.generations("c")] == [
+        (1, "live"),
+        (2, "dark"),
+    ]
+    assert ids(live) == ["old"]
+    new = swap(engine, live)
+    assert new is dark
+    assert (ids(new), new.info.language, new.info.chunker) == (["new"], "de", "chunker-2")
+    assert (new.info.generation, new.info.writes) == (2, 3)
+    assert new.info.created_at == live.info.created_at
+    assert engine.dark("c") is None
+    first, second = engine.generations("c")
+    assert (first.state, first.until, first.cut) == ("previous", LATER, CUT)
+    assert (second.state, second.documents, second.cut.chunker) == ("live", 1, "chunker-2")
+    assert second.made_at >= first.made_at
+    assert new.write([document("more", ["mehr"])]).writes == 4
+    live.close()
+    new.close()
+    engine.close()
+    again = LocalEngine.at(folder)
+    assert ids(again.open("c")) == ["more", "new"]
+    again.close()
+
+
+def test_a_dark_generation_is_there_again_after_a_restart(
+    engine: LocalEngine, folder: Path
+) -> None:
+    engine.build(CUT).write([document("new", ["new words"])])
+    engine.close()
+    again = LocalEngine.at(folder)
+    dark = again.dark("c")
+    assert dark is not None
+    assert ids(dark) == ["new"]
+    other = again.build(CUT)
+    assert (ids(other), other.info.generation) == ([], 2)
+    again.discard("c")
+    again.discard("c")
+    assert again.dark("c") is None
+    assert there(folder) == {"live.json", "g1"}
+    again.close()
+
+
+def test_a_rollback_makes_the_previous_generation_the_live_one(
+    engine: LocalEngine, folder: Path
+) -> None:
+    first = engine.open("c")
+    engine.build(CUT).write([document("new", ["new words"])])
+    second = swap(engine, first)
+    with pytest.raises(ApiError) as failure:
+        engine.swap("c", LATER)
+    assert (failure.value.status, failure.value.code) == (409, "no_dark_generation")
+    back = engine.revive("c")
+    assert engine.dark("c") is back
+    assert ids(back) == ["old"]
+    back.write([document("caught-up", ["new words"])])
+    third = swap(engine, second)
+    assert (ids(third), third.info.generation) == (["caught-up", "old"], 3)
+    assert third.info.writes > second.info.writes
+    assert [(one.number, one.state) for one in engine.generations("c")] == [
+        (2, "previous"),
+        (3, "live"),
+    ]
+    third.write([document("later", ["words"])])
+    assert not engine.forget("c", LATER - timedelta(seconds=1))
+    del second
+    assert engine.forget("c", LATER)
+    assert not engine.forget("c", LATER)
+    with pytest.raises(ApiError) as failure:
+        engine.revive("c")
+    assert (failure.value.status, failure.value.code) == (409, "no_previous_generation")
+    assert there(folder) == {"live.json", "g1"}
+    third.close()
+
+
+def test_a_live_generation_is_opened_once(engine: LocalEngine) -> None:
+    live = engine.open("c")
+    assert engine.open("c") is live
+    with live.sealed():
+        engine.build(CUT)
+        engine.swap("c", LATER)
+    assert engine.open("c") is engine.open("c") is not live
+
+
+def test_a_generation_is_there_as_long_as_a_search_holds_it(
+    engine: LocalEngine, folder: Path
+) -> None:
+    live: CorpusStore = engine.open("c")
+    held = live
+    for number in range(2, 5):
+        engine.build(CUT).write([document(f"d{number}", ["words"])])
+        live = swap(engine, live)
+        for path in (folder / "c").glob("g*"):
+            assert path.is_dir()
+    assert [key for key, _ in held.bm25("old", 5)] == held.keys_of("old")
+    with ThreadPoolExecutor(8) as pool:  # more readers than connections that were open
+        found = list(pool.map(held.fetch, [held.keys_of("old")] * 32))
+    assert all(found)
+    gone = weakref.ref(held)
+    del held, found
+    assert gone() is None
+    assert there(folder) == {"live.json", "g3", "g4"}
+    live.close()
+
+
+def test_the_live_generation_can_move_to_another_engine_and_back(
+    engine: LocalEngine, folder: Path, tmp_path: Path
+) -> None:
+    other = LocalEngine.at(tmp_path / "other")
+    catalog = Catalog({"local": engine, "qdrant": other}, "local")
+    live = catalog.get("c")
+    other.build(CUT, above=live.info.generation).write([document("moved", ["words"])])
+    assert other.names() == []
+    with live.sealed():
+        other.swap("c", LATER)
+        catalog.reopen("c")  # as a process would find it that died here
+        assert catalog.engine("c") is other
+        engine.step_down("c", LATER)
+        engine.step_down("c", LATER)
+    catalog.reopen("c")
+    assert (engine.names(), other.names()) == ([], ["c"])
+    assert (ids(catalog.get("c")), catalog.get("c").info.generation) == (["moved"], 2)
+    assert [one.state for one in engine.generations("c")] == ["previous"]
+    catalog.delete("c")
+    assert list(engine.generations("c")) == list(other.generations("c")) == []
+    catalog.create(CorpusSpec("c"), STAMP)
+    assert catalog.engine("c") is engine
+    catalog.close()
+
+
+def test_searches_go_on_through_swap_after_swap(folder: Path) -> None:
+    catalog = Catalog.open(folder)
+    catalog.create(CorpusSpec("c"), STAMP)
+    catalog.get("c").write([document("d0", ["words of generation 0"])])
+    engine, done = catalog.engine("c"), threading.Event()
+    published = 0
+
+    def search() -> int:
+        count = 0
+        while not done.is_set():
+            least = published
+            store = catalog.get("c")
+            keys = [key for key, _ in store.bm25("words", 5)]
+            near = [key for key, _ in store.dense(vector_of("words"), 5)]
+            (record,) = store.fetch(keys).values()
+            assert near == keys
+            assert int(record.document_id[1:]) >= least
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        searches = [pool.submit(search) for _ in range(4)]
+        for number in range(1, 16):
+            engine.build(CUT).write([document(f"d{number}", [f"words of generation {number}"])])
+            live = catalog.get("c")
+            with live.sealed():
+                engine.swap("c", LATER)
+                catalog.reopen("c")
+            published = number
+            old = weakref.ref(live)
+            del live
+        done.set()
+        assert all(one.result() > 0 for one in searches)
+    assert old() is None  # and its memory with it
+    assert there(folder) == {"live.json", "g15", "g16"}
+    assert catalog.get("c").info.writes >= 15
+    catalog.close()
+
+
+def old_layout(folder: Path) -> None:
+    """Bring a closed data folder to what it was in format 1."""
+    for corpus in (path for path in folder.iterdir() if path.is_dir()):
+        for path in (corpus / "g1").iterdir():
+            path.rename(corpus / path.name)
+        (corpus / "g1").rmdir()
+        (corpus / "live.json").unlink()
+    (folder / "format.json").write_text('{"format": 1}')
+
+
+def nothing(corpus: Path) -> None:
+    """As format 1 left it."""
+
+
+def an_empty_generation(corpus: Path) -> None:
+    (corpus / "g1").mkdir()
+
+
+def the_truth_moved(corpus: Path) -> None:
+    (corpus / "g1").mkdir()
+    (corpus / "corpus.db").rename(corpus / "g1" / "corpus.db")
+
+
+def the_word_index_too(corpus: Path) -> None:
+    the_truth_moved(corpus)
+    (corpus / "lexical").rename(corpus / "g1" / "lexical")
+
+
+def all_but_the_roles(corpus: Path) -> None:
+    the_word_index_too(corpus)
+    (corpus / ".live.json.x0").write_bytes(b'{"gen')
+
+
+@pytest.mark.parametrize(
+    "died_after",
+    [nothing, an_empty_generation, the_truth_moved, the_word_index_too, all_but_the_roles],
+)
+@pytest.mark.parametrize("form", [1, 2])
+def test_an_older_folder_is_brought_to_this_layout_wherever_a_process_died(
+    engine: LocalEngine, folder: Path, died_after: Callable[[Path], None], form: int
+) -> None:
+    engine.close()
+    old_layout(folder)
+    (folder / "format.json").write_text(json.dumps({"format": form}))
+    died_after(folder / "c")
+    again = LocalEngine.at(folder)
+    store = again.open("c")
+    assert (ids(store), len(store.bm25("words", 5))) == (["old"], 1)
+    assert list(store.verify()) == []
+    assert there(folder) == {"live.json", "g1"}
+    assert json.loads((folder / "format.json").read_bytes()) == {"format": 2}
+    store.write([document("new", ["words"])])
+    store.close()
+    again.close()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_is_in_the_log_of_an_older_database_comes_along(
+    engine: LocalEngine, folder: Path, tmp_path: Path, moved: bool
+) -> None:
+    store = engine.open("c")
+    store.write([document("logged", ["words"])])
+    for file in (folder / "c" / "g1").glob("corpus.db*"):  # as of a process that was killed
+        shutil.copy(file, tmp_path / file.name)
+    store.close()
+    engine.close()
+    old_layout(folder)
+    for name in ("corpus.db", "corpus.db-wal", "corpus.db-shm"):
+        shutil.copy(tmp_path / name, folder / "c" / name)
+    assert (folder / "c" / "corpus.db-wal").stat().st_size > 0
+    if moved:
+        the_truth_moved(folder / "c")
+    again = LocalEngine.at(folder)
+    store = again.open("c")
+    assert ids(store) == ["logged", "old"]
+    assert there(folder) == {"live.json", "g1"}
+    store.close()
+    again.close()
+
+
+def test_what_a_killed_process_left_of_generations_is_cleared_away(
+    engine: LocalEngine, folder: Path
+) -> None:
+    engine.build(CUT)
+    engine.close()
+    for name in (".new-1", ".trash-2", "g3", "g17"):
+        shutil.copytree(folder / "c" / "g2", folder / "c" / name)
+    (folder / "c" / ".live.json.abc").write_bytes(b"{")
+    LocalEngine.at(folder).close()
+    assert {path.name for path in (folder / "c").iterdir()} == {"live.json", "g1", "g2"}
+
+
+DAMAGE = [b"", b"{", b"[]", b"null", b'{"generation": "x"}', b'{"generation": 9, "previous": null}']
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_of_a_sole_generation_nobody_has_to_say_that_it_is_live(
+    engine: LocalEngine, folder: Path, content: bytes
+) -> None:
+    engine.close()
+    (folder / "c" / "live.json").write_bytes(content)
+    catalog = Catalog.open(folder)
+    assert ids(catalog.get("c")) == ["old"]
+    catalog.close()
+
+
+@pytest.mark.parametrize("content", DAMAGE)
+def test_a_damaged_live_json_of_several_generations_is_told_with_the_way_out(
+    engine: LocalEngine, folder: Path, content: bytes
+) -> None:
+    engine.build(CUT)
+    engine.close()
+    sound = (folder / "c" / "live.json").read_bytes()
+    (folder / "c" / "live.json").write_bytes(content)
+    catalog = Catalog.open(folder)
+    with pytest.raises(ApiError, match=r"live\.json can't be read") as failure:
+        catalog.get("c")
+    assert failure.value.code == "corpus_damaged"
+    assert "g1, g2" in failure.value.message
+    catalog.close()
+    (folder / "c" / "live.json").write_bytes(sound)
+    catalog = Catalog.open(folder)
+    assert ids(catalog.get("c")) == ["old"]
+    catalog.close()
+
+
+def test_a_corpus_without_any_generation_is_damaged_and_can_be_deleted(
+    engine: LocalEngine, folder: Path
+) -> None:
+    engine.close()
+    shutil.rmtree(folder / "c" / "g1")
+    catalog = Catalog.open(folder)
+    assert "restore it from a backup" in catalog.damaged["c"]
+    catalog.delete("c")
+    assert catalog.damaged == {}
+    catalog.close()
+
+
+FLIPS = [
+    "UPDATE chunks SET text = 'Old words' WHERE key = 1",
+    "UPDATE chunks SET place = '[[],null,null,null,[0,1]]' WHERE key = 1",
+    "UPDATE chunks SET tokens = tokens + 1 WHERE key = 1",
+    "UPDATE documents SET title = 'other' WHERE id = 'old'",
+    "UPDATE documents SET metadata = '{\"a\": 1}' WHERE id = 'old'",
+    "INSERT INTO restricted SELECT number, '[]' FROM documents WHERE id = 'old'",
+]
+
+
+@pytest.mark.parametrize("flip", FLIPS)
+def test_a_chunk_that_does_not_fit_its_checksum_is_never_answered(
+    engine: LocalEngine, folder: Path, flip: str
+) -> None:
+    store = engine.open("c")
+    with sqlite3.connect(folder / "c" / "g1" / "corpus.db") as db:
+        db.execute(flip)
+    db.close()
+    with pytest.raises(ApiError, match="checksum") as failure:
+        store.fetch([1])
+    assert (failure.value.status, failure.value.code) == (500, "corpus_damaged")
+    assert any("checksum" in finding.what for finding in store.verify())
+    store.close()
+
+
+MORE_FLIPS = [
+    ("UPDATE documents SET text = 'Old words'", "its text does not fit its checksum"),
+    ("UPDATE documents SET outline = '[]'", "its text does not fit its checksum"),
+    ("UPDATE vectors SET vector = zeroblob(64)", "it does not fit its checksum"),
+    ("DELETE FROM vectors", "there is none"),
+    ("UPDATE meta SET value = 'de' WHERE name = 'language'", "the table of settings does not fit"),
+    ("DELETE FROM chunks", "it has 0 of 1 chunks"),
+    ("INSERT INTO facts VALUES ('a', 'text', 'b', 1)", "filters see other metadata"),
+    ("DELETE FROM documents", "belongs to nothing in documents"),
+    ("DELETE FROM meta", "the table of settings does not fit"),
+]
+
+
+@pytest.mark.parametrize(("flip", "told"), MORE_FLIPS)
+def test_whatever_disagrees_is_found(
+    engine: LocalEngine, folder: Path, flip: str, told: str
+) -> None:
+    store = engine.open("c")
+    with sqlite3.connect(folder / "c" / "g1" / "corpus.db") as db:
+        db.execute(flip)
+    db.close()
+    found = list(store.verify())
+    assert any(told in finding.what for finding in found), found
+    assert all(str(folder / "c") in finding.where for finding in found)
+
+
+def test_an_index_that_disagrees_is_found(engine: LocalEngine, folder: Path) -> None:
+    store = engine.open("c")
+    (file,) = (folder / "c" / "g1" / "lexical").glob("*.idx")
+    with file.open("r+b") as data:  # in its place: it is mapped into memory
+        middle = file.stat().st_size // 3
+        data.seek(middle)
+        (byte,) = data.read(1)
+        data.seek(middle)
+        data.write(bytes([byte ^ 1]))
+    (finding,) = store.verify()
+    assert finding.where == str(file.parent)
+    assert file.name in finding.what
+    store.close()

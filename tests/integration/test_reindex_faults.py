@@ -1,0 +1,287 @@
+"""Reindexing when something goes wrong: embed, the process, the gates, or what is read back."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from services.retrieve.corpus import patience
+from services.retrieve.corpus.reindex import catching_up, swapping
+from services.retrieve.jobs.attend import Patience
+from services.retrieve.stores.corpus import ModelStamp
+from services.retrieve.stores.state import Finding
+from shared.errors import ApiError
+from tests.corpora import DIMENSION
+from tests.ingesting import Embed
+from tests.reindexing import text_of
+from tests.remaking import Remaking, remaking
+from tests.works import ended, until
+
+NEW = ModelStamp("new-model", "1111aaaa-fp32", DIMENSION)
+STAGES = ("building", "proving", "swapping")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm_dir: Path) -> bytes:
+    return (minilm_dir / "tokenizer.json").read_bytes()
+
+
+@pytest.fixture
+def embed(tokenizer: bytes) -> Embed:
+    return Embed(tokenizer)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, embed: Embed) -> AsyncIterator[Remaking]:
+    async with remaking(tmp_path, embed) as desk:
+        await fill(desk)
+        yield desk
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_PAUSES_S", (0.01, 0.02))
+
+
+async def fill(desk: Remaking, count: int = 40) -> None:
+    await desk.write(**{f"d{n}": text_of(n) for n in range(count)})
+
+
+def served(desk: Remaking) -> tuple[int, int, int]:
+    info = desk.live.info
+    return info.generation, info.chunk_tokens, info.documents
+
+
+def sometimes(fault: Any, times: int) -> Callable[[dict[str, Any]], Any]:
+    """The fault so many times, and then what is right."""
+    calls = itertools.count()
+    return lambda answer: fault if next(calls) < times else answer
+
+
+async def test_a_busy_embed_is_waited_for(desk: Remaking) -> None:
+    busy = JSONResponse(
+        {"error": {"message": "busy", "type": "overloaded_error", "param": None, "code": "busy"}},
+        429,
+        {"retry-after": "0"},
+    )
+    desk.embed.spoil = sometimes(busy, 2)
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert (job.state, job.attempt) == ("succeeded", 1)
+    assert served(desk) == (2, 128, 40)
+
+
+async def test_an_embed_that_hangs_is_asked_again(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(patience, "_EMBED_MS", 500.0)
+    desk.embed.spoil = sometimes(StreamingResponse(never()), 1)
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert (job.state, served(desk)) == ("succeeded", (2, 128, 40))
+
+
+async def test_rubbish_from_embed_is_not_stored_and_asked_for_again(desk: Remaking) -> None:
+    desk.embed.spoil = sometimes({"object": "list", "data": []}, 2)
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert (job.state, served(desk)) == ("succeeded", (2, 128, 40))
+    assert job.attempt > 1
+    assert list(desk.live.verify()) == []
+
+
+async def test_an_embed_that_stays_bad_ends_the_job_and_what_it_left_goes(desk: Remaking) -> None:
+    desk.embed.spoil = lambda _: {"object": "list", "data": []}
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error.code == "bad_upstream"
+    assert served(desk) == (1, 64, 40)
+    desk.keeping.sweep(datetime.now(UTC))
+    assert desk.states() == [("local", 1, "live")]
+
+
+async def test_another_model_is_embedded_anew_and_a_rollback_needs_none_of_it(
+    desk: Remaking,
+) -> None:
+    before = len(desk.embed.inputs)
+    desk.embed.stamp = NEW
+    job = await desk.done("reindex", embedder="")
+    assert job.state == "succeeded", job.error
+    assert desk.live.info.stamp == NEW
+    assert len(desk.embed.inputs) > before
+    assert job.result is not None
+    assert job.result["reused_vectors"] == 0
+    made = len(desk.embed.inputs)
+    desk.embed.spoil = lambda _: {"object": "list", "data": []}
+    assert (await desk.rollback()).state == "succeeded"
+    assert (served(desk), len(desk.embed.inputs)) == ((3, 64, 40), made)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_cancel_in_any_stage_leaves_the_live_generation_alone(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    hold(monkeypatch, stage)
+    job_id = desk.submit("reindex", chunk_tokens=128)
+    await until(lambda: desk.jobs.get(job_id).stage == stage)
+    await asyncio.sleep(0.1)
+    desk.jobs.cancel(job_id)
+    job = await ended(desk.jobs, job_id, 2)
+    assert job.state == "cancelled"
+    await until(lambda: desk.states() == [("local", 1, "live")], 2)
+    await desk.write(d0=text_of(0, turn=1))  # no seal is left
+    assert served(desk) == (1, 64, 40)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_process_that_stops_in_any_stage_leaves_work_that_is_gone_on_with(
+    tmp_path: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    with monkeypatch.context() as held:
+        async with remaking(tmp_path, embed) as desk:
+            await fill(desk)
+            hold(held, stage)
+            job_id = desk.submit("reindex", chunk_tokens=128)
+            await until(lambda: desk.jobs.get(job_id).stage == stage)
+            await asyncio.sleep(0.1)
+    embedded = sum(len(texts) for texts in embed.inputs)
+    async with remaking(tmp_path, embed) as desk:
+        job = await ended(desk.jobs, job_id)
+        assert job.state == "succeeded", job.error
+        assert (served(desk), job.attempt) == ((2, 128, 40), 2)
+        again = sum(len(texts) for texts in embed.inputs) - embedded
+        assert again < desk.live.info.chunks or stage == "building"
+        if stage != "building":
+            assert again == 0  # nothing that was done is done again
+        assert [state for _, _, state in desk.states()] == ["previous", "live"]
+
+
+async def test_a_process_that_stops_just_after_the_swap_does_not_begin_anew(
+    tmp_path: Path, embed: Embed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise ConnectionError("as if the process were no more")
+
+    with monkeypatch.context() as held:
+        held.setattr("services.retrieve.corpus.reindex.work.reopened", dies)
+        async with remaking(tmp_path, embed, patience=Patience(pause_s=4)) as desk:
+            await fill(desk)
+            job_id = desk.submit("reindex", chunk_tokens=128)
+            await until(lambda: desk.jobs.get(job_id).error is not None)
+    async with remaking(tmp_path, embed) as desk:
+        job = await ended(desk.jobs, job_id)
+        assert job.state == "succeeded", job.error
+        assert served(desk) == (2, 128, 40)
+        assert [state for _, _, state in desk.states()] == ["previous", "live"]
+        await desk.write(d0=text_of(0, turn=1))
+
+
+async def test_what_is_damaged_does_not_take_over(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dark_only = lambda store: [Finding("chunk 7", "has no vector")]  # noqa: E731
+    monkeypatch.setattr("services.retrieve.stores.local.store.LocalStore.verify", dark_only)
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert job.error is not None
+    assert job.error.code == "reindex_refused"
+    assert "chunk 7: has no vector" in job.error.message
+    assert (served(desk), desk.states()) == ((1, 64, 40), [("local", 1, "live")])
+
+
+async def test_a_swap_whose_result_can_not_be_read_back_is_undone_at_once(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(swapping, "_fault", lambda *_: "document 'd3' is not as it was")
+        job = await desk.done("reindex", chunk_tokens=128)
+    assert job.error is not None
+    assert job.error.code == "reindex_refused"
+    assert "read back" in job.error.message
+    assert desk.live.info.chunk_tokens == 64
+    assert [state for _, _, state in desk.states()] == ["live"]
+    await desk.write(d3=text_of(3, turn=1))
+    assert (await desk.done("reindex", chunk_tokens=128)).state == "succeeded"
+    assert desk.live.info.documents == 40
+
+
+async def test_a_rollback_that_is_called_off_keeps_the_previous_generation(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await desk.done("reindex", chunk_tokens=128)).state == "succeeded"
+    with monkeypatch.context() as broken:
+        hold(broken, "proving")
+        previous = next(
+            one for one in desk.catalog.engines["local"].generations("c") if one.state == "previous"
+        )
+        made_at = previous.made_at.isoformat()
+        job_id = desk.submit("rollback", engine="local", made_at=made_at)
+        await until(lambda: desk.jobs.get(job_id).stage == "proving")
+        desk.jobs.cancel(job_id)
+        await ended(desk.jobs, job_id, 2)
+        await until(lambda: [s for _, _, s in desk.states()] == ["live", "previous"], 2)
+    assert (await desk.rollback()).state == "succeeded"
+    assert desk.live.info.chunk_tokens == 64
+
+
+async def test_what_is_kept_for_a_rollback_goes_when_its_time_is_over(desk: Remaking) -> None:
+    assert (await desk.done("reindex", chunk_tokens=128, keep_days=3)).state == "succeeded"
+    now = datetime.now(UTC)
+    desk.keeping.sweep(now + timedelta(days=2))
+    assert [state for _, _, state in desk.states()] == ["previous", "live"]
+    desk.keeping.sweep(now + timedelta(days=4))
+    assert desk.states() == [("local", 2, "live")]
+
+
+async def test_documents_that_come_faster_than_they_are_copied_keep_the_corpus_as_it_is(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catching_up, "_TURNS", 2)
+    monkeypatch.setattr(catching_up.CatchingUp, "_is_little", lambda *_, **__: False)
+    job = await desk.done("reindex", chunk_tokens=128)
+    assert job.error is not None
+    assert "faster than they can be copied" in job.error.message
+    assert desk.states() == [("local", 1, "live")]
+
+
+async def test_a_disk_that_fills_up_ends_the_job_and_frees_what_it_took(
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ApiError(507, "storage_full", "the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("services.retrieve.stores.local.store.LocalStore.write", full)
+        job = await desk.done("reindex", chunk_tokens=128)
+    assert job.error is not None
+    assert job.error.code == "storage_full"
+    assert (served(desk), desk.states()) == ((1, 64, 40), [("local", 1, "live")])
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Let jobs come no further than into this stage."""
+
+    async def for_ever(*_: object, **__: object) -> None:
+        await asyncio.sleep(3600)
+
+    if stage == "building":
+        monkeypatch.setattr("services.retrieve.corpus.reindex.copying.Copier.make", for_ever)
+    elif stage == "proving":
+        monkeypatch.setattr("services.retrieve.corpus.reindex.work.require_sound", for_ever)
+    else:
+        monkeypatch.setattr(catching_up.CatchingUp, "end", for_ever)
+
+
+async def test_a_handful_of_documents_is_proved_with_all_of_them(desk: Remaking) -> None:
+    desk.live.delete([f"d{n}" for n in range(2, 40)])
+    judged = [{"query": "Entry 1 is told in turn t0n1", "relevant": {"d1": 1}}]
+    job = await desk.done("reindex", chunk_tokens=128, judged=judged, margin=0.0)
+    assert job.state == "succeeded", job.error
+    assert job.result is not None
+    assert job.result["ndcg"]["then"] == job.result["ndcg"]["now"] > 0

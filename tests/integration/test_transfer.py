@@ -1,0 +1,486 @@
+"""Corpora as files: exports that say everything, backups that come back whole or not at all."""
+
+import io
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.protocol import Document, document_or_unfit
+from services.retrieve.corpus.transfer import backup, export, manifest, parquet
+from services.retrieve.corpus.transfer.check import manifest_of
+from services.retrieve.corpus.transfer.manifest import content_sha256
+from services.retrieve.corpus.transfer.restore import clear_away, restore
+from services.retrieve.stores.base import CorpusStore, NewDocument, Scope
+from services.retrieve.stores.corpus import CorpusSpec, RecencyDefault
+from services.retrieve.stores.engine import Cut
+from services.retrieve.stores.local import meta
+from services.retrieve.stores.local.layout import DATABASE
+from services.retrieve.stores.outline import Mark, Place
+from shared.errors import ApiError
+from tests.corpora import STAMP, document, vector_of, weighed
+
+SPEC = CorpusSpec(
+    "shelf",
+    "What we know",
+    language="de",
+    chunk_tokens=128,
+    curate=False,
+    recency=RecencyDefault(90, 0.2, "written"),
+    readers=("hr",),
+)
+METADATA: dict[str, Any] = {
+    "year": 2026,
+    "tags": ["a", "ä"],
+    "open": True,
+    "share": 0.5,
+    "written": "2026-01-31",
+}
+
+
+ARRAYS = {"chunks", "vectors", "sparse"}  # compared in another way, or not at all
+
+
+def shelf_documents() -> list[NewDocument]:
+    """Documents with everything that a document can have."""
+    plain = document("plain", ["one text", "and another one"])
+    rich = document("rich/ä ☂", ["der Mond", "die Sonne"], "Titel", METADATA, ("hr", "anna"))
+    chunks = [replace(one, place=Place(("Himmel",), (1, 2), bytes=(0, 8))) for one in rich.chunks]
+    rich = replace(
+        rich,
+        url="https://handbook.example/mond",
+        format="pdf",
+        chunks=chunks,
+        outline=(Mark("heading", 0, 3, "Himmel", 1),),
+    )
+    return [plain, rich, document("secret", ["for nobody"], readers=())]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """That of the transfers."""
+    path = tmp_path / "data" / "transfers"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    """With the corpus `shelf`."""
+    catalog = Catalog.open(tmp_path / "data" / "corpora")
+    catalog.create(SPEC, STAMP)
+    catalog.get("shelf").write(shelf_documents())
+    yield catalog
+    catalog.close()
+
+
+def saved(store: CorpusStore, folder: Path, to: Path) -> Path:
+    """A backup in a folder of its own, as it is uploaded."""
+    to.mkdir()
+    made = backup.make(store, folder)
+    (to / DATABASE).write_bytes(b"".join(made.parts()))
+    assert (to / DATABASE).stat().st_size == made.size
+    return to
+
+
+def content(store: CorpusStore) -> dict[str, tuple[Any, ...]]:
+    """All that there is to know of each document."""
+    ids = [revision.id for revision in store.revisions()]
+    return {
+        id_: (
+            [getattr(one, field.name) for field in fields(one) if field.name not in ARRAYS],
+            tuple(one.chunks),
+            one.vectors.tobytes(),
+            [(s.tokens.tolist(), s.weights.tolist()) for s in one.sparse or ()],
+        )
+        for id_, one in store.whole(ids).items()
+    }
+
+
+def later() -> datetime:
+    return datetime.now(UTC) + timedelta(days=1)
+
+
+# --- backup and restore -----------------------------------------------------------------------
+
+
+def test_a_backup_restored_on_another_machine_is_the_same_corpus(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    assert list(folder.iterdir()) == []
+    elsewhere = Catalog.open(tmp_path / "elsewhere" / "corpora")
+    try:
+        info, told = restore(uploaded, "copy", elsewhere, folder, None)
+        before, after = catalog.get("shelf"), elsewhere.get("copy")
+        assert (told.name, told.documents, told.chunks) == ("shelf", 3, 5)
+        assert content(after) == content(before)
+        changed = {"name", "created_at", "writes"}
+        expected, found = vars(before.info), vars(info)
+        assert {k: v for k, v in found.items() if k not in changed} == {
+            k: v for k, v in expected.items() if k not in changed
+        }
+        for query in ("mond", "another text"):
+            assert [
+                (one.id, round(score, 5)) for one, score in named(after, after.bm25(query, 9))
+            ] == [(one.id, round(score, 5)) for one, score in named(before, before.bm25(query, 9))]
+        probe = vector_of("der Mond")
+        assert named(after, after.dense(probe, 1))[0][0].id == "rich/ä ☂#0"
+        hidden = Scope(readers=frozenset({"bob"}))
+        assert [one.id for one in after.documents(9, None, hidden)] == ["plain"]
+        assert list(after.verify()) == []
+    finally:
+        elsewhere.close()
+    assert list(folder.iterdir()) == []
+
+
+def named(store: CorpusStore, found: list[tuple[int, float]]) -> list[tuple[Any, float]]:
+    records = store.fetch([key for key, _ in found])
+    return [(records[key], score) for key, score in found]
+
+
+def test_sparse_vectors_come_along(catalog: Catalog, folder: Path, tmp_path: Path) -> None:
+    catalog.create(CorpusSpec("words"), STAMP, sparse=True)
+    catalog.get("words").write([weighed(one) for one in shelf_documents()])
+    uploaded = saved(catalog.get("words"), folder, tmp_path / "uploaded")
+    info, _ = restore(uploaded, "again", catalog, folder, None)
+    assert info.sparse
+    assert content(catalog.get("again")) == content(catalog.get("words"))
+
+
+def test_a_backup_made_document_by_document_holds_the_same(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    class Elsewhere:
+        """A store that is no LocalStore: all that is known of it is the contract."""
+
+        def __init__(self, store: CorpusStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    store: Any = Elsewhere(catalog.get("shelf"))
+    restore(saved(store, folder, tmp_path / "uploaded"), "again", catalog, folder, None)
+    assert content(catalog.get("again")) == content(catalog.get("shelf"))
+
+
+def test_a_backup_is_of_one_moment_while_writes_go_on(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    store, done = catalog.get("shelf"), threading.Event()
+
+    def write() -> None:
+        for number in range(10_000):
+            if done.is_set():
+                return
+            text = f"state {number}"
+            store.write([document("left", [text]), document("right", [text])])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in range(8):
+            path = saved(store, folder, tmp_path / f"u{number}") / DATABASE
+            manifest_of(path)
+            with closing(sqlite3.connect(path)) as db:
+                rows = db.execute(
+                    "SELECT text FROM documents WHERE id IN ('left', 'right')"
+                ).fetchall()
+            assert len(rows) in (0, 2)
+            assert len(set(rows)) <= 1
+    finally:
+        done.set()
+        writer.join()
+
+
+def test_nothing_of_what_was_deleted_is_in_a_backup(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    store = catalog.get("shelf")
+    store.write([document("gone", ["xylophone " * 50])])
+    store.delete(["gone"])
+    path = saved(store, folder, tmp_path / "uploaded") / DATABASE
+    assert b"xylophone" not in path.read_bytes()
+
+
+def test_a_corpus_that_is_there_is_not_replaced_unasked(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    with pytest.raises(ApiError) as refused:
+        restore(uploaded, "shelf", catalog, folder, None)
+    assert (refused.value.status, refused.value.code) == (409, "corpus_exists")
+
+
+def test_a_corpus_that_is_replaced_is_swapped_and_kept_for_a_rollback(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    old = catalog.get("shelf")
+    expected = content(old)
+    old.write([document("later", ["written after the backup"])])
+    info, _ = restore(uploaded, "shelf", catalog, folder, later())
+    assert info.generation == 2
+    assert content(catalog.get("shelf")) == expected
+    states = [one.state for one in catalog.engine("shelf").generations("shelf")]
+    assert states == ["previous", "live"]
+    assert old.known(["later"])  # a search that is under way goes on
+
+
+def test_a_generation_that_is_being_built_is_not_thrown_away(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    engine = catalog.engine("shelf")
+    engine.build(Cut.of(catalog.get("shelf").info))
+    with pytest.raises(ApiError) as refused:
+        restore(uploaded, "shelf", catalog, folder, later())
+    assert (refused.value.status, refused.value.code) == (409, "generation_in_progress")
+    assert engine.dark("shelf") is not None
+
+
+# --- files that are not what they should be ---------------------------------------------------
+
+
+def resign(path: Path, *statements: str) -> None:
+    """Change a backup and sign it anew, as somebody could who means harm."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        told = manifest.read(db)
+        assert told is not None
+        for statement in statements:
+            db.execute(statement)
+        db.execute("BEGIN")
+        manifest.put(db, replace(told, sha256=content_sha256(db)))
+        db.execute("COMMIT")
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"PK\x03\x04 an archive" * 100)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    at = data.index(b"another one")
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def newer(path: Path) -> None:
+    resign(path, "PRAGMA user_version = 99")
+
+
+def unsigned(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("DELETE FROM meta WHERE name = 'manifest'")
+        db.execute("BEGIN")
+        meta.write(db, {})
+        db.execute("COMMIT")
+
+
+TRIGGER = "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM documents; END"
+
+
+@pytest.mark.parametrize(
+    ("harm", "code"),
+    [
+        (no_database, "not_a_backup"),
+        (empty, "not_a_backup"),
+        (cut_short, "broken_backup"),
+        (flipped, "broken_backup"),
+        (newer, "backup_newer"),
+        (unsigned, "not_a_backup"),
+        (lambda path: resign(path, TRIGGER), "not_a_backup"),
+        (lambda path: resign(path, "CREATE VIEW v AS SELECT 1"), "not_a_backup"),
+        (lambda path: resign(path, "CREATE INDEX i ON chunks (length(text))"), "not_a_backup"),
+        (lambda path: resign(path, "ALTER TABLE chunks ADD COLUMN more"), "not_a_backup"),
+        (lambda path: resign(path, "UPDATE vectors SET vector = x'00'"), "broken_backup"),
+        (lambda path: resign(path, "UPDATE documents SET text = x'ff'"), "broken_backup"),
+        (lambda path: resign(path, "UPDATE documents SET metadata = '['"), "broken_backup"),
+        (lambda path: resign(path, "DELETE FROM documents"), "broken_backup"),
+        (lambda path: resign(path, "DELETE FROM meta WHERE name = 'language'"), "broken_backup"),
+    ],
+)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_no_sound_backup_changes_nothing(
+    catalog: Catalog,
+    folder: Path,
+    tmp_path: Path,
+    harm: Callable[[Path], None],
+    code: str,
+    replaced: bool,
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    before = content(catalog.get("shelf"))
+    harm(uploaded / DATABASE)
+    name, until = ("shelf", later()) if replaced else ("other", None)
+    with pytest.raises(ApiError) as refused:
+        restore(uploaded, name, catalog, folder, until)
+    assert (refused.value.status, refused.value.code) == (422, code), refused.value.message
+    assert [info.name for info in catalog.list()] == ["shelf"]
+    assert content(catalog.get("shelf")) == before
+    assert [one.state for one in catalog.engine("shelf").generations("shelf")] == ["live"]
+    assert list(folder.iterdir()) == []
+    if not replaced:  # the name is free
+        catalog.create(CorpusSpec("other"), STAMP)
+
+
+def test_a_database_as_it_lies_there_is_no_backup(
+    catalog: Catalog, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "uploaded").mkdir()
+    with closing(sqlite3.connect(tmp_path / "uploaded" / DATABASE)) as db:
+        found = next((tmp_path / "data" / "corpora" / "shelf").rglob(DATABASE))
+        with closing(sqlite3.connect(found)) as source:
+            source.backup(db)
+    with pytest.raises(ApiError) as refused:
+        restore(tmp_path / "uploaded", "again", catalog, folder, None)
+    assert refused.value.code == "not_a_backup"
+
+
+# --- processes that die -----------------------------------------------------------------------
+
+
+def test_what_a_process_left_that_died_is_removed_when_the_next_one_starts(
+    tmp_path: Path, folder: Path
+) -> None:
+    catalog = Catalog.open(tmp_path / "data" / "corpora")
+    for name in ("half", "whole"):
+        catalog.create(replace(SPEC, name=name), STAMP)
+        catalog.get(name).write(shelf_documents())
+    dark = catalog.engine("whole").build(Cut.of(catalog.get("whole").info))
+    dark.write(shelf_documents()[:1])
+    catalog.close()
+    (folder / "restoring-half").write_bytes(b"new")
+    (folder / "restoring-whole").write_bytes(b"replaced")
+    (folder / "restoring-never").write_bytes(b"new")
+    (folder / "restore-abc").mkdir()
+    (folder / "restore-abc" / DATABASE).write_bytes(b"half of it")
+    shutil.copy(__file__, folder / "rest")
+    catalog = Catalog.open(tmp_path / "data" / "corpora")
+    try:
+        clear_away(folder, catalog)
+        assert [info.name for info in catalog.list()] == ["whole"]
+        assert len(content(catalog.get("whole"))) == 3
+        assert catalog.engine("whole").dark("whole") is None
+        assert list(folder.iterdir()) == []
+    finally:
+        catalog.close()
+
+
+# --- exports ----------------------------------------------------------------------------------
+
+
+def as_sent(lines: Iterator[bytes]) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for part in lines for line in part.splitlines()]
+
+
+def test_an_export_is_documents_as_they_are_sent(catalog: Catalog, folder: Path) -> None:
+    store = catalog.get("shelf")
+    found = as_sent(export.lines(store, folder, vectors=True))
+    assert [one["id"] for one in found] == ["plain", "rich/ä ☂", "secret"]
+    rich = found[1]
+    assert (rich["format"], rich["metadata"], rich["readers"]) == ("pdf", METADATA, ["hr", "anna"])
+    assert found[2]["readers"] == []
+    assert rich["stamp"] == {
+        "model": STAMP.model,
+        "revision": STAMP.revision,
+        "dimension": STAMP.dimension,
+    }
+    for one in (*found, *as_sent(export.lines(store, folder, vectors=False))):
+        assert isinstance(document_or_unfit(one), Document), document_or_unfit(one)
+
+
+def test_a_text_that_was_parsed_is_not_parsed_again_when_it_comes_back(
+    catalog: Catalog, folder: Path
+) -> None:
+    catalog.get("shelf").write([replace(document("page", ["a < b"]), format="html")])
+    with_vectors, without = (
+        {
+            one["id"]: one["format"]
+            for one in as_sent(export.lines(catalog.get("shelf"), folder, vectors=vectors))
+        }
+        for vectors in (True, False)
+    )
+    assert (with_vectors["page"], without["page"]) == ("html", "text")
+    assert (with_vectors["rich/ä ☂"], without["rich/ä ☂"]) == ("pdf", "pdf")
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("sparse", [True, False])
+def test_parquet_says_what_ndjson_says(
+    catalog: Catalog, folder: Path, vectors: bool, sparse: bool
+) -> None:
+    store = catalog.get("shelf")
+    if sparse:
+        catalog.create(CorpusSpec("words"), STAMP, sparse=True)
+        store = catalog.get("words")
+        store.write([weighed(one) for one in shelf_documents()])
+    stamp = store.info.stamp if vectors else None
+    documents = export.documents(store, folder)
+    data = b"".join(parquet.pack(documents, stamp, sparse=sparse))
+    table = pq.read_table(io.BytesIO(data))
+    expected = as_sent(export.lines(store, folder, vectors=vectors))
+    assert table.column("id").to_pylist() == [one["id"] for one in expected]
+    if vectors:
+        numbers = np.array(
+            [chunk["vector"] for row in table.column("chunks").to_pylist() for chunk in row]
+        )
+        stored = [one.vectors for one in export.documents(store, folder)]
+        assert (numbers.astype(np.float32) == np.concatenate(stored)).all()
+    found = list(parquet.rows(io.BytesIO(data)))
+    given = [{k: v for k, v in one.items() if v is not None} for one in expected]
+    assert found == given
+
+
+def test_parquet_of_others_is_read_too(folder: Path) -> None:
+    import pyarrow as pa
+
+    first = {"id": "a", "text": "one", "chunks": [{"start": 0, "end": 3, "vector": [0.6, 0.8]}]}
+    second = {"id": "b", "text": "two", "metadata": {"year": 2026, "author": None}}
+    rows = [{**first, "metadata": None}, {**second, "chunks": None}]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    file.seek(0)
+    assert list(parquet.rows(file)) == [first, {**second, "metadata": {"year": 2026}}]
+
+
+def test_what_is_no_parquet_is_refused() -> None:
+    with pytest.raises(ApiError) as refused:
+        list(parquet.rows(io.BytesIO(b"PAR1 rubbish PAR1")))
+    assert (refused.value.status, refused.value.code) == (422, "broken_file")
+
+
+def test_what_is_deleted_during_an_export_is_left_out_and_what_changes_comes_as_it_is_then(
+    catalog: Catalog, folder: Path
+) -> None:
+    store = catalog.get("shelf")
+    store.write([document(f"d{number:03}", [f"text {number}"]) for number in range(40)])
+    lines = export.lines(store, folder, vectors=False)
+    first = orjson.loads(next(lines))
+    assert first["id"] == "d000"
+    store.write([document("d039", ["changed"]), document("d999", ["new"])])
+    store.delete(["d038"])
+    rest = {one["id"]: one["text"] for one in as_sent(lines)}
+    assert rest["d039"] == "changed"
+    assert "d038" not in rest
+    assert "d999" not in rest

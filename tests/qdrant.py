@@ -1,0 +1,48 @@
+"""Qdrant without a server: qdrant-client's own mode in memory, for tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.corpus import CorpusSpec
+from services.retrieve.stores.engine import Cut
+from services.retrieve.stores.qdrant.engine import QdrantEngine
+from services.retrieve.stores.qdrant.link import Layout, Link
+from services.retrieve.stores.qdrant.store import QdrantStore
+from tests.corpora import STAMP
+
+
+def memory_link() -> Link:
+    """A Qdrant of its own, gone with the test."""
+    return Link(QdrantClient(":memory:"), Layout(), one_at_a_time=True)
+
+
+def cut(name: str = "c", *, sparse: bool = False) -> Cut:
+    """How a generation of a test's corpus is made."""
+    return Cut(CorpusSpec(name), STAMP, "semchunk-1", sparse)
+
+
+@contextmanager
+def qdrant_engine(folder: Path, link: Link | None = None, url: str = "") -> Iterator[QdrantEngine]:
+    """An engine with its catalogue at `url`, or in a folder."""
+    database = CatalogueDatabase.open(url, folder)
+    engine = QdrantEngine(database, link or memory_link(), patience_s=2.0)
+    try:
+        yield engine
+    finally:
+        database.close()  # the link stays: what is in it would be gone
+
+
+def replica(engine: QdrantEngine) -> QdrantEngine:
+    """As another process has it: over the same catalogue and the same Qdrant."""
+    return QdrantEngine(engine._database, engine._link, patience_s=2.0)
+
+
+@contextmanager
+def qdrant_corpus(folder: Path, *, sparse: bool) -> Iterator[QdrantStore]:
+    """An empty corpus."""
+    with qdrant_engine(folder) as engine:
+        yield engine.create(cut(sparse=sparse))
