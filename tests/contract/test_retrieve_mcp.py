@@ -29,6 +29,8 @@ MODES = ("legacy", "auto")  # the handshake of 2025, and the protocol of 2026 wi
 @pytest.fixture(scope="module")
 def url(suite: Suite) -> str:
     url = suite.url("retrieve")
+    for corpus in httpx.get(f"{url}/corpora").json()["corpora"]:  # other files' own
+        httpx.delete(f"{url}/corpora/{corpus['name']}").raise_for_status()
     fill_library(url)
     return url
 

@@ -93,6 +93,7 @@ def test_a_service_that_dies_is_one_error_and_running_it_again_finishes(
     assert len(documents(desk, "dying")) == MANY
 
 
+@pytest.mark.long
 def test_why_a_job_waits_is_shown_and_it_goes_on_by_itself(desk: Suite, many: Path) -> None:
     one, few = many / "0.txt", many / "1?.txt"
     assert refdesk("ingest", str(one), "--corpus", "waiting", env=desk.env).returncode == 0

@@ -196,7 +196,9 @@ def test_a_slow_qdrant_is_not_waited_for_beyond_the_setting_or_the_deadline(
     with pytest.raises(ApiError) as caught:
         store.bm25("word", 5)
     assert caught.value.code == "store_unavailable"
+    sick.wait_s = 0.0
     patient = corpus(connect(settings(sick.url, timeout_s=20)))
+    sick.wait_s = 30.0
     before = current()
     enter(RequestContext("r", Deadline.after_ms(900), NOBODY))
     try:

@@ -7,7 +7,7 @@ from services.retrieve.stores.state import Revision
 
 
 def revision(id_: str, content: str = "x", version: int = 1, number: int = 0) -> Revision:
-    return Revision(id_, number, None, content, version, "2026-01-01T00:00:00.000+00:00")
+    return Revision(id_, number, content, version, "2026-01-01T00:00:00.000+00:00")
 
 
 def test_what_agrees_is_left_alone_whatever_its_number() -> None:
