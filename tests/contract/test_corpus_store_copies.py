@@ -100,22 +100,6 @@ def test_a_copy_keeps_version_and_date(store: CorpusStore) -> None:
     assert revision.version == 6
 
 
-def test_numbers_of_revisions_rise_and_come_never_again(store: CorpusStore) -> None:
-    seen: set[int] = set()
-    last = 0
-    for ids in (["b", "a"], ["c"], ["a"], ["b", "c"]):
-        store.write([document(id_, ["x"]) for id_ in ids])
-        revisions = list(store.revisions())
-        assert [one.id for one in revisions] == sorted(one.id for one in revisions)
-        fresh = {one.number for one in revisions} - seen
-        assert len(fresh) == len(ids)
-        assert min(fresh) > last
-        seen |= fresh
-        last = max(seen)
-        if ids == ["a"]:
-            assert store.delete(["a"]) == ["a"]  # the highest number is free now
-
-
 def test_revisions_are_of_one_state(store: CorpusStore) -> None:
     store.write([document(f"d{n}", ["x"]) for n in range(20)])
     before = list(store.revisions())

@@ -14,33 +14,19 @@ from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.doctor.__main__ import main
 from services.retrieve.jobs.jobs import Jobs
-from services.retrieve.stores.corpus import CorpusSpec
-from tests.corpora import STAMP, document
+from tests.doctored import documents, make_folder
 from tests.invariants import Wanted, require_sound
 from tests.works import items
-
-WORDS = ["amber", "basin", "cedar", "delta"]
 
 
 @pytest.fixture
 def expected() -> dict[str, Wanted]:
-    """What is in corpus "c"."""
-    return {
-        word: document(word, [f"{word} stands here", "and there"], metadata={"word": word})
-        for word in WORDS
-    }
+    return documents()
 
 
 @pytest.fixture
-def data(tmp_path: Path, expected: dict[str, Wanted]) -> Path:
-    """A data folder that nobody uses, with corpora "c" and "other", and a catalogue."""
-    catalog = Catalog.open(tmp_path / "corpora")
-    for name in ("c", "other"):
-        catalog.create(CorpusSpec(name), STAMP)
-        catalog.get(name).write(list(expected.values()))
-    catalog.close()
-    CatalogueDatabase.open("", tmp_path).close()
-    return tmp_path
+def data(tmp_path: Path) -> Path:
+    return make_folder(tmp_path)
 
 
 Examined = Callable[..., tuple[int, dict[str, Any]]]

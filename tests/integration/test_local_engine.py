@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 import threading
 import time
 import weakref
@@ -20,8 +19,8 @@ from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.local.engine import LocalEngine
 from shared.errors import ApiError
 from tests.corpora import STAMP, document, vector_of
+from tests.generations import CUT, one_corpus
 
-CUT = Cut(CorpusSpec("c", "Described", chunk_tokens=64, curate=True), STAMP, "chunker-1")
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -32,13 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def engine(folder: Path) -> Iterator[LocalEngine]:
-    """With a corpus "c" that holds a document "old"."""
-    engine = LocalEngine.at(folder)
-    store = engine.create(CUT)
-    store.write([document("old", ["old words"])])
-    store.close()
-    yield engine
-    engine.close()
+    with one_corpus(folder) as engine:
+        yield engine
 
 
 def swap(engine: LocalEngine, live: CorpusStore) -> CorpusStore:
@@ -374,69 +368,3 @@ def test_a_corpus_without_any_generation_is_damaged_and_can_be_deleted(
     catalog.delete("c")
     assert catalog.damaged == {}
     catalog.close()
-
-
-FLIPS = [
-    "UPDATE chunks SET text = 'Old words' WHERE key = 1",
-    "UPDATE chunks SET place = '[[],null,null,null,[0,1]]' WHERE key = 1",
-    "UPDATE chunks SET tokens = tokens + 1 WHERE key = 1",
-    "UPDATE documents SET title = 'other' WHERE id = 'old'",
-    "UPDATE documents SET metadata = '{\"a\": 1}' WHERE id = 'old'",
-    "INSERT INTO restricted SELECT number, '[]' FROM documents WHERE id = 'old'",
-]
-
-
-@pytest.mark.parametrize("flip", FLIPS)
-def test_a_chunk_that_does_not_fit_its_checksum_is_never_answered(
-    engine: LocalEngine, folder: Path, flip: str
-) -> None:
-    store = engine.open("c")
-    with sqlite3.connect(folder / "c" / "g1" / "corpus.db") as db:
-        db.execute(flip)
-    db.close()
-    with pytest.raises(ApiError, match="checksum") as failure:
-        store.fetch([1])
-    assert (failure.value.status, failure.value.code) == (500, "corpus_damaged")
-    assert any("checksum" in finding.what for finding in store.verify())
-    store.close()
-
-
-MORE_FLIPS = [
-    ("UPDATE documents SET text = 'Old words'", "its text does not fit its checksum"),
-    ("UPDATE documents SET outline = '[]'", "its text does not fit its checksum"),
-    ("UPDATE vectors SET vector = zeroblob(64)", "it does not fit its checksum"),
-    ("DELETE FROM vectors", "there is none"),
-    ("UPDATE meta SET value = 'de' WHERE name = 'language'", "the table of settings does not fit"),
-    ("DELETE FROM chunks", "it has 0 of 1 chunks"),
-    ("INSERT INTO facts VALUES ('a', 'text', 'b', 1)", "filters see other metadata"),
-    ("DELETE FROM documents", "belongs to nothing in documents"),
-    ("DELETE FROM meta", "the table of settings does not fit"),
-]
-
-
-@pytest.mark.parametrize(("flip", "told"), MORE_FLIPS)
-def test_whatever_disagrees_is_found(
-    engine: LocalEngine, folder: Path, flip: str, told: str
-) -> None:
-    store = engine.open("c")
-    with sqlite3.connect(folder / "c" / "g1" / "corpus.db") as db:
-        db.execute(flip)
-    db.close()
-    found = list(store.verify())
-    assert any(told in finding.what for finding in found), found
-    assert all(str(folder / "c") in finding.where for finding in found)
-
-
-def test_an_index_that_disagrees_is_found(engine: LocalEngine, folder: Path) -> None:
-    store = engine.open("c")
-    (file,) = (folder / "c" / "g1" / "lexical").glob("*.idx")
-    with file.open("r+b") as data:  # in its place: it is mapped into memory
-        middle = file.stat().st_size // 3
-        data.seek(middle)
-        (byte,) = data.read(1)
-        data.seek(middle)
-        data.write(bytes([byte ^ 1]))
-    (finding,) = store.verify()
-    assert finding.where == str(file.parent)
-    assert file.name in finding.what
-    store.close()

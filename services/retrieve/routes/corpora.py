@@ -32,6 +32,8 @@ from services.retrieve.stores.state import RetiredError, rebuilding
 from shared.context import current
 from shared.settings import Settings
 
+_SWAP_S = 0.05
+
 
 def add_routes(
     app: FastAPI, settings: Settings, desk: Desk, catalog: Catalog, ingest: Ingest
@@ -99,7 +101,8 @@ def add_routes(
                 store = desk.store(name)
                 try:
                     info = await asyncio.to_thread(store.configure, _changed(store.info, change))
-                except RetiredError:  # a reindex has just put another store in its place
+                except RetiredError:  # a reindex has just put another store in its place,
+                    await asyncio.sleep(_SWAP_S)  # which another process sees within a second
                     continue
                 return corpus_body(info)
 

@@ -9,15 +9,13 @@ INDEX_REBUILDING = "index_rebuilding"  # the code of that error
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """The state of a document: `number` is unique in a generation, rises with each write of any
-    document and is never used again.
+    """The state of a document.
 
     A copy has the content hash, the version and the time (ISO 8601, UTC, milliseconds) of what it
     was copied from, in whatever generation or engine.
     """
 
     id: str
-    number: int
     content_hash: str
     version: int
     updated_at: str

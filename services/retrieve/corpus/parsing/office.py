@@ -51,9 +51,9 @@ def read_office(data: bytes, format_: DocumentFormat, layout: Layout, *, param: 
         extract_bytes_sync,
     )
 
-    config = ExtractionConfig(  # type: ignore[call-arg]
+    config = ExtractionConfig(  # type: ignore[call-arg]  # its stubs have forgotten disable_ocr
         use_cache=False,
-        disable_ocr=True,  # the stubs have forgotten it
+        disable_ocr=True,
         output_format="markdown",
         include_document_structure=True,
         concurrency=ConcurrencyConfig(max_threads=1),

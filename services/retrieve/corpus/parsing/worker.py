@@ -39,6 +39,7 @@ def main() -> None:
         except ApiError as error:
             _send(results, ("refused", error.status, error.code, error.message, error.param))
         except MemoryError:
+            # What took the memory goes before the answer needs some; they are set anew above.
             task = answer = message = None  # type: ignore[assignment]
             _send(results, ("memory",))
         except Exception:  # a defect of a parser: this file is its only victim

@@ -82,9 +82,7 @@ def stored(db: sqlite3.Connection, document_id: str, scope: Scope) -> StoredDocu
 
 def revisions(db: sqlite3.Connection) -> Iterator[Revision]:
     """Of every document its state, by ascending id."""
-    rows = db.execute(
-        "SELECT id, number, content_hash, version, updated_at FROM documents ORDER BY id"
-    )
+    rows = db.execute("SELECT id, content_hash, version, updated_at FROM documents ORDER BY id")
     return (Revision(*row) for row in rows)
 
 

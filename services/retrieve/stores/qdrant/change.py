@@ -96,14 +96,10 @@ class Change:
             key: row.version
             for key, row in self.remove([one.document.id for one in staged]).items()
         }
-        revision = self._revisions(len(staged))
         now = datetime.now(UTC)
         self.connection.execute(
             sa.insert(DOCUMENTS),
-            [
-                self._row(one, versions.get(one.document.id, 0) + 1, revision + place, now)
-                for place, one in enumerate(staged)
-            ],
+            [self._row(one, versions.get(one.document.id, 0) + 1, now) for one in staged],
         )
         self.documents += len(staged)
         self.chunks += sum(len(one.document.chunks) for one in staged)
@@ -141,17 +137,6 @@ class Change:
             sa.update(GENERATIONS).where(_G.id == self.generation).values(**values)
         )
 
-    def _revisions(self, count: int) -> int:
-        """The first of as many new revisions. Unlike numbers, they are given in the order in which
-        writes take effect."""
-        self.connection.execute(
-            sa.update(GENERATIONS)
-            .where(_G.id == self.generation)
-            .values(revisions=_G.revisions + count)
-        )
-        last = self.connection.scalar(sa.select(_G.revisions).where(_G.id == self.generation))
-        return int(last or 0) - count + 1
-
     def _note(self, numbers: Iterable[tuple[int, int]], *, dead: bool) -> None:
         noted = [
             {
@@ -166,7 +151,7 @@ class Change:
         if noted:
             self.connection.execute(sa.insert(LEAVINGS), noted)
 
-    def _row(self, staged: Staged, version: int, revision: int, now: datetime) -> dict[str, Any]:
+    def _row(self, staged: Staged, version: int, now: datetime) -> dict[str, Any]:
         document = staged.document
         moment = document.updated_at or now
         return {
@@ -180,7 +165,6 @@ class Change:
             "chunks": len(document.chunks),
             "terms": staged.terms,
             "version": version if document.version is None else document.version,
-            "revision": revision,
             "updated_at": moment.astimezone(UTC).isoformat(timespec="milliseconds"),
             "metadata": json.dumps(dict(document.metadata), ensure_ascii=False),
             "readers": rows.names_row(document.readers),

@@ -63,7 +63,6 @@ class Collections:
                     terms=0,
                     writes=0,
                     numbers=0,
-                    revisions=0,
                     average=0.0,
                     average_of=0,
                     sealed_until=0.0,

@@ -138,7 +138,7 @@ class Reader:
     def revisions(self) -> Iterator[Revision]:
         """See `CorpusStore.revisions`."""
         with self._database.read() as connection:
-            columns = (_D.id, _D.revision, _D.content_hash, _D.version, _D.updated_at)
+            columns = (_D.id, _D.content_hash, _D.version, _D.updated_at)
             for row in rows.every(connection, self._generation, _D.id, *columns):
                 yield Revision(*row)
 

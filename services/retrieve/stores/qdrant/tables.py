@@ -48,7 +48,6 @@ GENERATIONS = sa.Table(
     sa.Column("terms", sa.BigInteger, nullable=False),  # of all chunks, with repeats
     sa.Column("writes", sa.BigInteger, nullable=False),
     sa.Column("numbers", sa.BigInteger, nullable=False),  # given to documents so far
-    sa.Column("revisions", sa.BigInteger, nullable=False),
     # Terms of a chunk that its weights take for the average, and of how many chunks it is that.
     sa.Column("average", sa.Float, nullable=False),
     sa.Column("average_of", sa.BigInteger, nullable=False),
@@ -71,7 +70,6 @@ DOCUMENTS = sa.Table(
     sa.Column("chunks", sa.Integer, nullable=False),
     sa.Column("terms", sa.BigInteger, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
-    sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.String(40), nullable=False),
     sa.Column("metadata", sa.Text, nullable=False),
     sa.Column("readers", sa.Text),

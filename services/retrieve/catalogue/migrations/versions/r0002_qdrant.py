@@ -42,7 +42,7 @@ def upgrade() -> None:
         sa.Column("made_at", sa.String(40), nullable=False),
         *(
             sa.Column(name, sa.BigInteger, nullable=False)
-            for name in ("documents", "chunks", "terms", "writes", "numbers", "revisions")
+            for name in ("documents", "chunks", "terms", "writes", "numbers")
         ),
         sa.Column("average", sa.Float, nullable=False),
         sa.Column("average_of", sa.BigInteger, nullable=False),
@@ -60,10 +60,7 @@ def upgrade() -> None:
         sa.Column("url", sa.Text),
         sa.Column("format", sa.String(16), nullable=False),
         sa.Column("chunks", sa.Integer, nullable=False),
-        *(
-            sa.Column(name, sa.BigInteger, nullable=False)
-            for name in ("terms", "version", "revision")
-        ),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("terms", "version")),
         sa.Column("updated_at", sa.String(40), nullable=False),
         sa.Column("metadata", sa.Text, nullable=False),
         sa.Column("readers", sa.Text),
