@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Packages are installed without bytecode, and compiled as they are imported. Where that were switched
+# off, each of the many processes that the tests start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-long lint install bench-peers clean
 
 # `make demo EXIT=1` stops after the answers instead of staying up.

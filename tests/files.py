@@ -26,10 +26,10 @@ _PARTS = {
 }
 
 
-def a_docx() -> bytes:
+def a_docx(title: str = "The handbook") -> bytes:
     """A title, two headings, a list and a table of three rows."""
     document = docx.Document()
-    document.core_properties.title = "The handbook"
+    document.core_properties.title = title
     document.add_heading("First steps", 1)
     document.add_paragraph("Open the box.")
     document.add_heading("Power", 2)
@@ -76,10 +76,10 @@ def a_pptx() -> bytes:
     return file.getvalue()
 
 
-def an_xlsx() -> bytes:
+def an_xlsx(title: str | None = "The prices") -> bytes:
     """Two sheets with values and an empty one."""
     book = openpyxl.Workbook()
-    book.properties.title = "The prices"
+    book.properties.title = title
     book.active.title = "Fruit"
     for row in (["name", "price"], ["apple", 1.5], [None, None], ["pear", 2]):
         book.active.append(row)
@@ -110,10 +110,13 @@ def sparse_xlsx(rows: int) -> bytes:
     return made.getvalue()
 
 
-def a_pdf(*, password: str | None = None, script: str | None = None) -> bytes:
+def a_pdf(
+    *, title: str | None = "The manual", password: str | None = None, script: str | None = None
+) -> bytes:
     """Three pages, a chapter on each."""
     pdf = FPDF()
-    pdf.set_title("The manual")
+    if title is not None:
+        pdf.set_title(title)
     if password is not None:
         pdf.set_encryption(owner_password=f"{password}-owner", user_password=password)
     for number in (1, 2, 3):

@@ -115,7 +115,9 @@ def running_postgres() -> Iterator[Postgres]:
             *("-A", "scram-sha-256", "--pwfile", "password"),
         )
         server.start()
-        yield server
-        server.stop()
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -34,6 +34,7 @@ def copying(folder: Path, pause_s: float = 0.0) -> Work:
         while found := await run.items(seq, 3):
             for item in found:
                 await asyncio.sleep(pause_s)
+                await run.assure()
                 (folder / item.name).write_bytes(item.data)
                 with (folder / "log").open("a") as log:
                     log.write(f"{run.job.attempt} {item.name}\n")
@@ -53,8 +54,9 @@ def copying(folder: Path, pause_s: float = 0.0) -> Work:
 async def running(
     database: CatalogueDatabase, works: Mapping[str, Work], **more: Any
 ) -> AsyncIterator[Jobs]:
-    """Jobs that are done in this process, in no time lost between tries."""
+    """Jobs that are done in this process, with no time lost between tries and looks."""
     jobs = Jobs(database)
+    more.setdefault("turn_s", 0.1)
     more.setdefault("patience", Patience(tries=4, pause_s=0.01))
     runner = JobRunner(jobs, works, **more)
     await runner.start()

@@ -11,7 +11,7 @@ from fastapi import FastAPI, Response
 from services.retrieve import surfaces
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.corpus.embedding import Librarian, model_mismatch
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.fill import TokenFill
 from services.retrieve.corpus.ingest import Ingest
 from services.retrieve.corpus.load import Loading
@@ -41,6 +41,7 @@ from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
 from services.retrieve.stores.base import CorpusStore
+from services.retrieve.stores.corpus import ModelStamp
 from services.retrieve.stores.sparse_vector import Sparse
 from services.retrieve.stores.state import rebuilding
 from shared.client import ServiceClient
@@ -95,18 +96,14 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
     async def probe() -> dict[str, Any]:
         stores = catalog.stores()
         await asyncio.to_thread(_prove, stores)
-        served = (await librarian.served()).stamp
+        await librarian.served()  # proves that embed answers, whatever corpora there are
         try:
             await curator.ask()
             rerank_state = "answers"
         except ApiError as error:  # searches go on without it, and say so
             rerank_state = error.message
         damaged = catalog.damaged
-        other = {
-            store.info.name: model_mismatch(store.info, served).message
-            for store in stores
-            if store.info.stamp != served
-        }
+        other = await _of_another_model(stores, librarian)
         # With keys /ready still asks for none, so that it must not tell everyone what there is.
         may_read = current().principal.may_read
         return {
@@ -119,7 +116,12 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
                 for store in stores
                 if rebuilding(store) and may_read(store.info.name)
             },
-            "dependencies": {"embed": "answers", "rerank": rerank_state},
+            "dependencies": {
+                "embed": "answers",
+                "rerank": rerank_state,
+                # Searches go on without it, too; where the corpora are in it they have failed.
+                "catalogue": runner.catalogue(),
+            },
         }
 
     async def close() -> None:
@@ -170,6 +172,20 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
 
     surfaces.add_routes(app, desk)
     return app
+
+
+async def _of_another_model(stores: Sequence[CorpusStore], librarian: Librarian) -> dict[str, str]:
+    """The corpora whose model embed does not serve, by their names, and what to do."""
+    found: dict[str, str] = {}
+    served: set[ModelStamp] = set()
+    for info in (store.info for store in stores):
+        if info.stamp not in served:
+            error = await librarian.mismatch(info)
+            if error is None:
+                served.add(info.stamp)
+            else:
+                found[info.name] = error.message
+    return found
 
 
 def _prove(stores: Sequence[CorpusStore]) -> None:

@@ -29,6 +29,8 @@ _PART = 1024 * 1024
 def save(api: Api, path: str, file: Path, console: Console, what: str) -> int:
     """Write an answer to a file, which appears once it is complete and has the SHA-256 that the
     answer names, if it names one; its size in bytes. Raises CliError and OSError."""
+    if not file.absolute().parent.is_dir():
+        raise CliError(f"there is no folder {file.parent}")
     found, size = hashlib.sha256(), 0
     with (
         api.download(path) as answer,

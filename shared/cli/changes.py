@@ -10,7 +10,8 @@ from typing import Any
 
 from shared.cli.failures import RefusedError
 from shared.cli.http import Api, corpus_path
-from shared.cli.sources import MAX_FILE_BYTES, READ_FAULTS, Entry, Failure, reason_of, too_large
+from shared.cli.patience import patiently
+from shared.cli.sources import READ_FAULTS, Entry, Failure, reason_of, too_large
 
 # Of one question to the desk. It takes 10,000 documents; with fewer the first ones are on their way
 # while the next are hashed.
@@ -55,8 +56,8 @@ def _hash(entry: Entry) -> str:
     with entry.open() as file:
         while block := file.read(_BLOCK):
             size += len(block)
-            if size > MAX_FILE_BYTES:  # it has grown since it was found
-                raise ValueError(too_large(size))
+            if size > entry.most:  # it has grown since it was found
+                raise ValueError(too_large(size, entry.most))
             found.update(block)
     return found.hexdigest()
 
@@ -64,13 +65,23 @@ def _hash(entry: Entry) -> str:
 class Comparison:
     """Compares documents with those of a corpus. A context manager: leaving it ends its threads.
 
-    there: whether there is such a corpus; without one everything has changed.
+    there: whether there is such a corpus; without one everything has changed. say: told why it
+    does not go on.
     """
 
-    def __init__(self, api: Api, corpus: str, hashes: Hashes, *, there: bool = True) -> None:
+    def __init__(
+        self,
+        api: Api,
+        corpus: str,
+        hashes: Hashes,
+        say: Callable[[str], None],
+        *,
+        there: bool = True,
+    ) -> None:
         self._api = api
         self._corpus = corpus
         self._hashes = hashes
+        self._say = say
         self._there = there
         self._threads = ThreadPoolExecutor(_THREADS, "hash")
 
@@ -127,14 +138,15 @@ class Comparison:
         verdict says what is wrong with it."""
         if not self._there:
             return {state["id"] for state in states}
+        path = f"{corpus_path(self._corpus)}/changes"
         changed: set[str] = set()
         left = list(states)
         for _ in range(_MOST_FAULTS):
             if not left:
                 return changed
             try:
-                answer = self._api.post(
-                    f"{corpus_path(self._corpus)}/changes", {"documents": left}, "changed"
+                answer = patiently(
+                    lambda: self._api.post(path, {"documents": left}, "changed"), self._say
                 )
             except RefusedError as error:
                 at = _AT_FAULT.match(error.param or "")

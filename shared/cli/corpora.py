@@ -41,6 +41,17 @@ Readers = Annotated[
 ]
 
 
+Embedder = Annotated[
+    str | None, typer.Option(help="A model that embed serves; '' for its default one.")
+]
+Dimension = Annotated[
+    int | None, typer.Option(help="So many of the first numbers of its vectors; all if not given.")
+]
+ChunkTokens = Annotated[int | None, typer.Option(help="Longest chunk, in tokens of the embedder.")]
+ChunkOverlap = Annotated[int | None, typer.Option(help="Tokens that neighbouring chunks share.")]
+Chunker = Annotated[str | None, typer.Option(help="What cuts the documents.")]
+
+
 @app.command("list")
 def list_corpora(as_json: AsJson = False, url: Address = "") -> None:
     """List the corpora with their counts and the model that they were embedded with."""
@@ -89,12 +100,11 @@ def create(
     language: Annotated[
         str | None, typer.Option(help="ISO 639-1 code, or mul; English if not given.")
     ] = None,
-    chunk_tokens: Annotated[
-        int | None, typer.Option(help="Longest chunk, in tokens of the embedder.")
-    ] = None,
-    chunk_overlap: Annotated[
-        int | None, typer.Option(help="Tokens that neighbouring chunks share.")
-    ] = None,
+    embedder: Embedder = None,
+    dimension: Dimension = None,
+    chunk_tokens: ChunkTokens = None,
+    chunk_overlap: ChunkOverlap = None,
+    chunker: Chunker = None,
     curate: Curate = None,
     half_life_days: HalfLife = None,
     recency_weight: Weight = None,
@@ -106,6 +116,9 @@ def create(
     wanted = {
         "description": description,
         "language": language,
+        "embedder": embedder,
+        "dimension": dimension,
+        "chunker": chunker,
         "chunk_tokens": chunk_tokens,
         "chunk_overlap": chunk_overlap,
         "curate": curate,

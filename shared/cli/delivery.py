@@ -3,7 +3,6 @@
 import re
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -14,8 +13,8 @@ import orjson
 
 from shared.cli.failures import BrokenOffError, CliError, RefusedError, UnreachableError
 from shared.cli.http import Api, corpus_path
+from shared.cli.patience import patiently
 from shared.cli.sources import (
-    MAX_FILE_BYTES,
     READ_FAULTS,
     Entry,
     Failure,
@@ -30,7 +29,6 @@ _JOB_BYTES = 32 * 1024 * 1024
 _JOBS = 2
 _TRIES = 8  # to send a job, where the desk says that it has no room just now
 _TRY_AGAIN_S = 5.0
-_AWAY_S = 15.0  # that the desk may be away before its jobs are given up on
 _LOOKS_S = (0.05, 0.1, 0.2, 0.4)  # between two looks at a job; the last one from then on
 _PAGE = 1000
 _LINE = re.compile(r"line \d+: ")
@@ -181,15 +179,14 @@ class _Courier:
             parts = self._form(batch, boundary, lost) if form else self._lines(batch)
             try:
                 job = str(self._api.upload(path, parts, headers, "id")["id"])
-            except (RefusedError, BrokenOffError) as error:
+            except CliError as error:
                 if not left or not _may_pass(error):
                     raise
                 if isinstance(error, RefusedError) and error.status == 409:
                     headers["idempotency-key"] = secrets.token_hex(16)
                     continue
                 self._tell(f"{error}; it is tried again")
-                if self._stopping.wait(_TRY_AGAIN_S):
-                    raise _StoppedError from None
+                self._pause(_TRY_AGAIN_S)
                 continue
             self._jobs.add(job)
             if self._calling_off.is_set():
@@ -223,12 +220,12 @@ class _Courier:
             raise _StoppedError
         try:
             with entry.open() as file:
-                data = file.read(MAX_FILE_BYTES + 1)
+                data = file.read(entry.most + 1)
         except READ_FAULTS as error:
             lost.append(_failure(entry, reason_of(error)))
             return None
-        if len(data) > MAX_FILE_BYTES:
-            lost.append(_failure(entry, too_large(len(data))))
+        if len(data) > entry.most:
+            lost.append(_failure(entry, too_large(len(data), entry.most)))
             return None
         return data
 
@@ -258,29 +255,29 @@ class _Courier:
                 error = job["error"]
                 raise RefusedError(error["message"], 502, error["code"], error["param"])
             case "cancelled":
-                raise CliError(f"job {job_id} was called off")
+                others = "".join(f"; job {one} of this load goes on" for one in self._jobs)
+                raise CliError(f"job {job_id} was called off{others}")
         self._on_step(Step(len(batch) - told.documents, size - told.bytes))
 
     def _looks(self, job_id: str) -> Iterator[dict[str, Any]]:
         """A job as it is from time to time, and at last as it ended."""
+        fields = ("state", "progress", "verdicts", "error")
         pauses = iter(_LOOKS_S)
-        pause, away_since = 0.0, None
+        pause = 0.0
         while True:
-            try:
-                job = self._api.get(f"/jobs/{job_id}", "state", "progress", "verdicts", "error")
-            except (UnreachableError, BrokenOffError) as error:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _AWAY_S:
-                    raise
-                self._tell(str(error))
-            else:
-                away_since = None
-                yield job
-                if job["state"] not in ("queued", "running"):
-                    return
+            job = patiently(
+                lambda: self._api.get(f"/jobs/{job_id}", *fields), self._tell, self._pause
+            )
+            yield job
+            if job["state"] not in ("queued", "running"):
+                return
             pause = next(pauses, pause)
             if self._stopping.wait(pause) and not self._calling_off.is_set():
                 raise _StoppedError
+
+    def _pause(self, seconds: float) -> None:
+        if self._stopping.wait(seconds):
+            raise _StoppedError
 
     def _failed(self, job_id: str, batch: Sequence[Entry]) -> Iterator[Failure]:
         """The verdicts on documents that can't be stored."""
@@ -312,7 +309,7 @@ def _may_pass(error: CliError) -> bool:
     changed after an answer got lost."""
     if isinstance(error, RefusedError):
         return error.status in (429, 503) or error.code == "idempotency_key_reused"
-    return isinstance(error, BrokenOffError)
+    return isinstance(error, BrokenOffError | UnreachableError)
 
 
 def _failure(entry: Entry, reason: str) -> Failure:

@@ -17,7 +17,7 @@ from shared.cli.http import Api
 from shared.cli.ingest import PATIENCE_S
 from shared.cli.launch import port_is_free, services, with_port_base
 from shared.cli.models import pull
-from shared.cli.upload import documents_of, ensure_corpus, store_with_bar
+from shared.cli.upload import documents_of, ensure_corpus, limits_of, store_with_bar
 from shared.settings import SERVICES, Settings, absolute, load_settings
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def _fill(settings: Settings, handbook: Path, console: Console) -> None:
     found = find_files([str(handbook)], rules)
     with Api("retrieve", settings, patience_s=PATIENCE_S) as api:
         ensure_corpus(api, _CORPUS)
-        items = documents_of(found, rules)
+        items = documents_of(found, rules, limits_of(api, _CORPUS))
         tally = store_with_bar(api, _CORPUS, items, found.size, console)
     for failure in tally.failed:
         raise CliError(f"{failure.source} can't be stored: {failure.reason}")

@@ -58,13 +58,15 @@ def import_file(
     ],
     corpus: Annotated[str, typer.Option(help="The corpus; it is made if there is none.")],
     url: Address = "",
-) -> None:
+) -> int:
     """Load an export, or any file of documents, into a corpus by a job, and watch it.
 
-    Ctrl-C ends the watching, not the job.
+    Ctrl-C ends the watching, not the job. The exit code is 1 where a document can't be stored.
     """
     console = notes()
     kind = _KINDS.get(file.suffix.lower())
+    if not file.is_file():
+        raise CliError(f"there is no file {file}")
     if kind is None:
         raise CliError(f"{file} has none of the suffixes {', '.join(_KINDS)}")
     with Api("retrieve", load_settings(), url, patience_s=PATIENCE_S) as api:
@@ -72,4 +74,6 @@ def import_file(
             console.print(f"made corpus {corpus}", markup=False)
         path = f"{corpus_path(corpus)}/ingest"
         job = send(api, path, file, kind, console, f"send {file.name}", "id", "state")
-        report_job(api, watch_job(api, job["id"], console), console)
+        job = watch_job(api, job["id"], console)
+        report_job(api, job, console)
+    return 1 if job["verdicts"]["failed"] else 0

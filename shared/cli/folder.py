@@ -103,6 +103,7 @@ def find_files(paths: Sequence[str], rules: Rules) -> Found:
                 _add(one, status, root, rules, found)
         if len(found.files) == before:
             found.empty.append(path)
+    found.files = list(dict.fromkeys(found.files))  # of paths that overlap each file is taken once
     return found
 
 

@@ -164,9 +164,10 @@ class Api:
 
     def _refusal(self, status: int, data: Mapping[str, Any]) -> RefusedError:
         told = data["error"]
-        return RefusedError(
-            str(told.get("message")), status, str(told.get("code")), told.get("param") or None
-        )
+        message, code = str(told.get("message")), str(told.get("code"))
+        if code == "bad_key":  # its words are for who writes HTTP
+            message = f"{self.service} at {self.url} wants a valid API key: set REFDESK_API_KEY"
+        return RefusedError(message, status, code, told.get("param") or None)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

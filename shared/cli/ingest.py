@@ -17,7 +17,7 @@ from shared.cli.folder import Found, Rules, find_files
 from shared.cli.http import Api
 from shared.cli.prune import delete, gone, plan
 from shared.cli.sources import Failure
-from shared.cli.upload import Tally, documents_of, ensure_corpus, store_with_bar
+from shared.cli.upload import Tally, documents_of, ensure_corpus, limits_of, store_with_bar
 from shared.cli.watch import keep_watching
 from shared.settings import load_settings
 
@@ -125,7 +125,7 @@ def _sync(
     """Store what has changed, and delete what is gone."""
     tally = Tally()
     try:
-        items = documents_of(found, rules)
+        items = documents_of(found, rules, limits_of(api, corpus))
         store_with_bar(api, corpus, items, found.size, console, hashes=hashes, tally=tally)
         if prune:
             delete(api, corpus, gone(api, corpus, rules.prefix, found, tally), tally)
@@ -143,8 +143,10 @@ def _sync(
 def _show_plan(
     api: Api, corpus: str, found: Found, rules: Rules, prune: bool, console: Console
 ) -> None:
-    items = documents_of(found, rules)
-    planned = plan(api, corpus, items, found, prefix=rules.prefix, prune=prune)
+    def say(message: str) -> None:
+        console.print(one_line(message), markup=False, soft_wrap=True)
+
+    planned = plan(api, corpus, found, rules, say, prune=prune)
     todo = {"create": planned.create, "replace": planned.replace, "delete": planned.delete}
     for action, ids in todo.items():
         for one in ids:

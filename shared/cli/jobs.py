@@ -14,12 +14,12 @@ from rich.progress import BarColumn, TextColumn
 from rich.table import Table
 
 from shared.cli.console import notes, one_line, output, progress
-from shared.cli.failures import CliError, RefusedError, UnreachableError
+from shared.cli.failures import CliError
 from shared.cli.http import Api
+from shared.cli.patience import patiently
 from shared.settings import load_settings
 
 _LOOK_S = 0.5
-_RESTART_S = 60.0  # that a watcher waits for a service that went away
 _SHOWN_FAILURES = 20
 _OVER = ("succeeded", "failed", "cancelled")
 _VERDICTS = ("created", "replaced", "unchanged", "deleted", "failed")
@@ -131,7 +131,7 @@ def watch_job(api: Api, job_id: str, console: Console) -> dict[str, Any]:
         with progress(console, *columns) as bar:
             task = bar.add_task("", total=None, told="")
             while True:
-                job = _get_patiently(api, job_id)
+                job = patiently(lambda: _get(api, job_id), lambda _: None)
                 done, total = _bar(job)
                 bar.update(
                     task,
@@ -172,20 +172,6 @@ def _path(job_id: str) -> str:
 def _get(api: Api, job_id: str) -> dict[str, Any]:
     job: dict[str, Any] = api.get(_path(job_id), *_FIELDS)
     return job
-
-
-def _get_patiently(api: Api, job_id: str) -> dict[str, Any]:
-    give_up = time.monotonic() + _RESTART_S
-    while True:
-        try:
-            return _get(api, job_id)
-        except UnreachableError:
-            if time.monotonic() > give_up:
-                raise
-        except RefusedError as error:
-            if error.status != 503 or time.monotonic() > give_up:
-                raise
-        time.sleep(_LOOK_S)
 
 
 def _failures(api: Api, job: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -42,27 +42,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(up.up)
-app.command()(ingest.ingest)
-app.command()(retrieve.retrieve)
-app.command()(ask.ask)
-app.command()(status.status)
-app.add_typer(corpora.app, name="corpora")
-app.add_typer(documents.app, name="documents")
-app.command()(export.export)
-app.command("import")(export.import_file)
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.command()(reindex.reindex)
-app.command()(reindex.rollback)
-app.command()(reindex.generations)
-app.command()(reindex.migrate)
-app.command()(doctor.doctor)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(models.app, name="models")
-app.add_typer(keys.app, name="keys")
-app.command("eval")(evaluate.evaluate)
-app.command()(demo.demo)
+_SUITE, _USE, _CORPORA, _CARE = "The suite", "Load and ask", "Corpora", "Care"
+
+app.command(rich_help_panel=_SUITE)(up.up)
+app.command(rich_help_panel=_SUITE)(status.status)
+app.command(rich_help_panel=_SUITE)(demo.demo)
+app.command(rich_help_panel=_USE)(ingest.ingest)
+app.command(rich_help_panel=_USE)(retrieve.retrieve)
+app.command(rich_help_panel=_USE)(ask.ask)
+app.add_typer(corpora.app, name="corpora", rich_help_panel=_CORPORA)
+app.add_typer(documents.app, name="documents", rich_help_panel=_CORPORA)
+app.command(rich_help_panel=_CORPORA)(export.export)
+app.command("import", rich_help_panel=_CORPORA)(export.import_file)
+app.command(rich_help_panel=_CORPORA)(backup.backup)
+app.command(rich_help_panel=_CORPORA)(backup.restore)
+app.command(rich_help_panel=_CORPORA)(reindex.reindex)
+app.command(rich_help_panel=_CORPORA)(reindex.rollback)
+app.command(rich_help_panel=_CORPORA)(reindex.generations)
+app.command(rich_help_panel=_CORPORA)(reindex.migrate)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=_CARE)
+app.command(rich_help_panel=_CARE)(doctor.doctor)
+app.add_typer(models.app, name="models", rich_help_panel=_CARE)
+app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
+app.command("eval", rich_help_panel=_CARE)(evaluate.evaluate)
 
 
 def _show_version(wanted: bool) -> None:
@@ -101,7 +103,8 @@ def _run() -> int:
         return code if isinstance(code, int) else 0
     except TyperException as error:  # wrong usage, with its own exit code
         if error.format_message():  # a command without arguments has shown its help instead
-            say_error(error.format_message())
+            # Typer's own words for a value that is none of a list begin so.
+            say_error(error.format_message().replace("Value error, ", ""))
         return error.exit_code
     except (CliError, StartupError, ApiError) as error:
         say_error(str(error))

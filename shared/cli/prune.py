@@ -1,16 +1,16 @@
 """What a corpus holds that the files no longer do, and what a run would change."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from shared.cli.changes import Comparison, Hashes
 from shared.cli.delivery import Step
 from shared.cli.documents import listed
 from shared.cli.failures import CliError
-from shared.cli.folder import Found
+from shared.cli.folder import Found, Rules
 from shared.cli.http import Api, corpus_path
-from shared.cli.sources import Entry, Failure, LeftOut
-from shared.cli.upload import Tally, corpus_exists, distinct
+from shared.cli.sources import NO_LIMITS, Entry
+from shared.cli.upload import Tally, corpus_exists, distinct, documents_of, limits_of
 
 _AT_ONCE = 1000
 
@@ -55,25 +55,21 @@ class Plan:
 
 
 def plan(
-    api: Api,
-    corpus: str,
-    items: Iterable[Entry | Failure | LeftOut],
-    found: Found,
-    *,
-    prefix: str,
-    prune: bool,
+    api: Api, corpus: str, found: Found, rules: Rules, say: Callable[[str], None], *, prune: bool
 ) -> Plan:
-    """What storing `items` would do, without doing it; with `prune` also what is gone. What the
-    desk would find wrong with a document shows only when it is stored. Raises CliError."""
+    """What storing what was found would do, without doing it; with `prune` also what is gone. What
+    the desk would find wrong with a document shows only when it is stored. say: told why it does
+    not go on. Raises CliError."""
     planned = Plan()
-    tally = planned.tally
+    tally, prefix = planned.tally, rules.prefix
     there = corpus_exists(api, corpus)
+    items = documents_of(found, rules, limits_of(api, corpus) if there else NO_LIMITS)
     stored = {one["id"] for one in listed(api, corpus, prefix, "")} if there else set()
 
     def same(entry: Entry) -> None:
         tally.add(Step(1, entry.size, statuses=(("unchanged", 1),)))
 
-    with Comparison(api, corpus, Hashes(), there=there) as comparison:
+    with Comparison(api, corpus, Hashes(), say, there=there) as comparison:
         documents = distinct(items, tally, tally.fail)
         for entry in comparison.changed(documents, unchanged=same, failed=tally.fail):
             (planned.replace if entry.id in stored else planned.create).append(entry.id)

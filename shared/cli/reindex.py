@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.cli.console import notes, one_line, output
+from shared.cli.corpora import Chunker, ChunkOverlap, ChunkTokens, Dimension, Embedder
 from shared.cli.failures import CliError
 from shared.cli.http import Api, corpus_path
 from shared.cli.jobs import watch_job
@@ -29,17 +30,12 @@ KeepDays = Annotated[
 
 def reindex(
     corpus: Corpus,
-    embedder: Annotated[
-        str | None, typer.Option(help="A model that embed serves; '' for its default one.")
-    ] = None,
+    embedder: Embedder = None,
+    dimension: Dimension = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1 code, or mul.")] = None,
-    chunk_tokens: Annotated[
-        int | None, typer.Option(help="Longest chunk, in tokens of the embedder.")
-    ] = None,
-    chunk_overlap: Annotated[
-        int | None, typer.Option(help="Tokens that neighbouring chunks share.")
-    ] = None,
-    chunker: Annotated[str | None, typer.Option(help="What cuts the documents.")] = None,
+    chunk_tokens: ChunkTokens = None,
+    chunk_overlap: ChunkOverlap = None,
+    chunker: Chunker = None,
     judged: Annotated[
         Path | None,
         typer.Option(help='Judged queries, {"query", "relevant": {document: grade}} in each line.'),
@@ -59,6 +55,7 @@ def reindex(
     """Make a corpus anew while it is in use: what is not named stays as it is."""
     wanted = {
         "embedder": embedder,
+        "dimension": dimension,
         "language": language,
         "chunk_tokens": chunk_tokens,
         "chunk_overlap": chunk_overlap,
@@ -181,6 +178,7 @@ def _print_estimate(told: Mapping[str, Any]) -> None:
 
 def _made(made: Mapping[str, Any]) -> str:
     return (
-        f"{made['model']} {made['revision']}, {made['chunker']} {made['chunk_tokens']} tokens "
-        f"(overlap {made['chunk_overlap']}), {made['language']}"
+        f"{made['model']} {made['revision']} ({made['dimension']} numbers), "
+        f"{made['chunker']} {made['chunk_tokens']} tokens (overlap {made['chunk_overlap']}), "
+        f"{made['language']}"
     )

@@ -5,6 +5,7 @@ file is named, found and handed on as it is.
 """
 
 import io
+import lzma
 import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,6 @@ import orjson
 
 from shared.cli.kinds import ARCHIVE, ONE_PER_LINE
 
-MAX_FILE_BYTES = 64 * 1024 * 1024  # of one document; the desk takes no larger one
 _MAX_ID_CHARACTERS = 512
 _BOMB_RATIO = 200  # no text is so regular
 _BOMB_BYTES = 1024 * 1024
@@ -28,7 +28,22 @@ _ENCRYPTED = 0x1
 _LINK = 0xA  # the type in a member's Unix mode
 
 # What reading may raise, of a file and of a member of an archive.
-READ_FAULTS = (OSError, BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+READ_FAULTS = (
+    *(OSError, BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, UnicodeDecodeError, NotImplementedError, RuntimeError),
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the desk takes, in bytes: of a file, and of a line with a document."""
+
+    file: int
+    line: int
+
+
+# Where nobody can be asked: what is too large is told when it is sent.
+NO_LIMITS = Limits(2**62, 2**62)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,8 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Entry:
-    """A document to be. source: where it is, for messages. size: bytes.
+    """A document to be. source: where it is, for messages. size: bytes. most: that it may have by
+    the time when it is read.
 
     open: gives its bytes; of one that was sent as JSON (`state` is not None) those of that JSON.
     state: what the desk compares besides the id, empty where it can't. path: of a file that is one
@@ -65,6 +81,7 @@ class Entry:
     id: str
     source: str
     size: int
+    most: int
     open: Callable[[], BinaryIO]
     state: Mapping[str, Any] | None = None
     path: Path | None = None
@@ -88,7 +105,7 @@ def several(path: Path) -> bool:
 
 
 def entries(
-    file: SourceFile, wanted: Callable[[str], str | None]
+    file: SourceFile, wanted: Callable[[str], str | None], limits: Limits
 ) -> Iterator[Entry | Failure | LeftOut]:
     """The documents of a file, as they come, and what is none with the reason.
 
@@ -97,14 +114,16 @@ def entries(
     suffix = file.path.suffix.lower()
     try:
         if suffix in ONE_PER_LINE:
-            yield from _lines(file)
+            yield from _lines(file, limits.line)
         elif suffix == ARCHIVE:
-            yield from _members(file, wanted)
-        elif reason := _unfit(file.id, file.size):
+            yield from _members(file, wanted, limits.file)
+        elif reason := _unfit(file.id, file.size, limits.file):
             yield Failure(str(file.path), reason, file.size, file.id)
         else:
-            opened = file.path
-            yield Entry(file.id, str(opened), file.size, lambda: opened.open("rb"), path=opened)
+            path = file.path
+            yield Entry(
+                file.id, str(path), file.size, limits.file, lambda: path.open("rb"), path=path
+            )
     except READ_FAULTS as error:
         yield Failure(str(file.path), reason_of(error), file.size)
 
@@ -116,12 +135,12 @@ def reason_of(error: BaseException) -> str:
     return f"can't be read: {error}" if str(error) else "can't be read"
 
 
-def too_large(size: int) -> str:
+def too_large(size: int, most: int) -> str:
     """Why a file of so many bytes is not stored."""
-    return f"too large: {size / 1e6:,.0f} MB; at most {MAX_FILE_BYTES >> 20} MiB: split it"
+    return f"too large: {size / 1e6:,.0f} MB; at most {most >> 20} MiB: split it"
 
 
-def _unfit(name: str, size: int = 0) -> str | None:
+def _unfit(name: str, size: int = 0, most: int = 0) -> str | None:
     """Why a document can't have this id, or so many bytes; None if it can."""
     try:
         name.encode()
@@ -133,23 +152,23 @@ def _unfit(name: str, size: int = 0) -> str | None:
         return "its name is blank: rename it"
     if len(name) > _MAX_ID_CHARACTERS:
         return f"its name is too long: at most {_MAX_ID_CHARACTERS} characters with its folders"
-    return too_large(size) if size > MAX_FILE_BYTES else None
+    return too_large(size, most) if size > most else None
 
 
 # --- a document in each line -----------------------------------------------------------------
 
 
-def _lines(file: SourceFile) -> Iterator[Entry | Failure]:
+def _lines(file: SourceFile, most: int) -> Iterator[Entry | Failure]:
     with file.path.open("rb") as lines:
         number = 0
-        while line := lines.readline(MAX_FILE_BYTES + 1):
+        while line := lines.readline(most + 1):
             number += 1
             source = f"{file.path}:{number}"
-            if len(line) > MAX_FILE_BYTES:
+            if len(line) > most:
                 size = len(line)
-                while not line.endswith(b"\n") and (line := lines.readline(MAX_FILE_BYTES)):
+                while not line.endswith(b"\n") and (line := lines.readline(most)):
                     size += len(line)
-                yield Failure(source, too_large(size), size)
+                yield Failure(source, too_large(size, most), size)
             elif line.strip():
                 yield _line(line, source, file.id)
 
@@ -183,7 +202,7 @@ def document(data: Mapping[str, Any], source: str, size: int) -> Entry:
     empty = {"title": (None, ""), "url": (None, ""), "format": (None, ""), "metadata": (None,)}
     sent = {name: value for name, value in data.items() if value not in empty.get(name, ())}
     body = orjson.dumps(sent)
-    return Entry(sent["id"], source, size, lambda: io.BytesIO(body), _state(sent))
+    return Entry(sent["id"], source, size, len(body), lambda: io.BytesIO(body), _state(sent))
 
 
 def _state(sent: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +219,7 @@ def _state(sent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _members(
-    file: SourceFile, wanted: Callable[[str], str | None]
+    file: SourceFile, wanted: Callable[[str], str | None], most: int
 ) -> Iterator[Entry | Failure | LeftOut]:
     """The files in a ZIP, to be read while the archive stays open; each may be read beside the
     others."""
@@ -214,10 +233,10 @@ def _members(
             yield LeftOut(source, reason)
         elif info.external_attr >> 28 == _LINK:
             yield LeftOut(source, "a link in an archive")
-        elif reason := _member_fault(info, name) or _unfit(file.id + name, info.file_size):
+        elif reason := _member_fault(info, name) or _unfit(file.id + name, info.file_size, most):
             yield Failure(source, reason, info.file_size, file.id + name)
         else:
-            yield Entry(file.id + name, source, info.file_size, _opener(archive, info))
+            yield Entry(file.id + name, source, info.file_size, most, _opener(archive, info))
 
 
 def _opener(archive: ZipFile, info: ZipInfo) -> Callable[[], BinaryIO]:

@@ -14,7 +14,7 @@ from shared.cli.delivery import Step, deliver
 from shared.cli.failures import CliError, RefusedError
 from shared.cli.folder import Found, Rules
 from shared.cli.http import Api, corpus_path
-from shared.cli.sources import Entry, Failure, LeftOut, entries
+from shared.cli.sources import Entry, Failure, LeftOut, Limits, entries
 
 
 @dataclass
@@ -90,11 +90,17 @@ def corpus_exists(api: Api, corpus: str) -> bool:
     return True
 
 
-def documents_of(found: Found, rules: Rules) -> Iterator[Entry | Failure | LeftOut]:
+def limits_of(api: Api, corpus: str) -> Limits:
+    """How large what is loaded into `corpus` may be, as the desk says. Raises CliError."""
+    told = api.get(f"{corpus_path(corpus)}/ingest", "max_file_bytes", "max_line_bytes")
+    return Limits(told["max_file_bytes"], told["max_line_bytes"])
+
+
+def documents_of(found: Found, rules: Rules, limits: Limits) -> Iterator[Entry | Failure | LeftOut]:
     """All documents of the files that were found, and what can't be read, with why."""
     yield from found.unreadable
     for file in found.files:
-        yield from entries(file, rules.why_no_member)
+        yield from entries(file, rules.why_no_member, limits)
 
 
 def store(
@@ -127,7 +133,7 @@ def store(
         tally.fail(failure)
         on_progress(tally)
 
-    with Comparison(api, corpus, hashes or Hashes()) as comparison:
+    with Comparison(api, corpus, hashes or Hashes(), say) as comparison:
         changed = comparison.changed(distinct(items, tally, fail), unchanged=same, failed=fail)
         try:
             deliver(api, corpus, changed, count, say)
@@ -149,10 +155,11 @@ def distinct(
             tally.left_out.append(item)
         elif isinstance(item, Failure):
             fail(item)
-        elif (first := tally.ids.setdefault(item.id, item.source)) is not item.source:
-            reason = f"its id '{item.id}' is that of {first}, too"
+        elif item.id in tally.ids:
+            reason = f"its id '{item.id}' is that of {tally.ids[item.id]}, too"
             fail(Failure(item.source, reason, item.size, item.id))
         else:
+            tally.ids[item.id] = item.source
             yield item
 
 

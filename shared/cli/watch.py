@@ -1,5 +1,6 @@
 """Does something again whenever files change, until Ctrl-C."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from watchfiles import Change, watch
 from shared.cli.console import one_line
 from shared.cli.failures import BrokenOffError, CliError, RefusedError, UnreachableError
 from shared.cli.sources import hidden
+
+logging.getLogger("watchfiles").setLevel(logging.ERROR)  # it remarks on every Ctrl-C
 
 _QUIET_MS = 800  # an editor writes a file in several steps: what comes so close is one change
 _TICK_MS = 500

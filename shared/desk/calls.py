@@ -15,10 +15,14 @@ from shared.desk.models import (
     Ingested,
     NewDocument,
     Options,
+    RecencyDefault,
     Retrieved,
     Turn,
     WhyNot,
 )
+
+# Where null is something else than what the desk does by default.
+_NONE_IS_SAID = ("recency",)
 
 Result = TypeVar("Result", covariant=True)
 Model = TypeVar("Model", bound=BaseModel)
@@ -45,7 +49,8 @@ def retrieve(
     """Find the passages that answer a question.
 
     question: a text, or a conversation whose last turn asks it. corpora: one name or several. What
-    is None is left to the desk. The options are those of POST /retrieve: docs/services/retrieve.md.
+    is None is left to the desk, but for `recency`: None is none at all. The options are those of
+    POST /retrieve: docs/services/retrieve.md.
     """
     return Call("POST", "/retrieve", _as(Retrieved), _search(question, corpora, options))
 
@@ -79,20 +84,32 @@ def create_corpus(
     *,
     description: str | None = None,
     language: str | None = None,
+    embedder: str | None = None,
+    dimension: int | None = None,
+    chunker: str | None = None,
     chunk_tokens: int | None = None,
     chunk_overlap: int | None = None,
     curate: bool | None = None,
+    recency: RecencyDefault | None = None,
+    readers: Sequence[str] | None = None,
 ) -> Call[Corpus]:
     """Make a corpus; nothing happens where it is there with these settings.
 
-    Raises ConflictError where it is there with others.
+    What is None is what the desk has by default, or what a corpus that is there has. embedder: a
+    model that embed serves, dimension: of its vectors. readers: names of keys and of their groups
+    who may read it at all. Raises ConflictError where it is there with others.
     """
     settings = {
         "description": description,
         "language": language,
+        "embedder": embedder,
+        "dimension": dimension,
+        "chunker": chunker,
         "chunk_tokens": chunk_tokens,
         "chunk_overlap": chunk_overlap,
         "curate": curate,
+        "recency": recency,
+        "readers": None if readers is None else list(readers),
     }
     given = {key: value for key, value in settings.items() if value is not None}
     return Call("PUT", _corpus_path(name), _as(Corpus), given)
@@ -143,7 +160,9 @@ def _search(
     """A search's body."""
     asked = {"query": question} if isinstance(question, str) else {"messages": list(question)}
     names = [corpora] if isinstance(corpora, str) else list(corpora)
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {
+        name: value for name, value in options.items() if value is not None or name in _NONE_IS_SAID
+    }
     return {**asked, "corpora": names, **given}
 
 

@@ -20,11 +20,41 @@ class _Value(BaseModel):
 # --- what is sent ----------------------------------------------------------------------------
 
 
+class Stamp(_Value):
+    """The model that made a document's vectors, as the `Corpus` that it is for tells it."""
+
+    model: str
+    revision: str
+    dimension: int
+
+
+class SparseVector(_Value):
+    """Token ids, ascending, and their weights, above 0."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class GivenChunk(_Value):
+    """A chunk that was cut and embedded elsewhere. start, end: character offsets into the text.
+
+    vector: numbers, or base64 of little-endian float32.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start: int
+    end: int
+    vector: list[float] | str
+    sparse: SparseVector | None = None
+
+
 class NewDocument(_Value):
     """A document to store; one with the same id is replaced whole.
 
     readers: names of keys and of their groups who may read it; None is everyone who may read the
-    corpus.
+    corpus. chunks: with a stamp that is the corpus's own they are stored as they are; None leaves
+    cutting and embedding to the desk.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +66,8 @@ class NewDocument(_Value):
     format: DocumentFormat = "text"
     metadata: Metadata = {}
     readers: list[str] | None = None
+    chunks: list[GivenChunk] | None = None
+    stamp: Stamp | None = None
 
 
 class Fusion(TypedDict, total=False):
@@ -46,12 +78,18 @@ class Fusion(TypedDict, total=False):
     weights: dict[str, float]
 
 
-class Recency(TypedDict, total=False):
-    """How much younger documents are preferred."""
+class RecencyDefault(TypedDict, total=False):
+    """How much younger documents are preferred, in searches of a corpus that do not say."""
 
     half_life_days: float
     weight: float
     field: str | None
+
+
+class Recency(RecencyDefault, total=False):
+    """How much younger documents are preferred in a search. when: in every one, or where the
+    question asks for something recent."""
+
     when: Literal["always", "asked"]
 
 
@@ -77,7 +115,11 @@ class Turn(TypedDict):
 
 
 class Options(TypedDict, total=False):
-    """The options of a search, those of POST /retrieve; what is None is left to the desk."""
+    """The options of a search, those of POST /retrieve; what is left out is left to the desk.
+
+    So is what is None, but for `recency`: None is none at all, also where a corpus prefers what is
+    young.
+    """
 
     top_k: int | None
     candidates: int | None
@@ -99,10 +141,22 @@ class Options(TypedDict, total=False):
 # --- what is answered ------------------------------------------------------------------------
 
 
+class CorpusRecency(_Value):
+    """How much younger documents are preferred, in searches that do not say. field: the metadata
+    that holds a document's date; None is when it was last written."""
+
+    half_life_days: float
+    weight: float
+    field: str | None
+
+
 class Corpus(_Value):
     """A corpus: its settings, the model of its vectors, its counts.
 
-    sparse: whether its chunks have sparse vectors, too.
+    chunker: what cut its chunks. readers: for a key that may change the corpus, else None. sparse:
+    whether its chunks have sparse vectors, too. writes: how many changed something. generation:
+    counts from 1, one more with each reindex. engine: the kind of store that holds it. rebuilding:
+    the arms whose index is built anew just now, and how much of it is there, 0 to 1.
     """
 
     name: str
@@ -113,19 +167,26 @@ class Corpus(_Value):
     dimension: int
     chunk_tokens: int
     chunk_overlap: int
+    chunker: str
     curate: bool
+    recency: CorpusRecency | None
+    readers: list[str] | None
     sparse: bool
     documents: int
     chunks: int
     writes: int
+    generation: int
+    engine: Literal["local", "qdrant"]
     created_at: datetime
+    rebuilding: dict[str, float] = {}
 
 
 class Fault(_Value):
-    """Why a document was not stored. code: a stable word for programs. param: the field at fault,
-    if one is."""
+    """Why a document was not stored. type: the family of the error. code: a stable word for
+    programs. param: the field at fault, if one is."""
 
     message: str
+    type: str
     code: str
     param: str | None = None
 
@@ -207,9 +268,10 @@ class Twin(_Value):
 
 
 class Hit(_Value):
-    """A passage that answers. score: 0..1, never rising along the hits. rank: from 1.
+    """A passage that answers. score: 0..1, never rising along the hits unless diversity moved them.
 
-    tokens: of `text`. explain: why it is in its place, if that was asked for.
+    rank: from 1. tokens: of `text`. duplicates: passages elsewhere that say the same. explain: why
+    it is in its place, if that was asked for.
     """
 
     id: str
@@ -282,8 +344,8 @@ class Retrieved(_Value):
     hits: list[Hit]
     signals: Signals
     dropped: list[Dropped]
-    searched: Searched | None = None
-    skipped: list[Skipped] = []
+    searched: Searched
+    skipped: list[Skipped]
     degraded: list[str]
     timings_ms: dict[str, float]
 

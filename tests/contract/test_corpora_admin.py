@@ -96,6 +96,61 @@ def test_settings_are_given_shown_changed_and_cleared(suite: Suite, tmp_path: Pa
     served(suite, tmp_path, after)
 
 
+def test_embedder_dimension_and_chunker_are_chosen_when_a_corpus_is_made(
+    suite: Suite, tmp_path: Path
+) -> None:
+    model = "all-MiniLM-L6-v2"
+    asked = {"embedder": model, "dimension": 128, "chunker": "semchunk-1", "chunk_tokens": 128}
+
+    async def work(client: Client) -> None:
+        for body, status, code, param in (
+            ({"embedder": "no-such-model"}, 404, "unknown_model", "model"),
+            ({"chunker": "scissors-9"}, 422, "unknown_chunker", "chunker"),
+            ({"dimension": 385}, 422, "too_many_dimensions", "dimension"),
+            ({"dimension": 0}, 422, "invalid_request", "dimension"),
+            ({"chunk_tokens": 8192}, 422, "chunk_too_long", "chunk_tokens"),
+        ):
+            answer = await client.put("/corpora/c", json=body)
+            assert error_of(answer, status, code)["param"] == param
+        assert (await got(client, "/corpora"))["corpora"] == []
+
+        made = await client.put("/corpora/c", json=asked)
+        assert made.status_code == 201, made.text
+        shown = made.json()
+        assert (shown["model"], shown["dimension"]) == (model, 128)
+        assert (shown["chunker"], shown["chunk_tokens"]) == ("semchunk-1", 128)
+        # What is left out asks for nothing of a corpus that is there.
+        for again in ({}, asked, {"embedder": ""}, {"chunker": "semchunk-1"}):
+            assert (await client.put("/corpora/c", json=again)).status_code == 200
+        for other, param in (
+            ({"chunker": "structure-1"}, "chunker"),
+            ({"dimension": 64}, "dimension"),
+            ({"chunk_tokens": 64}, "chunk_tokens"),
+        ):
+            answer = await client.put("/corpora/c", json=other)
+            assert error_of(answer, 409, "corpus_exists")["param"] == param
+
+        answer = await client.post("/corpora/c/documents", json={"documents": DOCUMENTS})
+        assert answer.status_code == 200, answer.text
+        (await client.put("/corpora/whole", json={})).raise_for_status()
+        await client.post("/corpora/whole/documents", json={"documents": DOCUMENTS})
+        for corpora in (["c"], ["whole"], ["c", "whole"]):
+            search = {"query": QUERY, "corpora": corpora, "curate": False, "arms": ["dense"]}
+            answer = await client.post("/retrieve", json=search)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["hits"][0]["document_id"] in ("old/moon", "new/moon")
+        ready = await got(client, "/ready")
+        assert (ready["of_another_model"], ready["faults"]) == (0, {})
+        dry = {"dry_run": True, "dimension": 384}
+        told = (await client.post("/corpora/c/reindex", json=dry)).json()
+        assert (told["now"]["dimension"], told["then"]["dimension"]) == (128, 384)
+        kept = {"dry_run": True, "chunk_tokens": 64}
+        told = (await client.post("/corpora/c/reindex", json=kept)).json()
+        assert (told["then"]["dimension"], told["then"]["chunker"]) == (128, "semchunk-1")
+
+    served(suite, tmp_path, work)
+
+
 def test_changes_of_two_at_once_both_count(suite: Suite, tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         await client.put("/corpora/c", json={})

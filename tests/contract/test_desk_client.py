@@ -15,11 +15,13 @@ from shared.desk import (
     Client,
     ConflictError,
     DeskError,
+    GivenChunk,
     InvalidRequestError,
     NewDocument,
     NotFoundError,
+    RefusedError,
+    Stamp,
 )
-from shared.desk.models import Options
 from tests.suite import REPOSITORY, Suite
 
 MOON = "The Moon is 384,400 kilometres away from Earth. Its far side is rugged."
@@ -92,20 +94,43 @@ def test_a_conversation_and_wishes_for_other_wordings_can_be_sent(desk: Client) 
         expand={"queries": 1, "hyde": False},
     )
     assert [hit.document_id for hit in found.hits] == ["moon"]
-    assert found.searched is not None
     assert found.searched.query == "And what of its far side? away Moon"
     assert found.searched.how == "carried: away, Moon"
     assert [skipped.stage for skipped in found.skipped].count("queries") == 1
 
 
-def test_the_options_are_those_of_the_desk(suite: Suite) -> None:
-    """None is forgotten, and none made up."""
-    with Client(suite.url("retrieve")) as client:
-        schema = client._http.get(f"{suite.url('retrieve')}/openapi.json").json()
-    fields = set(schema["components"]["schemas"]["RetrieveRequest"]["properties"])
-    offered = {"corpora", *Options.__annotations__}
-    assert fields - offered == {"query", "messages"}
-    assert offered <= fields
+def test_what_is_young_is_preferred_as_the_corpus_says_unless_a_search_wants_none(
+    desk: Client,
+) -> None:
+    made = desk.create_corpus("fresh", recency={"half_life_days": 7}, readers=["everyone"])
+    assert made.recency is not None
+    assert (made.recency.half_life_days, made.recency.field) == (7, None)
+    assert (made.readers, made.generation, made.engine) == (["everyone"], 1, "local")
+    desk.add_documents("fresh", [NewDocument(id="moon", text=MOON)])
+    [as_it_says] = desk.retrieve("the Moon", "fresh", explain=True).hits
+    [without] = desk.retrieve("the Moon", "fresh", explain=True, recency=None).hits
+    assert as_it_says.explain is not None
+    assert without.explain is not None
+    assert as_it_says.explain["recency"] is not None
+    assert without.explain["recency"] is None
+
+
+def test_a_document_can_bring_its_own_chunks_and_vectors(desk: Client) -> None:
+    corpus = desk.corpus("client")
+    stamp = Stamp(model=corpus.model, revision=corpus.revision, dimension=corpus.dimension)
+    vector = [1.0] + [0.0] * (corpus.dimension - 1)
+    text = "Cut elsewhere. In two."
+    chunks = [
+        GivenChunk(start=0, end=14, vector=vector),
+        GivenChunk(start=15, end=22, vector=vector),
+    ]
+    document = NewDocument(id="own", text=text, chunks=chunks, stamp=stamp)
+    stored = desk.add_documents("client", [document])
+    assert (stored.results[0].status, stored.results[0].chunks) == ("created", 2)
+    other = document.model_copy(update={"stamp": stamp.model_copy(update={"model": "other"})})
+    with pytest.raises(RefusedError):
+        desk.add_documents("client", [other])
+    desk.delete_document("client", "own")
 
 
 async def test_why_a_document_is_not_among_the_hits_is_told(suite: Suite, desk: Client) -> None:

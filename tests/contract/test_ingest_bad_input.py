@@ -1,28 +1,19 @@
 """Hostile and broken uploads over real HTTP: each a clear answer, and what is sound goes in."""
 
 import io
-import itertools
 import json
-import socket
 import stat
-import time
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from shared.settings import Settings
 from tests.files import a_docx, a_pdf, a_pptx, an_eml, an_xlsx
-from tests.suite import ServiceProcess, Suite, prepare_suite
+from tests.loading import CREATED, NDJSON, ZIP, code, finished, ids, load, new_corpus
+from tests.suite import Suite
 
-_names = (f"odd-{number}" for number in itertools.count())
-NDJSON = {"content-type": "application/x-ndjson"}
-ZIP = {"content-type": "application/zip"}
 FORM = {"content-type": "multipart/form-data; boundary=b"}
-CREATED = ("created", None)
 
 
 @pytest.fixture(scope="module")
@@ -31,71 +22,10 @@ def http(suite: Suite) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def small(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceProcess]:
-    """A retrieve that takes uploads of 2 MiB and files of one."""
-    retrieve = prepare_suite(
-        tmp_path_factory.mktemp("small"),
-        REFDESK_EMBED_URL=suite.url("embed"),
-        REFDESK_RERANK_URL=suite.url("rerank"),
-        REFDESK_MAX_BODY_BYTES=str(1 << 20),
-        REFDESK_MAX_UPLOAD_MB="2",
-        REFDESK_MAX_FILE_MB="1",
-    ).services["retrieve"]
-    retrieve.start()
-    yield retrieve
-    retrieve.stop()
-    assert "unexpected_error" not in retrieve.log.read_text()
-
-
 @pytest.fixture
 def corpus(http: httpx.Client) -> str:
     """The path of an empty corpus."""
     return new_corpus(http)
-
-
-def new_corpus(http: httpx.Client) -> str:
-    path = f"/corpora/{next(_names)}"
-    http.put(path).raise_for_status()
-    return path
-
-
-def load(http: httpx.Client, corpus: str, **body: Any) -> list[tuple[str, str, str | None]]:
-    """Load a body to its end; (id, status, code) of every verdict, in order."""
-    answer = http.post(f"{corpus}/ingest", **body)
-    assert answer.status_code == 202, answer.text
-    job = finished(http, answer.json()["id"])
-    assert job["state"] == "succeeded", job
-    found = http.get(f"/jobs/{job['id']}/verdicts", params={"limit": 1000}).json()["verdicts"]
-    progress = job["progress"]
-    assert progress["documents"] == progress["total_documents"] == len(found)
-    assert progress["bytes"] == progress["total_bytes"]
-    assert all(one["reason"] for one in found if one["status"] == "failed")
-    return [(one["id"], one["status"], one["code"]) for one in found]
-
-
-def finished(http: httpx.Client, job_id: str) -> dict[str, Any]:
-    give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:
-        job: dict[str, Any] = http.get(f"/jobs/{job_id}").json()
-        if job["state"] not in ("queued", "running"):
-            return job
-        time.sleep(0.05)
-    raise AssertionError(f"the job does not end: {job}")
-
-
-def ids(http: httpx.Client, corpus: str) -> list[str]:
-    page = http.get(f"{corpus}/documents", params={"limit": 1000}).json()
-    return [one["id"] for one in page["documents"]]
-
-
-def code(answer: httpx.Response, status: int) -> str:
-    """The code of an error, which has the one shape and this status."""
-    assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["message"]
-    return str(error["code"])
 
 
 # --- archives ------------------------------------------------------------------------------------
@@ -154,21 +84,6 @@ def test_of_a_hostile_archive_the_honest_members_go_in(http: httpx.Client, corpu
         ("lies.txt", "broken_file"),
     }
     assert ids(http, corpus) == ["a.docx", "good.md", "last.md"]
-
-
-def test_a_member_may_be_as_large_as_a_file(small: ServiceProcess) -> None:
-    chance = (f"{n * 7919 % 10_007} " for n in itertools.count())
-    text = "".join(itertools.islice(chance, 230_000)).encode()
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("large.txt", text)
-        archive.writestr("small.txt", "small")
-    assert len(text) > 1 << 20
-    assert len(made.getvalue()) < 2 << 20
-    with httpx.Client(base_url=small.url, timeout=120) as http:
-        corpus = new_corpus(http)
-        found = load(http, corpus, content=made.getvalue(), headers=ZIP)
-        assert found == [("large.txt", "failed", "file_too_large"), ("small.txt", *CREATED)]
 
 
 @pytest.mark.parametrize("cut", [1, 60, 400])
@@ -273,6 +188,24 @@ def test_the_same_id_twice_is_taken_once_whatever_the_body(http: httpx.Client, c
     found = load(http, corpus, files=files, data={"documents": labels})
     assert found[1] == ("a", "failed", "duplicate_id")
     assert http.get(f"{corpus}/documents/a").json()["text"] == "first"
+    pages = [("files", ("p", b"<html><p>one")), ("files", ("p", b"<html><p>two"))]
+    assert load(http, corpus, files=pages) == [("p", *CREATED), ("p", "failed", "duplicate_id")]
+    assert http.get(f"{corpus}/documents/p").json()["text"] == "one"
+
+
+def test_a_document_that_is_nested_too_deep_costs_itself_alone(
+    http: httpx.Client, corpus: str
+) -> None:
+    deep = b'{"id": "deep", "text": "x", "metadata": {"m": ' + b"[" * 300 + b"]" * 300 + b"}}"
+    good = b'{"id": "good", "text": "words"}'
+    json_type = {"content-type": "application/json"}
+    body = b'{"documents": [' + deep + b", " + good + b"]}"
+    found = load(http, corpus, content=body, headers=json_type)
+    assert [code for _, _, code in found] == ["invalid_json", None]
+    found = load(http, corpus, content=deep + b"\n" + good, headers=NDJSON)
+    assert [code for _, _, code in found] == ["invalid_request", None]
+    answer = http.post(f"{corpus}/documents", content=body, headers=json_type)
+    assert [one["status"] for one in answer.json()["results"]] == ["failed", "unchanged"]
 
 
 BAD_LABELS: dict[str, tuple[str, int]] = {
@@ -297,74 +230,6 @@ def test_what_is_told_wrong_about_files_is_refused_before_anything_is_kept(
     assert code(answer, status) in ("invalid_json", "invalid_request")
     assert answer.json()["error"]["param"].startswith("documents")
     assert ids(http, corpus) == []
-
-
-# --- size ----------------------------------------------------------------------------------------
-
-
-def answer_to(service: ServiceProcess, sent: bytes) -> tuple[int, dict[str, Any]]:
-    """The status and the error that bytes on the wire are answered with."""
-    url = httpx.URL(service.url)
-    with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
-        connection.sendall(sent)
-        with connection.makefile("rb") as stream:
-            status, length = int(stream.readline().split()[1]), 0
-            while (line := stream.readline().strip()) != b"":
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-            return status, json.loads(stream.read(length))["error"]
-
-
-def head(corpus: str, *lines: str) -> bytes:
-    first = (
-        f"POST {corpus}/ingest HTTP/1.1",
-        "Host: localhost",
-        f"Content-Type: {ZIP['content-type']}",
-    )
-    return "\r\n".join((*first, *lines, "", "")).encode()
-
-
-@pytest.mark.parametrize("further", [(), ("Expect: 100-continue",)])
-def test_an_upload_of_two_gigabytes_is_refused_before_any_of_it_is_read(
-    suite: Suite, corpus: str, further: tuple[str, ...]
-) -> None:
-    suite.url("retrieve")
-    sent = head(corpus, f"Content-Length: {2 << 30}", *further)
-    status, error = answer_to(suite.services["retrieve"], sent)
-    assert (status, error["code"]) == (413, "body_too_large")
-    assert str(Settings.model_fields["max_upload_mb"].default << 20) in error["message"]
-
-
-def test_an_upload_of_unknown_length_is_refused_at_the_limit(small: ServiceProcess) -> None:
-    with httpx.Client(base_url=small.url, timeout=60) as http:
-        corpus = new_corpus(http)
-        piece = b"%x\r\n%s\r\n" % (1 << 20, bytes(1 << 20))
-        sent = head(corpus, "Transfer-Encoding: chunked") + piece * 2 + b"1\r\n \r\n"  # and no end
-        status, error = answer_to(small, sent)
-        assert (status, error["code"]) == (413, "body_too_large")
-        name = corpus.rpartition("/")[2]
-        assert http.get("/jobs", params={"corpus": name}).json()["jobs"] == []
-        assert not list(Path(small.env["REFDESK_DATA_DIR"], "uploads").iterdir())
-
-
-def test_how_large_what_is_loaded_may_be_is_told_and_kept_to(small: ServiceProcess) -> None:
-    with httpx.Client(base_url=small.url, timeout=60) as http:
-        corpus = new_corpus(http)
-        limits = http.get(f"{corpus}/ingest").json()
-        assert limits == {
-            "max_upload_bytes": 2 << 20,
-            "max_file_bytes": 1 << 20,
-            "max_line_bytes": 64 << 20,
-        }
-        assert code(http.get("/corpora/nowhere/ingest"), 404) == "corpus_not_found"
-        most = limits["max_file_bytes"]
-        words = b"word " * (most // 5) + b"end."
-        files = [
-            ("files", ("over.txt", words[: most + 1].ljust(most + 1))),
-            ("files", ("small.txt", b"small")),
-        ]
-        found = load(http, corpus, files=files)
-        assert found == [("over.txt", "failed", "file_too_large"), ("small.txt", *CREATED)]
 
 
 # --- what is not there ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Reindex, rollback and the list of generations, over HTTP."""
 
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -17,19 +18,20 @@ def http(suite: Suite) -> Iterator[httpx.Client]:
 
 def test_a_reindex_cuts_every_document_anew_and_takes_over(http: httpx.Client) -> None:
     corpus = Corpus.made(http, chunk_tokens=256, description="before")
-    corpus.fill(40)
+    corpus.fill(16)
     before = corpus.info()
     job = corpus.ended(corpus.reindex(chunk_tokens=64))
     assert job["state"] == "succeeded", job
     after = corpus.info()
-    assert (after["generation"], after["chunk_tokens"], after["documents"]) == (2, 64, 40)
+    assert (after["generation"], after["chunk_tokens"], after["documents"]) == (2, 64, 16)
     assert after["chunks"] > before["chunks"]
     assert after["writes"] > before["writes"]
     assert (after["description"], after["created_at"]) == ("before", before["created_at"])
     assert corpus.generations() == [(1, "previous"), (2, "live")]
+    assert http.put(corpus.path, json={}).status_code == 200  # which asks for no length of chunks
     assert job["result"]["generation"] == 2
-    assert job["result"]["copied_documents"] == 40
-    assert job["progress"]["documents"] == 40
+    assert job["result"]["copied_documents"] == 16
+    assert job["progress"]["documents"] == 16
     for arm in ("bm25", "dense"):
         assert corpus.found("Entry 7 is told in turn t0n7 of the register.", arm)[0] == "d7"
     corpus.write({"d7": text_of(7, turn=1)})
@@ -72,12 +74,19 @@ def test_a_change_of_language_reuses_every_vector(http: httpx.Client) -> None:
         ({"chunker": "scissors-9"}, 422, "unknown_chunker"),
         ({"language": "english"}, 422, "unknown_language"),
         ({"chunk_tokens": 8192}, 422, "chunk_too_long"),
+        ({"dimension": 385}, 422, "too_many_dimensions"),
         ({"chunk_tokens": 1}, 422, "invalid_request"),
         ({"engine": "qdrant"}, 422, "no_such_engine"),
         ({"engine": "shoebox"}, 422, "invalid_request"),
         ({"qdrant": "elsewhere:6333"}, 422, "other_qdrant"),
         ({"margin": -1}, 422, "invalid_request"),
         ({"judged": [{"query": "x", "relevant": {}}]}, 422, "invalid_request"),
+        (
+            {"judged": [{"query": "x", "relevant": {"nobody": 1}}], "force": True},
+            422,
+            "invalid_request",
+        ),
+        ({"judged": ["x"]}, 422, "invalid_request"),
         ({"keep_days": 1e9}, 422, "invalid_request"),
         ({"colour": "red"}, 422, "invalid_request"),
         ({}, 409, "nothing_to_change"),
@@ -132,7 +141,7 @@ def test_two_rollbacks_keep_what_was_written_between_them(http: httpx.Client) ->
 
 def test_a_second_one_waits_its_turn_by_being_refused(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(60)
+    corpus.fill(24)
     running = corpus.reindex(chunk_tokens=64)
     second, third = corpus.reindex(chunk_tokens=128), corpus.rollback()
     assert code_of(second) == code_of(third) == (409, "reindex_running")
@@ -144,11 +153,10 @@ def test_a_second_one_waits_its_turn_by_being_refused(http: httpx.Client) -> Non
 
 def test_a_cancelled_one_leaves_the_live_generation_and_nothing_else(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(100)
+    corpus.fill(40)
     job = corpus.reindex(chunk_tokens=32, chunk_overlap=8).json()
-    while corpus.job(job["id"])["progress"]["documents"] == 0:
-        pass
-    assert (2, "dark") in corpus.generations()
+    while (2, "dark") not in corpus.generations():
+        time.sleep(0.02)
     answer = http.post(f"/jobs/{job['id']}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
     assert corpus.generations() == [(1, "live")]
@@ -172,7 +180,7 @@ def test_queries_that_get_worse_keep_the_next_generation_out(http: httpx.Client)
 
 def test_what_was_set_meanwhile_is_carried_over(http: httpx.Client) -> None:
     corpus = Corpus.made(http, description="before")
-    corpus.fill(60)
+    corpus.fill(24)
     running = corpus.reindex(chunk_tokens=64)
     change = {"description": "meanwhile", "curate": False, "readers": ["root"]}
     http.patch(corpus.path, json=change).raise_for_status()
@@ -184,10 +192,10 @@ def test_what_was_set_meanwhile_is_carried_over(http: httpx.Client) -> None:
 
 def test_a_corpus_that_is_deleted_under_a_reindex_stays_deleted(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(100)
+    corpus.fill(40)
     running = corpus.reindex(chunk_tokens=32)
-    while corpus.job(running.json()["id"])["progress"]["documents"] == 0:
-        pass
+    while (2, "dark") not in corpus.generations():
+        time.sleep(0.02)
     http.delete(corpus.path).raise_for_status()
     job = corpus.ended(running)
     assert (job["state"], job["error"]["code"]) == ("failed", "corpus_not_found")

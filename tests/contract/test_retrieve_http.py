@@ -212,7 +212,11 @@ def test_odd_queries_are_answered(desk: httpx.Client, query: str) -> None:
 
 def test_the_desk_is_ready_and_tells_what_it_depends_on(desk: httpx.Client) -> None:
     body = desk.get("/ready").json()
-    assert body["dependencies"] == {"embed": "answers", "rerank": "answers"}
+    assert body["dependencies"] == {
+        "embed": "answers",
+        "rerank": "answers",
+        "catalogue": "answers",
+    }
     assert body["corpora"] >= 2
     assert (body["damaged"], body["of_another_model"], body["faults"]) == (0, 0, {})
 
@@ -290,7 +294,7 @@ def test_ten_megabytes_in_one_field_are_refused_by_name(desk: httpx.Client) -> N
     body = {"documents": [{"id": "big", "text": "word " * 2_000_000}]}
     error = fault(desk.post("/corpora/notes/documents", json=body), 422)
     assert error["param"] == "documents.0.text"
-    assert "2000000" in error["message"]
+    assert "at most 2000000 are stored while a request waits" in error["message"]
 
 
 def test_a_document_is_created_replaced_left_alone_and_deleted(desk: httpx.Client) -> None:

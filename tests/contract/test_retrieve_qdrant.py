@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,7 @@ def test_a_corpus_is_made_anew_moved_and_rolled_back_while_it_is_searched(
         async def keep_searching() -> None:
             while going:
                 found.append(await ids(client))
+                await asyncio.sleep(0.02)
 
         searching = asyncio.create_task(keep_searching())
         made = await client.post("/corpora/shelf/reindex", json={"chunk_tokens": 64})
@@ -196,12 +199,37 @@ def test_a_corpus_is_made_anew_moved_and_rolled_back_while_it_is_searched(
     served(suite, tmp_path, work)
 
 
+def test_words_of_another_version_wait_for_a_reindex_and_the_rest_answers(
+    suite: Suite, tmp_path: Path
+) -> None:
+    def analysed_otherwise() -> None:
+        (file,) = tmp_path.rglob("catalogue.db")
+        with closing(sqlite3.connect(file)) as db, db:
+            db.execute("UPDATE qdrant_generations SET analyser = 'words-1'")
+
+    async def work(client: Client) -> None:
+        analysed_otherwise()
+        await client.post("/retrieve", json={"query": QUERY, "corpora": ["shelf"]})  # it is noted
+        found = await search(client)
+        assert (found["degraded"], found["hits"][0]["document_id"]) == (["bm25"], "moon")
+        assert (await client.get("/ready")).status_code == 200
+        assert (await client.get("/corpora/shelf")).json()["rebuilding"] == {"bm25": 0.0}
+        await written(client, NEW)
+        result = await finished(client, await client.post("/corpora/shelf/reindex"))
+        assert result["reused_vectors"] == result["copied_chunks"] == 6
+        assert await ids(client, "Phobos", arms=["bm25"]) == ["mars"]
+        assert (await search(client))["degraded"] == []
+
+    served(suite, tmp_path, work)
+
+
 def test_a_backup_comes_back_as_another_corpus_and_in_the_place_of_its_own(
     suite: Suite, tmp_path: Path
 ) -> None:
     async def work(client: Client) -> None:
         backup = (await client.get("/corpora/shelf/backup")).content
         await written(client, NEW)
+        await client.patch("/corpora/shelf", json={"description": "of later"})
         made = await client.post("/corpora/again/restore", content=backup)
         assert made.status_code == 201, made.text
         assert (await client.get("/corpora/again")).json()["documents"] == 5
@@ -209,7 +237,8 @@ def test_a_backup_comes_back_as_another_corpus_and_in_the_place_of_its_own(
         replaced = await client.post("/corpora/shelf/restore?replace=true", content=backup)
         assert replaced.status_code == 200, replaced.text
         assert await ids(client, "Phobos", arms=["bm25"]) == []
-        assert (await client.get("/corpora/shelf")).json()["generation"] == 2
+        info = (await client.get("/corpora/shelf")).json()
+        assert (info["generation"], info["description"]) == (2, "")
 
     served(suite, tmp_path, work)
 

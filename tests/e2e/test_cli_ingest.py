@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 import httpx
 import pytest
 
+from shared.cli import delivery
 from shared.cli.http import Api
-from shared.cli.sources import MAX_FILE_BYTES, Entry
+from shared.cli.sources import Entry
 from shared.cli.upload import ensure_corpus, store
 from shared.settings import Settings
 from tests.e2e.command import one_error, refdesk, refdesk_process
@@ -140,13 +141,16 @@ def test_two_documents_with_one_id_are_not_silently_one(
     assert without_chunks(result.stderr) == counts(created=3, failed=1)
 
 
-def test_many_small_documents_go_in_several_jobs(desk: Suite, corpus: str, tmp_path: Path) -> None:
-    lines = [json.dumps({"id": f"n{n}", "text": f"Number {n} is a number."}) for n in range(510)]
+def test_many_small_documents_go_in_several_jobs(
+    desk: Suite, corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_JOB_DOCUMENTS", 50)
+    lines = [json.dumps({"id": f"n{n}", "text": f"Number {n} is a number."}) for n in range(60)]
     (tmp_path / "many.jsonl").write_text("\n".join(lines))
     result = refdesk("ingest", str(tmp_path / "many.jsonl"), "--corpus", corpus, env=desk.env)
     assert result.returncode == 0, result.stderr
-    assert summary(result.stderr) == {**counts(created=510), "chunks": 510}
-    assert sorted(one["verdicts"]["created"] for one in jobs(desk, corpus)) == [10, 500]
+    assert summary(result.stderr) == {**counts(created=60), "chunks": 60}
+    assert sorted(one["verdicts"]["created"] for one in jobs(desk, corpus)) == [10, 50]
 
 
 def test_a_zip_is_stored_like_a_folder_and_nothing_of_it_twice(
@@ -175,12 +179,12 @@ def test_files_that_change_while_they_are_sent_cost_only_themselves(
                 raise read
             return read
 
-        return Entry(name, name, 6, opened)
+        return Entry(name, name, 6, 1 << 20, opened)
 
     vanished = FileNotFoundError(2, "No such file or directory")
     files = [
         changing("gone.txt", vanished),
-        changing("grown.txt", io.BytesIO(bytes(MAX_FILE_BYTES + 1))),
+        changing("grown.txt", io.BytesIO(bytes((1 << 20) + 1))),
         changing("same.txt", io.BytesIO(b"Words.")),
     ]
     with Api("retrieve", Settings(), desk.url("retrieve")) as api:
@@ -188,7 +192,7 @@ def test_files_that_change_while_they_are_sent_cost_only_themselves(
         tally = store(api, corpus, files, lambda _: None, say=pytest.fail)
         assert {one.source: one.reason for one in tally.failed} == {
             "gone.txt": "No such file or directory",
-            "grown.txt": "too large: 67 MB; at most 64 MiB: split it",
+            "grown.txt": "too large: 1 MB; at most 1 MiB: split it",
         }
         assert set(documents(desk, corpus)) == {"same.txt"}
         assert (tally.documents, tally.bytes) == (3, 18)
@@ -198,7 +202,7 @@ def test_files_that_change_while_they_are_sent_cost_only_themselves(
 
 
 def test_nothing_to_ingest_is_an_error(desk: Suite, corpus: str, tmp_path: Path) -> None:
-    told = one_error(refdesk_process("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
+    told = one_error(refdesk("ingest", str(tmp_path), "--corpus", corpus, env=desk.env))
     assert "nothing to store" in told
     told = one_error(refdesk("ingest", str(tmp_path / "no"), "--corpus", corpus, env=desk.env))
     assert "no file or folder" in told

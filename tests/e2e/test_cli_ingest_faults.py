@@ -3,12 +3,14 @@
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.cli import patience
 from tests.e2e.command import Running, refdesk, wait_until
 from tests.suite import Suite, prepare_suite
 
@@ -73,21 +75,26 @@ def test_an_interruption_ends_the_jobs_and_running_it_again_goes_on(
 
 
 def test_a_service_that_dies_is_one_error_and_running_it_again_finishes(
-    desk: Suite, many: Path
+    desk: Suite, many: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(patience, "AWAY_S", 0.5)
     arguments = ("ingest", str(many), "--corpus", "dying")
-    command = Running(*arguments, env=desk.env)
-    wait_until_half_done(desk, "dying")
-    desk.services["retrieve"].kill()
-    try:
-        assert command.process.wait(60) == 1
-    finally:
-        desk.services["retrieve"].start()
-    command.stop()
-    errors = [one for one in command.output.splitlines() if one.startswith("error: ")]
+    url = desk.url("retrieve")
+
+    def kill() -> None:
+        wait_until_half_done(desk, "dying")
+        desk.services["retrieve"].kill()
+
+    with ThreadPoolExecutor() as threads:
+        killed = threads.submit(kill)
+        command = refdesk(*arguments, "--url", url, env=desk.env)
+        killed.result()
+    desk.services["retrieve"].start()
+    assert command.returncode == 1
+    errors = [one for one in command.stderr.splitlines() if one.startswith("error: ")]
     assert len(errors) == 1
     assert "retrieve at" in errors[0]
-    assert "Traceback" not in command.output
+    assert "Traceback" not in command.stderr
     again = refdesk(*arguments, env=desk.env)
     assert again.returncode == 0, again.stderr
     assert len(documents(desk, "dying")) == MANY

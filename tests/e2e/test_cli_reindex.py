@@ -66,6 +66,9 @@ def test_judged_queries_come_from_a_file(suite: Suite, corpus: Corpus, tmp_path:
     [
         (("reindex", "NAME"), "made like that already"),
         (("reindex", "NAME", "--chunk-tokens", "9"), "chunk_tokens"),
+        (("reindex", "NAME", "--dimension", "385"), "makes 384 numbers"),
+        (("corpora", "create", "typed-new", "--chunker", "scissors"), "there is no chunker"),
+        (("corpora", "create", "NAME", "--chunker", "semchunk-1"), "exists with chunker"),
         (("reindex", "nowhere", "--force"), "there is no corpus 'nowhere'"),
         (("rollback", "NAME"), "keeps no previous generation"),
         (("generations", "nowhere"), "there is no corpus 'nowhere'"),

@@ -107,6 +107,23 @@ def test_a_file_that_is_not_complete_never_has_the_name(filled: Suite, tmp_path:
     for bad in (file, tmp_path / "no-file"):
         assert str(bad) in one_error(refdesk("restore", str(bad), env=filled.env))
     assert "corpora" not in one_error(refdesk("import", str(file), "--corpus", "x", env=filled.env))
+    away = tmp_path / "away" / "file"
+    assert str(away.parent) in one_error(refdesk("backup", CORPUS, str(away), env=filled.env))
+    assert not away.parent.exists()
+    missing = str(tmp_path / "no-file.ndjson")
+    assert missing in one_error(refdesk("import", missing, "--corpus", "x", env=filled.env))
+    assert told(filled, "corpora", "list", "--json").count('"name"') == 1
+
+
+def test_an_import_of_which_a_document_can_not_be_stored_is_no_success(
+    filled: Suite, tmp_path: Path
+) -> None:
+    file = tmp_path / "some.ndjson"
+    file.write_text('{"id": "good", "text": "words"}\n{"id": "bad"}\n')
+    done = refdesk("import", str(file), "--corpus", "some", env=filled.env)
+    assert done.returncode == 1
+    assert "failed: bad: line 2: text" in done.stderr
+    run(filled, "corpora", "delete", "some", "--yes")
 
 
 @pytest.mark.parametrize("suffix", ["ndjson", "parquet"])

@@ -12,7 +12,7 @@ from tests.reindexing import Corpus, text_of
 from tests.suite import ServiceProcess, Suite, prepare_suite
 
 SEED = 5
-DOCUMENTS = 60
+DOCUMENTS = 24
 UPSTREAM: tuple[ServiceName, ...] = ("embed", "rerank")
 SIZES = (64, 128, 48, 96)  # of chunks, one after the other
 
@@ -50,14 +50,14 @@ def one_reindex(
     answer = corpus.reindex(chunk_tokens=SIZES[turn % len(SIZES)])
     assert answer.status_code == 202, answer.text
     killed = 0
-    at_swap = turn % 2 == 0  # every other time when it is about to swap
     give_up = time.monotonic() + 240
-    next_kill = time.monotonic() + chance.uniform(0.2, 3.0)
+    next_kill = time.monotonic() + chance.uniform(0.2, 1.5)
     while time.monotonic() < give_up:
         job = corpus.job(answer.json()["id"])
         if job["state"] not in ("queued", "running"):
             assert job["state"] == "succeeded", job
             return killed
+        at_swap = (turn + killed) % 2 == 0  # every other time when it is about to swap
         swapping = at_swap and job["stage"] in ("proving", "swapping")
         if killed < 2 and (swapping or (not at_swap and time.monotonic() > next_kill)):
             time.sleep(chance.uniform(0.0, 0.6) if swapping else 0.0)

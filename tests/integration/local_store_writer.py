@@ -1,13 +1,8 @@
-"""A process that writes to a corpus until it is killed, and says what it has written.
+"""A process that writes to a corpus until it is killed, and says what it has written."""
 
-`python -m tests.integration.local_store_writer FOLDER SEED FIRST`: prints one line of JSON after
-each write that returned, {"id": version} (version null for a delete).
-"""
-
-import json
 import random
-import sys
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from services.retrieve.corpus.catalog import Catalog
@@ -21,7 +16,8 @@ def texts(name: str, version: int) -> list[str]:
     return [f"{name}v{version} part {part}" for part in range(1 + version % 5)]
 
 
-def main(folder: Path, seed: int, first: int) -> None:
+def main(folder: Path, seed: int, first: int, told_to: Connection) -> None:
+    """Send {id: version} after each write that returned, the version None for a delete."""
     chance = random.Random(seed)
     store = Catalog.open(folder).get("c")
     for version in count(first):
@@ -32,8 +28,4 @@ def main(folder: Path, seed: int, first: int) -> None:
             names, told = names[:1], None
         else:
             store.write([document(name, texts(name, version)) for name in names])
-        print(json.dumps(dict.fromkeys(names, told)), flush=True)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        told_to.send(dict.fromkeys(names, told))

@@ -171,7 +171,7 @@ def test_a_corpus_whose_folder_can_not_be_moved_stays(
 
 
 def test_corpora_are_listed_while_others_come_and_go(catalog: Catalog) -> None:
-    for n in range(50):
+    for n in range(20):
         catalog.create(CorpusSpec(f"kept-{n}"), STAMP)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -179,14 +179,14 @@ def test_corpora_are_listed_while_others_come_and_go(catalog: Catalog) -> None:
         with ThreadPoolExecutor() as pool:
             done = pool.submit(come_and_go, catalog)
             while not done.done():
-                assert len(catalog.list()) >= 50
+                assert len(catalog.list()) >= 20
             done.result()
     finally:
         sys.setswitchinterval(interval)
 
 
 def come_and_go(catalog: Catalog) -> None:
-    for _ in range(40):
+    for _ in range(10):
         catalog.create(CorpusSpec("a"), STAMP)
         catalog.delete("a")
 

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 
 from services.retrieve.catalogue.database import FILE, CatalogueDatabase
 from services.retrieve.jobs.jobs import Jobs
+from services.retrieve.jobs.runner import JobRunner
 from services.retrieve.jobs.tables import METADATA
 from shared.errors import ApiError, StartupError
 from tests.fulldisk import files_no_longer_than
@@ -82,7 +83,7 @@ async def test_jobs_go_on_when_a_server_that_was_down_is_back(tmp_path: Path) ->
         database = CatalogueDatabase.open(server.new_database(), tmp_path)
         work = copying(tmp_path / "out", pause_s=0.01)
         async with running(database, {"ingest": work}, lease_s=1.0) as jobs:
-            job, _ = jobs.submit("ingest", "c", {}, "me", items=items(200))
+            job, _ = jobs.submit("ingest", "c", {}, "me", items=items(80))
             await until(lambda: jobs.get(job.id).progress.documents >= 20)
             server.stop()
             with pytest.raises(ApiError) as caught:
@@ -90,11 +91,11 @@ async def test_jobs_go_on_when_a_server_that_was_down_is_back(tmp_path: Path) ->
             assert (caught.value.status, caught.value.code) == (503, "catalogue_unavailable")
             assert int(caught.value.headers["Retry-After"]) > 0
             assert PASSWORD not in caught.value.message
-            await asyncio.sleep(1.5)
+            await asyncio.sleep(1)
             server.start()
             job = await ended(jobs, job.id, 60)
-        assert (job.state, job.progress.documents) == ("succeeded", 200)
-        assert job.verdicts["created"] == 200
+        assert (job.state, job.progress.documents) == ("succeeded", 80)
+        assert job.verdicts["created"] == 80
         database.close()
 
 
@@ -109,6 +110,45 @@ def test_a_full_disk_refuses_a_job_whole_and_the_next_one_goes_in(tmp_path: Path
     assert len(jobs.list()) == 1
     jobs.submit("ingest", "c", {}, "me", items=items(40, size=500_000))
     assert len(jobs.list()) == 2
+    database.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_is_gone_takes_no_job_and_the_process_says_so(
+    tmp_path: Path, replaced: bool
+) -> None:
+    database = CatalogueDatabase.open("", tmp_path)
+    jobs = Jobs(database)
+    runner = JobRunner(jobs, {})
+    await runner.start()
+    jobs.submit("ingest", "c", {}, "me")
+    assert runner.catalogue() == "answers"
+    (tmp_path / FILE).rename(tmp_path / "away.db")
+    if replaced:
+        (tmp_path / FILE).touch()
+    for call in (jobs.list, lambda: jobs.submit("ingest", "c", {}, "me")):
+        with pytest.raises(ApiError, match="was removed or replaced") as caught:
+            call()
+        assert (caught.value.status, caught.value.code) == (503, "catalogue_unavailable")
+    assert (tmp_path / FILE).exists() == replaced
+    await until(lambda: "was removed or replaced" in runner.catalogue())
+    (tmp_path / "away.db").rename(tmp_path / FILE)
+    await until(lambda: runner.catalogue() == "answers")
+    assert len(jobs.list()) == 1
+    await runner.close()
+    database.close()
+
+
+async def test_a_locked_catalogue_keeps_waiting_only_those_who_need_it(tmp_path: Path) -> None:
+    database = CatalogueDatabase.open("", tmp_path)
+    jobs = Jobs(database)
+    sent = [jobs.submit("ingest", "c", {}, "me")[0].id for _ in range(50)]
+    with database.begin():
+        waiting = [asyncio.create_task(jobs.ask(jobs.cancel, one)) for one in sent]
+        await asyncio.sleep(0.1)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "at once"), 5) == "at once"
+        assert not any(task.done() for task in waiting)
+    assert {job.state for job in await asyncio.gather(*waiting)} == {"cancelled"}
     database.close()
 
 

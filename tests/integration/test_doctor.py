@@ -51,6 +51,31 @@ def examined(
     return run
 
 
+def test_a_sound_folder_is_called_sound_and_left_as_it_is(
+    data: Path,
+    expected: dict[str, Wanted],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("REFDESK_DATA_DIR", str(data))
+    monkeypatch.setattr("sys.argv", ["doctor"])
+    capsys.readouterr()
+    with structlog.testing.capture_logs():
+        code = main()
+    assert (code, *capsys.readouterr()) == (0, f"2 corpora in {data}: all is well\n", "")
+    require_whole(data, expected)
+
+
+def test_a_folder_that_is_none_is_named_and_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REFDESK_DATA_DIR", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("sys.argv", ["doctor"])
+    assert main() == 1
+    assert "no data folder" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
 def require_whole(data: Path, expected: dict[str, Wanted]) -> None:
     catalog = Catalog.open(data / "corpora")
     for name in ("c", "other"):

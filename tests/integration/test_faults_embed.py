@@ -12,6 +12,7 @@ import pytest
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
+from services.retrieve.corpus import patience
 from services.retrieve.corpus.opening import open_corpora
 from shared.settings import Settings
 from tests.faulty_embed import Fault, FaultyEmbed, faulty_embed
@@ -74,6 +75,12 @@ def embed(minilm_dir: Path) -> Iterator[FaultyEmbed]:
     """One for all tests."""
     with faulty_embed(minilm_dir / "tokenizer.json") as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed is asked again soon."""
+    monkeypatch.setattr(patience, "_PAUSES_S", (0.01, 0.02))
 
 
 async def over(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:

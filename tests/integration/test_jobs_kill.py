@@ -3,11 +3,12 @@ up; none is stuck."""
 
 import asyncio
 import random
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ import pytest
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.jobs.jobs import Jobs
 from tests.suite import REPOSITORY
-from tests.works import ended, items
+from tests.works import ended, items, until
 
 SEED = 5
-ITEMS = 120
+ITEMS = 60
 
 
 @contextmanager
@@ -70,6 +71,7 @@ async def test_a_job_goes_on_where_it_was_however_often_its_process_is_killed(
     assert attempts == sorted(attempts)  # never two at work on it at a time
 
 
+@pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)  # processes start slowly
 async def test_a_job_that_kills_its_process_is_given_up_and_the_next_one_done(
     database: CatalogueDatabase, catalogue_url: str, tmp_path: Path
 ) -> None:
@@ -85,3 +87,29 @@ async def test_a_job_that_kills_its_process_is_given_up_and_the_next_one_done(
     assert (job.state, job.attempt) == ("failed", 3)
     assert job.error is not None
     assert job.error.code == "job_died"
+
+
+@pytest.mark.parametrize("catalogue_url", ["postgres"], indirect=True)  # which replicas share
+async def test_a_process_that_stood_still_past_its_lease_writes_nothing_more(
+    database: CatalogueDatabase, catalogue_url: str, tmp_path: Path
+) -> None:
+    jobs = Jobs(database)
+    sent, _ = jobs.submit("ingest", "c", {}, "me", items=items(ITEMS))
+    with process(catalogue_url, tmp_path, lease_s=0.5) as stopped:
+        await until(lambda: jobs.get(sent.id).progress.documents > 0)
+        stopped.send_signal(signal.SIGSTOP)
+        with process(catalogue_url, tmp_path, lease_s=0.5):
+            while jobs.get(sent.id).attempt == 1:
+                with suppress(TimeoutError):
+                    await until(lambda: jobs.get(sent.id).attempt == 2, 10)
+                stopped.send_signal(signal.SIGCONT)
+                await asyncio.sleep(0.05)  # or it has hold of the catalogue, and is stopped again
+                if jobs.get(sent.id).attempt == 1:
+                    stopped.send_signal(signal.SIGSTOP)
+            job = await ended(jobs, sent.id)
+        assert stopped.poll() is None
+    assert (job.state, job.attempt, job.progress.documents) == ("succeeded", 2, ITEMS)
+    attempts = [
+        int(line.split()[0]) for line in (tmp_path / "out" / "log").read_text().splitlines()
+    ]
+    assert attempts == sorted(attempts)

@@ -31,11 +31,18 @@ def test_a_batch_that_takes_longer_than_that_counts_over_its_time() -> None:
 
 
 def test_stillness_counts_from_when_a_thing_was_first_seen_as_it_is() -> None:
-    seen = Stillness()
+    seen = Stillness(5.0)
     assert seen.seconds(10.0, {1: "a", 2: "b"}) == {1: 0.0, 2: 0.0}
     assert seen.seconds(13.0, {1: "a", 2: "c"}) == {1: 3.0, 2: 0.0}
     assert seen.seconds(14.0, {2: "c"}) == {2: 1.0}
     assert seen.seconds(20.0, {1: "a"}) == {1: 0.0}
+
+
+def test_time_in_which_nobody_could_look_does_not_make_a_thing_still() -> None:
+    seen = Stillness(1.5)
+    assert seen.seconds(10.0, {1: "a"}) == {1: 0.0}
+    assert seen.seconds(90.0, {1: "a"}) == {1: 1.5}
+    assert seen.seconds(91.0, {1: "a"}) == {1: 2.5}
 
 
 def test_a_wait_is_random_below_a_bound_that_doubles_and_above_what_is_asked() -> None:

@@ -15,6 +15,7 @@ from services.retrieve.jobs.attend import Patience
 from services.retrieve.jobs.jobs import Jobs
 from services.retrieve.jobs.leases import Leases
 from services.retrieve.jobs.model import Run, Verdict
+from services.retrieve.jobs.runner import TURN_S
 from services.retrieve.jobs.tables import ITEMS
 from shared.errors import ApiError
 from tests.works import copying, ended, items, running, until
@@ -103,7 +104,7 @@ async def test_a_running_job_is_cancelled_within_two_seconds_even_one_that_does_
                 continue
         return await forever(run)
 
-    async with running(database, {"ingest": work}) as jobs:
+    async with running(database, {"ingest": work}, turn_s=TURN_S) as jobs:
         job, _ = jobs.submit("ingest", "c", {}, "me", items=items(2))
         await until(lambda: jobs.get(job.id).stage == ("at it" if deaf else "waiting for nothing"))
         began = time.monotonic()
@@ -174,7 +175,7 @@ async def test_a_wait_is_as_long_as_the_other_side_asks_and_can_be_seen_and_canc
         assert job.stage.startswith("waiting to be tried again at 20")
         assert job.error is not None
         assert job.error.code == "queue_full"
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(0.5)
         assert jobs.get(job.id).attempt == 1
         assert jobs.cancel(job.id).state == "cancelled"
 

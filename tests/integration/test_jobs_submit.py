@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.jobs import leases as leases_module
 from services.retrieve.jobs.jobs import Jobs
 from services.retrieve.jobs.leases import Leases, News
 from services.retrieve.jobs.model import Item
@@ -15,7 +16,7 @@ from services.retrieve.jobs.tables import ITEMS, JOBS
 from shared.errors import ApiError
 from tests.works import items
 
-MIB = 1 << 20
+KIB = 1 << 10
 
 
 @pytest.fixture
@@ -81,12 +82,15 @@ def test_a_payload_that_breaks_off_leaves_nothing(database: CatalogueDatabase) -
     assert (rows(database, JOBS), rows(database, ITEMS)) == (0, 0)
 
 
-def test_a_payload_comes_back_as_it_was_a_piece_at_a_time(database: CatalogueDatabase) -> None:
+def test_a_payload_comes_back_as_it_was_a_piece_at_a_time(
+    database: CatalogueDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases_module, "_PAGE_BYTES", 32 * KIB)
     jobs, leases = Jobs(database), Leases(database)
     sent = [
         Item(0, "a\0b/é \ud800.txt", {"title": "x\0y", "n": [1, None]}, bytes(range(256))),
         Item(1, "", {}, b""),
-        *(Item(seq, f"big{seq}", {}, bytes(20 * MIB)) for seq in (2, 3, 7)),
+        *(Item(seq, f"big{seq}", {}, bytes(20 * KIB)) for seq in (2, 3, 7)),
     ]
     jobs.submit("ingest", "c", {}, "me", items=sent)
     lease = leases.claim(leases.waiting(["ingest"])[0], "w")
@@ -103,21 +107,21 @@ def test_a_payload_comes_back_as_it_was_a_piece_at_a_time(database: CatalogueDat
 
 
 def test_what_waits_is_bounded(database: CatalogueDatabase) -> None:
-    jobs, leases = Jobs(database, waiting_mb=10), Leases(database)
+    jobs, leases = Jobs(database, waiting_mb=1), Leases(database)
     with pytest.raises(ApiError) as caught:
-        jobs.submit("ingest", "c", {}, "me", items=items(11, size=MIB))
+        jobs.submit("ingest", "c", {}, "me", items=items(11, size=100 * KIB))
     assert (caught.value.status, caught.value.code) == (413, "job_too_large")
-    jobs.submit("ingest", "c", {}, "me", items=items(9, size=MIB))
+    jobs.submit("ingest", "c", {}, "me", items=items(9, size=100 * KIB))
     for _ in range(2):
         with pytest.raises(ApiError) as caught:
-            jobs.submit("ingest", "c", {}, "me", items=items(9, size=MIB))
+            jobs.submit("ingest", "c", {}, "me", items=items(9, size=100 * KIB))
         assert (caught.value.status, caught.value.code) == (429, "too_many_jobs")
         assert int(caught.value.headers["Retry-After"]) > 0
     assert rows(database, JOBS) == 1
     lease = leases.claim(leases.waiting(["ingest"])[0], "w")
     assert lease is not None
     leases.finish(lease, News(), "succeeded", "{}")
-    jobs.submit("ingest", "c", {}, "me", items=items(9, size=MIB))
+    jobs.submit("ingest", "c", {}, "me", items=items(9, size=100 * KIB))
     while leases.sweep():
         pass
     assert rows(database, ITEMS) == 9

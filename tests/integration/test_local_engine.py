@@ -1,6 +1,8 @@
 """Generations of a local corpus: built in the dark, swapped, brought back, and cleared away."""
 
+import errno
 import json
+import os
 import shutil
 import threading
 import time
@@ -16,7 +18,9 @@ from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.engine import Cut
+from services.retrieve.stores.local import layout
 from services.retrieve.stores.local.engine import LocalEngine
+from shared import durable
 from shared.errors import ApiError
 from tests.corpora import STAMP, document, vector_of
 from tests.generations import CUT, one_corpus
@@ -193,6 +197,69 @@ def test_the_live_generation_can_move_to_another_engine_and_back(
     catalog.close()
 
 
+@pytest.mark.parametrize("failures", [1, 99])
+def test_a_swap_whose_folder_can_not_be_synced_loses_no_write(
+    engine: LocalEngine, folder: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """What is served goes on being what the next process would serve."""
+    live = engine.open("c")
+    engine.build(CUT).write([document("old", ["old words"])])
+    left, sync = iter(range(failures)), durable.fsync_folder
+
+    def broken(path: Path) -> None:
+        if path.name == "c" and next(left, None) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "fsync_folder", broken)
+        with pytest.raises(ApiError) as failure:
+            swap(engine, live)
+    assert (failure.value.status, failure.value.code) == (507, "storage_failed")
+    live.write([document("new", ["acknowledged"])])
+    engine.discard("c")
+    live.close()
+    engine.close()
+    again = LocalEngine.at(folder)
+    assert ids(again.open("c")) == ["new", "old"]
+    again.close()
+
+
+def test_a_swap_that_can_not_be_taken_back_holds(
+    engine: LocalEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = engine.open("c")
+    engine.build(CUT).write([document("old", ["old words"])])
+    write = durable.atomic_write
+
+    def once(path: Path, data: bytes) -> None:
+        monkeypatch.setattr(layout, "atomic_write", refuse)
+        write(path, data)
+        refuse()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(layout, "atomic_write", once)
+    served = swap(engine, live)
+    served.write([document("new", ["acknowledged"])])
+    served.close()
+    engine.close()
+    monkeypatch.undo()
+    again = LocalEngine.at(folder)
+    assert ids(again.open("c")) == ["new", "old"]
+    again.close()
+
+
+def test_a_folder_that_no_generation_is_left_in_goes_at_the_next_start(folder: Path) -> None:
+    engine = LocalEngine.at(folder)
+    engine.build(CUT, 1)
+    engine.discard("c")
+    engine.close()
+    LocalEngine.at(folder).close()
+    assert not (folder / "c").exists()
+
+
 def test_searches_go_on_through_swap_after_swap(folder: Path) -> None:
     catalog = Catalog.open(folder)
     catalog.create(CorpusSpec("c"), STAMP)
@@ -213,9 +280,9 @@ def test_searches_go_on_through_swap_after_swap(folder: Path) -> None:
             count += 1
         return count
 
-    with ThreadPoolExecutor(4) as pool:
-        searches = [pool.submit(search) for _ in range(4)]
-        for number in range(1, 16):
+    with ThreadPoolExecutor(2) as pool:
+        searches = [pool.submit(search) for _ in range(2)]
+        for number in range(1, 7):
             engine.build(CUT).write([document(f"d{number}", [f"words of generation {number}"])])
             live = catalog.get("c")
             with live.sealed():
@@ -227,8 +294,8 @@ def test_searches_go_on_through_swap_after_swap(folder: Path) -> None:
         done.set()
         assert all(one.result() > 0 for one in searches)
     assert old() is None  # and its memory with it
-    assert there(folder) == {"live.json", "g15", "g16"}
-    assert catalog.get("c").info.writes >= 15
+    assert there(folder) == {"live.json", "g6", "g7"}
+    assert catalog.get("c").info.writes >= 6
     catalog.close()
 
 
@@ -238,7 +305,8 @@ def old_layout(folder: Path) -> None:
         for path in (corpus / "g1").iterdir():
             path.rename(corpus / path.name)
         (corpus / "g1").rmdir()
-        (corpus / "live.json").unlink()
+        for name in ("live.json", "acknowledged"):
+            (corpus / name).unlink(missing_ok=True)
     (folder / "format.json").write_text('{"format": 1}')
 
 

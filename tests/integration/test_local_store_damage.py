@@ -83,6 +83,12 @@ def flip_a_bit(file: Path, chance: random.Random) -> None:
     file.write_bytes(data)
 
 
+def flip_the_first(file: Path, chance: random.Random) -> None:
+    """In the body of a file of Tantivy's, where it looks at no checksum itself."""
+    data = file.read_bytes()
+    file.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
 def truncate(file: Path, chance: random.Random) -> None:
     file.write_bytes(file.read_bytes()[: chance.randrange(file.stat().st_size)])
 
@@ -95,16 +101,20 @@ def remove(file: Path, chance: random.Random) -> None:
     file.unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, truncate, fill_with_garbage, remove])
+@pytest.mark.parametrize(
+    "damage", [flip_a_bit, flip_the_first, truncate, fill_with_garbage, remove]
+)
 def test_a_damaged_word_index_is_built_anew(
-    folder: Path, damage: Callable[[Path, random.Random], None]
+    folder: Path, tmp_path: Path, damage: Callable[[Path, random.Random], None]
 ) -> None:
     chance = random.Random(11)
-    for name in [file.name for file in index_files(folder)]:
-        file = folder / "c" / "g1" / "lexical" / name
-        if not file.exists():
-            continue  # a name of the build before
-        damage(file, chance)
+    sound = tmp_path / "sound"
+    shutil.copytree(folder, sound)
+    of_each_kind = {file.name.removeprefix(file.stem): file.name for file in index_files(folder)}
+    for name in (*of_each_kind.values(), "build", "meta.json"):
+        shutil.rmtree(folder)
+        shutil.copytree(sound, folder)
+        damage(folder / "c" / "g1" / "lexical" / name, chance)
         # A bit of the JSON files that means nothing (white space) may flip; all else is noticed.
         if not name.endswith(".json"):
             assert not is_sound(folder), name
@@ -170,6 +180,10 @@ def test_a_database_put_back_from_a_backup_gets_a_word_index_of_its_own(folder: 
     for file in (folder / "c" / "g1").glob("corpus.db*"):
         file.unlink()
     (folder / "c" / "g1" / "corpus.db").write_bytes(backup)
+    catalog = Catalog.open(folder)  # it lacks what was acknowledged after the backup
+    assert str(folder / "c" / "g1" / "acknowledged") in catalog.damaged["c"]
+    catalog.close()
+    (folder / "c" / "g1" / "acknowledged").unlink()
     catalog = Catalog.open(folder)
     store = catalog.get("c")
     assert_whole(store)
@@ -258,6 +272,19 @@ def test_a_damaged_corpus_that_is_asked_for_again_and_again_keeps_nothing(folder
             catalog.get("c")
         depths.append(len(failure.traceback))
     assert depths[0] == depths[2]
+    catalog.close()
+
+
+def test_what_is_said_of_a_damaged_text_does_not_repeat_it(folder: Path) -> None:
+    catalog = Catalog.open(folder)
+    store = catalog.get("c")
+    with sqlite3.connect(folder / "c" / "g1" / "corpus.db") as db:
+        db.execute("UPDATE chunks SET text = CAST(x'736563726574ff' AS TEXT)")
+    db.close()
+    with pytest.raises(ApiError) as failure:
+        store.fetch([1])
+    assert failure.value.code == "corpus_damaged"
+    assert "secret" not in failure.value.message
     catalog.close()
 
 

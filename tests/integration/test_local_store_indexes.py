@@ -79,6 +79,7 @@ def test_a_restored_database_is_searched_as_it_is(
     again.close()
     assert (folder / "c" / "g1" / "dense" / "lists").is_file()
     shutil.copy(tmp_path / "backup.db", folder / "c" / "g1" / "corpus.db")
+    (folder / "c" / "g1" / "acknowledged").unlink()  # it is on purpose
     for name in {"lexical", "dense"} - set(left):
         shutil.rmtree(folder / "c" / "g1" / name)
     restored = Catalog.open(folder)

@@ -3,11 +3,11 @@
 A write that was on its way when the process died may have taken effect or not, but wholly.
 """
 
-import json
+import multiprocessing
 import random
-import subprocess
-import sys
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,28 +16,34 @@ from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import CorpusSpec
 from tests.corpora import STAMP, vector_of
+from tests.integration import local_store_writer
 from tests.integration.local_store_writer import NAMES, texts
-from tests.suite import REPOSITORY
 
 SEED = 20
+# Each writer is a fork of one process that has imported everything, and opened nothing.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([local_store_writer.__name__])
 
 
-def write_until_killed(folder: Path, seed: int, first: int, seconds: float) -> list[dict[str, int]]:
+def write_until_killed(
+    folder: Path, seed: int, first: int, seconds: float
+) -> list[dict[str, int | None]]:
     """Run the writer, kill it that long after its first write; the writes that it told of."""
-    command = [sys.executable, "-m", "tests.integration.local_store_writer"]
-    with subprocess.Popen(
-        [*command, str(folder), str(seed), str(first)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        told = [process.stdout.readline()]
+    told_by, told_to = PROCESSES.Pipe(duplex=False)
+    work = (folder, seed, first, told_to)
+    process = PROCESSES.Process(target=local_store_writer.main, args=work)
+    process.start()
+    told_to.close()
+    told: list[dict[str, int | None]] = []
+    with told_by, suppress(EOFError, OSError):
+        told.append(told_by.recv())
         time.sleep(seconds)
         process.kill()
-        told += process.stdout.readlines()
-    return [json.loads(line) for line in told if line.startswith("{") and line.endswith("}\n")]
+        while True:
+            told.append(told_by.recv())
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    return told
 
 
 def version_of(store: CorpusStore, name: str) -> int | None:
@@ -57,7 +63,7 @@ def version_of(store: CorpusStore, name: str) -> int | None:
     return version
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(150, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [8, pytest.param(150, marks=pytest.mark.long)])
 def test_every_answered_write_survives_and_no_document_is_half_there(
     tmp_path: Path, kills: int
 ) -> None:
@@ -70,7 +76,7 @@ def test_every_answered_write_survives_and_no_document_is_half_there(
     answered = 0
     for turn in range(kills):
         first = 1 + turn * 100_000
-        told = write_until_killed(folder, SEED + turn, first, chance.uniform(0, 0.4))
+        told = write_until_killed(folder, SEED + turn, first, chance.uniform(0, 0.2))
         answered += len(told)
         for done in told:
             expected |= done

@@ -81,6 +81,19 @@ def test_a_corpus_comes_and_goes_with_all_it_has(engine: QdrantEngine, link: Lin
     assert again.bm25("word", 5) == []
 
 
+def test_two_catalogues_in_one_qdrant_leave_each_other_alone(link: Link, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    with (
+        qdrant_engine(tmp_path / "one", link) as one,
+        qdrant_engine(tmp_path / "other", link) as other,
+    ):
+        one.create(cut()).write([document("a", ["word"])])
+        assert other.create(cut()).bm25("word", 5) == []
+        other.delete("c")
+        assert len(one.open("c").bm25("word", 5)) == 1
+
+
 def test_a_dark_generation_takes_the_place_of_the_live_one(
     engine: QdrantEngine, link: Link
 ) -> None:

@@ -179,10 +179,11 @@ def test_rubbish_and_refusals_are_told_as_what_they_are(
     assert {key for _, key in sick.asked} == {KEY}
 
 
+@pytest.mark.parametrize("wait", ["9", "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_an_overloaded_qdrant_is_unavailable(
-    corpus: Callable[[Link], QdrantStore], sick: Sick
+    corpus: Callable[[Link], QdrantStore], sick: Sick, wait: str
 ) -> None:
-    sick.status, sick.headers = 429, {"Retry-After": "9"}
+    sick.status, sick.headers = 429, {"Retry-After": wait}
     assert failures(corpus(connect(settings(sick.url)))) == {(503, "store_unavailable")}
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.transfer.restore import clear_away
 from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.local.engine import LocalEngine
 from services.retrieve.stores.qdrant.engine import QdrantEngine
@@ -141,6 +142,47 @@ def test_a_corpus_that_is_being_filled_is_on_no_replica_before_it_is_whole(two: 
         other.create(CorpusSpec("d"), STAMP)
     one.follow()
     assert one.get("d").info.documents == 0
+
+
+def test_of_two_that_build_one_corpus_the_first_gives_way_and_harms_nothing(two: Two) -> None:
+    one, other = two
+    first = one.adding(cut())
+    store = first.__enter__()
+    store.write([document("a", ["word"])])
+    with other.adding(cut()) as later:  # the other's generation is in the place of the first one
+        with pytest.raises(ApiError) as refused:
+            first.__exit__(None, None, None)
+        assert refused.value.code == "no_dark_generation"
+        assert one.list() == other.list() == []
+        later.write([document("b", ["word"])])
+    one.follow()
+    for catalog in two:
+        assert [found.id for found in catalog.get("c").documents(5, None)] == ["b"]
+
+
+def test_a_restore_that_died_takes_nothing_along_that_another_process_made(
+    two: Two, tmp_path: Path
+) -> None:
+    one, other = two
+    qdrant = one.engine_named("qdrant")
+    transfers = tmp_path / "transfers"
+
+    note = transfers / "restoring-c"
+    transfers.mkdir()
+    qdrant.build(cut()).write([document("half", ["word"])])
+    (dark,) = qdrant.generations("c")
+    note.write_text(dark.made_at.isoformat())
+    clear_away(transfers, one)
+    assert (qdrant.generations("c"), list(transfers.iterdir())) == ([], [])
+    with other.adding(cut()) as store:
+        store.write([document("whole", ["word"])])
+        note.write_text(dark.made_at.isoformat())
+        clear_away(transfers, one)
+    one.follow()
+    note.write_text(dark.made_at.isoformat())
+    clear_away(transfers, one)
+    for catalog in two:
+        assert catalog.get("c").info.documents == 1
 
 
 def test_the_corpora_are_followed_in_the_background_and_through_an_outage(

@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.chunk import CHUNKER
 from services.retrieve.corpus.transfer import backup, manifest
+from services.retrieve.corpus.transfer import restore as restoring
+from services.retrieve.corpus.transfer.carry import Carrying
 from services.retrieve.corpus.transfer.check import manifest_of
 from services.retrieve.corpus.transfer.manifest import content_sha256
 from services.retrieve.corpus.transfer.restore import clear_away, restore
@@ -194,6 +197,57 @@ def test_a_corpus_that_is_replaced_is_swapped_and_kept_for_a_rollback(
     assert old.known(["later"])  # a search that is under way goes on
 
 
+def test_what_is_written_while_a_backup_takes_a_corpuss_place_is_carried_over(
+    catalog: Catalog, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    old = catalog.get("shelf")
+    old.write([document("before", ["written before the restore"])])
+    turns = iter(range(1, 9))
+    carry = Carrying.carry
+
+    def written(self: Carrying, dark: CorpusStore) -> None:
+        match next(turns):
+            case 1:
+                old.write([document("meanwhile", ["new"]), document("plain", ["changed"])])
+            case 2:
+                old.delete(["secret", "meanwhile"])
+            case 3:
+                old.write([document("last", ["just before the swap"])])
+        carry(self, dark)
+
+    monkeypatch.setattr(Carrying, "carry", written)
+    restore(uploaded, "shelf", catalog, folder, later())
+    now = catalog.get("shelf")
+    assert sorted(content(now)) == ["last", "plain", "rich/ä ☂"]
+    assert now.whole(["plain"])["plain"].text == "changed"
+    assert list(now.verify()) == []
+
+
+def test_a_restore_that_can_not_carry_over_what_was_written_changes_nothing(
+    catalog: Catalog, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    catalog.delete("shelf")
+    catalog.create(replace(SPEC, language="en"), STAMP)
+    live = catalog.get("shelf")
+    fill = restoring._fill
+
+    def written(*parts: Any) -> None:
+        fill(*parts)
+        live.write([document("meanwhile", ["new"])])
+
+    monkeypatch.setattr(restoring, "_fill", written)
+    with pytest.raises(ApiError, match="written to while the backup was restored") as refused:
+        restore(uploaded, "shelf", catalog, folder, later())
+    assert (refused.value.status, refused.value.code) == (409, "corpus_busy")
+    assert catalog.get("shelf") is live
+    assert list(content(live)) == ["meanwhile"]
+    assert [one.state for one in catalog.engine("shelf").generations("shelf")] == ["live"]
+    monkeypatch.undo()
+    assert restore(uploaded, "shelf", catalog, folder, later())[0].language == "de"
+
+
 def test_a_generation_that_is_being_built_is_not_thrown_away(
     catalog: Catalog, folder: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +273,11 @@ def resign(path: Path, *statements: str) -> None:
         db.execute("BEGIN")
         manifest.put(db, replace(told, sha256=content_sha256(db)))
         db.execute("COMMIT")
+
+
+def set_to(path: Path, name: str, value: str) -> None:
+    """Give a corpus in a backup another setting."""
+    resign(path, f"UPDATE meta SET value = '{value}' WHERE name = '{name}'")
 
 
 def no_database(path: Path) -> None:
@@ -273,6 +332,9 @@ TRIGGER = "CREATE TRIGGER t AFTER INSERT ON documents BEGIN DELETE FROM document
         (lambda path: resign(path, "UPDATE documents SET metadata = '['"), "broken_backup"),
         (lambda path: resign(path, "DELETE FROM documents"), "broken_backup"),
         (lambda path: resign(path, "DELETE FROM meta WHERE name = 'language'"), "broken_backup"),
+        (lambda path: set_to(path, "readers", "[1, 2]"), "broken_backup"),
+        (lambda path: set_to(path, "chunk_tokens", "-4"), "broken_backup"),
+        (lambda path: set_to(path, "recency", '{"half_life_days": -1}'), "broken_backup"),
     ],
 )
 @pytest.mark.parametrize("replaced", [False, True])
@@ -299,6 +361,27 @@ def test_a_file_that_is_no_sound_backup_changes_nothing(
         catalog.create(CorpusSpec("other"), STAMP)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"url": "javascript:alert(1)"},
+        {"metadata": {"n": [1, 2]}},
+        {"metadata": {"n": float("nan")}},
+        {"id": "two\nlines"},
+        {"readers": ("",)},
+    ],
+)
+def test_what_no_request_could_bring_no_backup_brings(
+    catalog: Catalog, folder: Path, tmp_path: Path, part: dict[str, Any]
+) -> None:
+    catalog.get("shelf").write([replace(document("bad", ["one text"]), **part)])
+    uploaded = saved(catalog.get("shelf"), folder, tmp_path / "uploaded")
+    with pytest.raises(ApiError) as refused:
+        restore(uploaded, "other", catalog, folder, None)
+    assert (refused.value.status, refused.value.code) == (422, "broken_backup")
+    assert [info.name for info in catalog.list()] == ["shelf"]
+
+
 def test_a_database_as_it_lies_there_is_no_backup(
     catalog: Catalog, folder: Path, tmp_path: Path
 ) -> None:
@@ -319,24 +402,33 @@ def test_what_a_process_left_that_died_is_removed_when_the_next_one_starts(
     tmp_path: Path, folder: Path
 ) -> None:
     catalog = Catalog.open(tmp_path / "data" / "corpora")
-    for name in ("half", "whole"):
+    local = catalog.engine_named("local")
+    for name in ("whole", "rebuilt"):
         catalog.create(replace(SPEC, name=name), STAMP)
         catalog.get(name).write(shelf_documents())
-    dark = catalog.engine("whole").build(Cut.of(catalog.get("whole").info))
-    dark.write(shelf_documents()[:1])
+    for name in ("half", "whole", "rebuilt"):
+        cut = Cut(replace(SPEC, name=name), STAMP, CHUNKER)
+        local.build(cut).write(shelf_documents()[:1])
+    for name in ("half", "whole"):
+        (dark,) = (one for one in local.generations(name) if one.state == "dark")
+        (folder / f"restoring-{name}").write_text(dark.made_at.isoformat())
+    local.build(Cut(replace(SPEC, name="just-begun"), STAMP, CHUNKER))
     catalog.close()
-    (folder / "restoring-half").write_bytes(b"new")
-    (folder / "restoring-whole").write_bytes(b"replaced")
-    (folder / "restoring-never").write_bytes(b"new")
+    (folder / "restoring-just-begun").write_bytes(b"")
+    (folder / "restoring-rebuilt").write_text("2026-01-31T12:00:00+00:00")  # it is no more
+    (folder / "restoring-never").write_bytes(b"")
     (folder / "restore-abc").mkdir()
     (folder / "restore-abc" / DATABASE).write_bytes(b"half of it")
     shutil.copy(__file__, folder / "rest")
     catalog = Catalog.open(tmp_path / "data" / "corpora")
+    local = catalog.engine_named("local")
     try:
         clear_away(folder, catalog)
-        assert [info.name for info in catalog.list()] == ["whole"]
+        assert [info.name for info in catalog.list()] == ["rebuilt", "whole"]
         assert len(content(catalog.get("whole"))) == 3
-        assert catalog.engine("whole").dark("whole") is None
+        assert [local.dark(name) for name in ("half", "whole", "just-begun")] == [None] * 3
+        assert local.dark("rebuilt") is not None  # a reindex's
         assert list(folder.iterdir()) == []
+        catalog.create(CorpusSpec("half"), STAMP)  # the name is free
     finally:
         catalog.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -106,6 +107,22 @@ def test_parquet_of_others_is_read_too(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), file)
     file.seek(0)
     assert list(parquet.rows(file)) == [first, {**second, "metadata": {"year": 2026}}]
+
+
+def test_a_text_that_stands_for_that_of_many_rows_is_not_read_for_all_of_them_at_once() -> None:
+    many, length = 64, 20_000_000
+    texts = pa.DictionaryArray.from_arrays(
+        pa.array([0] * many, pa.int32()), pa.array(["a" * length])
+    )
+    file = io.BytesIO()
+    table = pa.table({"id": [f"d{number}" for number in range(many)], "text": texts})
+    pq.write_table(
+        table, file, compression="zstd", dictionary_pagesize_limit=2 * length, store_schema=False
+    )
+    assert file.tell() < 10_000
+    before = pa.default_memory_pool().max_memory()
+    assert len(next(parquet.rows(file))["text"]) == length
+    assert pa.default_memory_pool().max_memory() < before + 5 * length
 
 
 def test_what_is_no_parquet_is_refused() -> None:

@@ -148,7 +148,7 @@ def test_a_title_followed_by_a_wide_space_takes_one_pass() -> None:
 def test_tables_of_almost_nothing_do_not_grow_into_a_flood() -> None:
     # A wide head and rows of one cell: filled up, each of these is 65,000 cells.
     table = "|a" * 256 + "|\n" + "|-" * 256 + "|\n" + "x\n" * 256 + "\n"
-    source = "| one | two |\n|---|---|\n| short |\n\n" + table * 300 + "the end"
+    source = "| one | two |\n|---|---|\n| short |\n\n" + table * 40 + "the end"
     text = read(source, "markdown")
     assert text.startswith("one | two\nshort |\n")
     assert text.endswith("the end")
@@ -238,6 +238,10 @@ def test_the_title_is_the_title_elements_or_the_first_heading(page: str, title: 
         ("a<![CDATA[x]]>b", "ab"),
         ("<?xml version='1'?>a", "a"),
         ("&#x41;&eacute;&bogus;&", "Aé&bogus;&"),
+        ("<head><title>t</title><p>a", "a"),
+        ("a<svg width=0 />b<object data='x'/>c", "abc"),
+        ("<?xml version='1.0'?><script src='x'/>a<iframe src='y' />b", "ab"),
+        ("a <b> b </b> c<i>\n</i>d", "a b c d"),
     ],
 )
 def test_broken_pages_are_read_as_far_as_they_go(page: str, text: str) -> None:
@@ -246,16 +250,28 @@ def test_broken_pages_are_read_as_far_as_they_go(page: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["<div>", "<!--", "<a ", '<a b="', "<![CDATA[", "</", "<p><b a=1>", "&#x", "<nav>", "<title>"],
+    [
+        "<div>",
+        "<!--",
+        "<div class=",
+        "<a ",
+        '<a b="',
+        "<![CDATA[",
+        "</",
+        "<p><b a=1>",
+        "&#x",
+        "<nav>",
+        "<title>",
+    ],
 )
 def test_a_hostile_page_takes_one_pass(part: str) -> None:
     # A quadratic reader would need minutes for any of these.
-    page = "seen " + part * 200_000
-    assert read(page[:2_000_000], "html").startswith("seen")
+    page = "seen " + part * 100_000 + ">"
+    assert read(page, "html").startswith("seen")
 
 
 def test_a_heading_that_is_closed_again_and_again_takes_one_pass() -> None:
-    page = "<h1><pre>" + " </h1>" * 300_000 + "seen"
+    page = "<h1><pre>" + " </h1>" * 100_000 + "seen"
     assert read(page, "html") == "seen"
 
 

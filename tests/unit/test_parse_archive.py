@@ -3,7 +3,9 @@
 import io
 import random
 import stat
+import struct
 import zipfile
+import zlib
 
 import pytest
 
@@ -121,10 +123,70 @@ def test_too_many_members_or_bytes_refuse_the_archive() -> None:
         list(members(archive(*((f"{n}.txt", b"") for n in range(21))), LIMITS, param="file"))
     assert (failure.value.code, failure.value.param) == ("archive_too_large", "file")
     noise = random.Random(0).randbytes(3_500_000)
-    found = members(archive(("a.txt", noise), ("b.txt", noise)), LIMITS)
-    assert isinstance(next(found), Member)
     with pytest.raises(ApiError, match="unpacks to over"):
-        next(found)
+        next(members(archive(("a.txt", noise), ("b.txt", noise)), LIMITS))
+
+
+class Reads(io.BytesIO):
+    """A file that remembers how many bytes were taken at once, at most."""
+
+    largest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.largest = max(self.largest, len(data))
+        return data
+
+
+def test_a_directory_of_more_members_than_it_says_is_not_even_read() -> None:
+    entry = b"PK\x01\x02" + bytes(24) + b"\x01" + bytes(17) + b"a"  # of a name of one letter
+    for count in (21, 100_000):
+        end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, len(entry) * count, 0, 0)
+        made = Reads(entry * count + end)
+        with pytest.raises(ApiError, match="has over 20 members"):
+            next(members(made, LIMITS))
+        assert made.largest <= 1_048_576
+
+
+def overlapping() -> bytes:
+    """Two members: the first one's data holds the header and the data of the second."""
+    made = archive(("b.txt", random.Random(0).randbytes(1000))).getvalue()
+    begin = made.index(b"PK\x01\x02")
+    header, packed = made[:35], made[35:begin]
+    quoted = b"\x00" + struct.pack("<HH", len(header), 0xFFFF - len(header)) + header + packed
+    data = header + zlib.decompressobj(-15).decompress(packed)
+    sizes = struct.pack("<LLL", zlib.crc32(data), len(quoted), len(data))
+    first = header[:14] + sizes + header[26:30] + b"a.txt"
+    entry = bytearray(made[begin : begin + 51])
+    entry[42:46] = struct.pack("<L", 40)  # behind the first header and the quote's own five bytes
+    other = entry[:16] + sizes + entry[28:42] + bytes(4) + b"a.txt"
+    directory = bytes(other + entry)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 2, 2, len(directory), len(first + quoted), 0)
+    return first + quoted + directory + end
+
+
+def test_an_archive_whose_members_overlap_is_a_bomb() -> None:
+    made = overlapping()
+    with zipfile.ZipFile(io.BytesIO(made)) as opened:
+        assert [len(opened.read(name)) for name in ("a.txt", "b.txt")] == [1035, 1000]
+    with pytest.raises(ApiError, match="overlap"):
+        next(members(io.BytesIO(made), LIMITS))
+
+
+def test_whatever_is_damaged_in_an_archive_is_told() -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as opened:
+        for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            opened.writestr(f"ö{way}.txt", b"hello world " * 200, way)
+    whole, chance = made.getvalue(), random.Random(1)
+    for _ in range(1000):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            assert all(isinstance(one, Member | Refused) for one in members(io.BytesIO(data)))
+        except ApiError as error:
+            assert error.code in ("broken_file", "archive_too_large")  # noqa: PT017 - a clear end
 
 
 @pytest.mark.parametrize("data", [b"", b"no zip", b"PK\x03\x04", b"PK\x05\x06" + bytes(5)])

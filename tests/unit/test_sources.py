@@ -1,21 +1,23 @@
 """Which files `refdesk ingest` takes, what it makes of them, and why it leaves others."""
 
 import os
+import random
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
 import pytest
 
-from services.retrieve.corpus import bodies
 from services.retrieve.corpus.parsing import formats
 from shared.cli import kinds
 from shared.cli.failures import CliError
 from shared.cli.folder import Found, Rules, find_files
-from shared.cli.sources import MAX_FILE_BYTES, Entry, Failure, LeftOut
+from shared.cli.sources import READ_FAULTS, Entry, Failure, LeftOut, Limits
 from shared.cli.upload import documents_of
-from shared.settings import Settings
+
+LIMITS = Limits(file=64 << 20, line=1000)
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> None:
@@ -45,7 +47,7 @@ def told(found: Found) -> dict[str, str]:
 def items(path: Path, prefix: str = "") -> list[Entry | Failure | LeftOut]:
     """What the documents of a file are."""
     rules = Rules(prefix=prefix)
-    return list(documents_of(find_files([str(path)], rules), rules))
+    return list(documents_of(find_files([str(path)], rules), rules, LIMITS))
 
 
 def data(item: Entry | Failure | LeftOut) -> bytes:
@@ -65,8 +67,6 @@ def test_the_files_of_a_folder_are_those_that_the_desk_reads() -> None:
     suffixes = {*formats._SUFFIXES, *formats._LANGUAGES}
     assert {f".{suffix}" for suffix in suffixes} == kinds.SUFFIXES
     assert {*formats._NAMES, *formats._PLAIN_NAMES} == kinds.NAMES
-    assert MAX_FILE_BYTES == bodies.MAX_LINE_BYTES
-    assert Settings.model_fields["max_file_mb"].default << 20 == MAX_FILE_BYTES
 
 
 def test_a_folder_is_read_recursively_and_ids_are_relative_paths(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_prefix_stands_before_every_id(tmp_path: Path) -> None:
         archive.writestr("in/c.md", "c")
     rules = Rules(prefix="p/")
     found = find_files([str(tmp_path / "d"), str(tmp_path / "c.zip")], rules)
-    assert [one.id for one in documents_of(found, rules) if isinstance(one, Entry)] == [
+    assert [one.id for one in documents_of(found, rules, LIMITS) if isinstance(one, Entry)] == [
         "p/a.md", "p/1", "p/in/c.md",
     ]  # fmt: skip
 
@@ -151,6 +151,11 @@ def test_paths_in_which_there_is_nothing_are_known(tmp_path: Path) -> None:
     write(tmp_path, {"full/a.md": "a"})
     (tmp_path / "empty").mkdir()
     assert find(tmp_path / "full", tmp_path / "empty").empty == [str(tmp_path / "empty")]
+
+
+def test_a_file_that_is_named_twice_is_taken_once(tmp_path: Path) -> None:
+    write(tmp_path, {"a.md": "a", "sub/b.md": "b"})
+    assert ids(find(tmp_path, tmp_path / "*.md", tmp_path / "a.md")) == ["a.md", "sub/b.md"]
 
 
 def test_links_that_lead_nowhere_are_left_out(tmp_path: Path) -> None:
@@ -215,6 +220,15 @@ def test_what_only_the_desk_can_judge_is_sent_as_it_is(tmp_path: Path) -> None:
         assert item.state == {}
 
 
+def test_a_line_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:
+    long = '{"id": "long", "text": "%s"}' % ("x" * 5000)
+    write(tmp_path, {"a.jsonl": f'{long}\n{{"id": "b", "text": "y"}}'})
+    first, second = items(tmp_path / "a.jsonl")
+    assert failure(first).source.endswith("a.jsonl:1")
+    assert failure(first).reason.startswith("too large")
+    assert isinstance(second, Entry)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -262,7 +276,7 @@ def test_a_zip_in_a_folder_is_taken_by_name_and_its_ids_say_where_it_is(tmp_path
         archive.writestr("b.md", "b")
     rules = Rules(include=["*.zip", "*.md"])
     found = find_files([str(tmp_path)], rules)
-    assert [one.id for one in documents_of(found, rules) if isinstance(one, Entry)] == [
+    assert [one.id for one in documents_of(found, rules, LIMITS) if isinstance(one, Entry)] == [
         "sub/a.zip/b.md"
     ]
 
@@ -299,6 +313,22 @@ def test_bad_members_of_a_zip_cost_only_themselves(tmp_path: Path) -> None:
         "locked.md": "it is encrypted: unpack it first",
     }
     assert [one.id for one in found if isinstance(one, Entry)] == ["caf\u00e9.md", "good.md"]
+
+
+def test_whatever_is_damaged_in_a_zip_is_told(tmp_path: Path) -> None:
+    path, chance = tmp_path / "a.zip", random.Random(1)
+    with zipfile.ZipFile(path, "w") as archive:
+        for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+            archive.writestr(f"ö{way}.txt", b"hello world " * 200, way)
+    whole = path.read_bytes()
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            damaged[chance.randrange(len(whole))] = chance.randrange(256)
+        path.write_bytes(damaged)
+        for item in items(path):
+            with suppress(*READ_FAULTS):
+                assert not isinstance(item, Entry) or data(item) is not None
 
 
 def test_a_zip_that_is_none_is_reported(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from services.retrieve.catalogue.faults import failed, first_line
+from services.retrieve.catalogue.faults import failed, first_line, gone
 from shared.errors import ApiError, StartupError
 
 FILE = "catalogue.db"
@@ -48,6 +48,7 @@ class CatalogueDatabase:
         """Use `CatalogueDatabase.open`."""
         self._engine = engine
         self.exclusive = engine.dialect.name == "sqlite"
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, url: str, folder: Path) -> Self:
@@ -61,6 +62,7 @@ class CatalogueDatabase:
         try:
             with database.begin() as connection:
                 _migrate(connection)
+            database._file = _file_of(address)
         except ApiError as error:
             database.close()
             raise StartupError(f"the catalogue can't be used: {error.message}") from None
@@ -80,8 +82,8 @@ class CatalogueDatabase:
         """A transaction that may write; durable once the block has ended, undone where it raises.
 
         On SQLite one at a time: keep it short, and wait for nobody in it.
-        Raises ApiError: 503 `catalogue_unavailable` where the server does not answer, 507
-        `storage_full`, 500 `catalogue_damaged`. IntegrityError comes as it is.
+        Raises ApiError: 503 `catalogue_unavailable` where the server does not answer or the file
+        is gone, 507 `storage_full`, 500 `catalogue_damaged`. IntegrityError comes as it is.
         """
         with self._transaction(deferred=False) as connection:
             yield connection
@@ -98,6 +100,10 @@ class CatalogueDatabase:
 
     @contextmanager
     def _transaction(self, *, deferred: bool) -> Iterator[Connection]:
+        # What is written to a file without a name is lost with the process, and a connection that
+        # is opened now would make a new one.
+        if self._file is not None and self._file != _file_of(self._engine.url):
+            raise gone(_shown(self._engine.url))
         try:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(**{_DEFERRED: deferred})
@@ -167,7 +173,8 @@ def _engine(address: URL) -> Engine:
         )
     except ImportError:
         raise StartupError(
-            "REFDESK_CATALOGUE_URL needs the driver of PostgreSQL: pip install 'refdesk[postgres]'"
+            "REFDESK_CATALOGUE_URL needs the driver of PostgreSQL: "
+            "in refdesk's folder, pip install -e '.[postgres]'"
         ) from None
 
 
@@ -215,6 +222,17 @@ def _migrate(connection: Connection) -> None:
             fn=lambda revision, _: scripts._upgrade_revs("head", revision),
         )
         environment.run_migrations()
+
+
+def _file_of(address: URL) -> tuple[int, int] | None:
+    """Which file is at a SQLite address just now; None where there is none."""
+    if address.drivername != "sqlite":
+        return None
+    try:
+        found = Path(str(address.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _shown(address: URL) -> str:

@@ -41,6 +41,17 @@ def first_line(error: SQLAlchemyError) -> str:
     return (str(said).splitlines() or [type(said).__name__])[0][:300]
 
 
+def gone(where: str) -> ApiError:
+    """The error for a file that is not the one any more that was opened."""
+    return ApiError(
+        503,
+        UNAVAILABLE,
+        f"{where} was removed or replaced while retrieve has it open: stop retrieve, put the file "
+        "back (or leave it away, to start without jobs and their history) and start it again",
+        headers={"Retry-After": _RETRY_AFTER_S},
+    )
+
+
 def _of_sqlite(error: sqlite3.Error, where: str) -> ApiError | None:
     code = int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY
     if code in _RUBBISH:

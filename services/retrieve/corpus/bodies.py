@@ -76,25 +76,44 @@ async def receive_body(
     return Received(kind, file, size, tuple(form.parts()) if form is not None else ())
 
 
-def items_of(received: Received, max_file_bytes: int, prefix: str = "") -> Iterator[Item]:
+@dataclass(frozen=True)
+class BodyLimits:
+    """Bytes. json: of JSON that is read whole: a body, or what a form tells about its files. file:
+    of each file."""
+
+    json: int
+    file: int
+
+
+def items_of(received: Received, limits: BodyLimits, prefix: str = "") -> Iterator[Item]:
     """The items of a body, in order; of two with the same id, and of a file that is too large, an
     item with the reason.
 
     prefix: stands before the names of an archive's members in their documents' ids. Raises ApiError
-    400 `invalid_json`, `bad_form`, `bad_archive` and 422, some of them while items are read.
+    400 `invalid_json`, `bad_form`, 413 `body_too_large` and 422, some while items are read.
     """
     received.file.seek(0)
     match received.kind:
         case "json":
+            _require_small(received.size, limits, "a body of JSON", None)
             return _distinct(_of_json(received.file.read()))
         case "ndjson":
             return _distinct(_of_lines(received.file))
         case "multipart":
-            return _distinct(_of_form(received, max_file_bytes))
+            return _distinct(_of_form(received, limits))
         case "parquet":
             return _distinct(_of_rows(received.file))
         case "zip":
-            return _distinct(_of_archive(received.file, prefix, max_file_bytes))
+            return _distinct(_of_archive(received.file, prefix, limits))
+
+
+def _require_small(size: int, limits: BodyLimits, what: str, param: str | None) -> None:
+    if size > limits.json:
+        message = (
+            f"{what} may have {limits.json} bytes: send less at a time, or documents as NDJSON "
+            "(application/x-ndjson), which may be larger"
+        )
+        raise ApiError(413, "body_too_large", message, param=param)
 
 
 @dataclass(frozen=True)
@@ -113,10 +132,13 @@ def _distinct(found: Iterable[_Found]) -> Iterator[Item]:
         item = one.item
         if one.id:
             digest = hashlib.blake2b(one.id.encode("utf-8", "surrogatepass"), digest_size=12)
-            first = seen.setdefault(digest.digest(), item.name)
-            if first is not item.name:
+            place = digest.digest()
+            first = seen.get(place)
+            if first is not None:
                 reason = f"{item.name} has the id of {first}, too; send each document once"
                 item = refused_item(one.id, "duplicate_id", reason).item
+            else:
+                seen[place] = item.name
         yield replace(item, seq=seq)
     if seq < 0:
         raise ApiError(422, "no_documents", "there is no document in the body: send at least one")
@@ -137,10 +159,7 @@ def _of_json(data: bytes) -> list[_Found]:
         raise refusal((), 'send {"documents": [...]}, or one document a line as NDJSON')
     if further := [name for name in body if name != "documents"]:
         raise refusal((further[0],), "Extra inputs are not permitted")
-    return [
-        _document(f"documents.{place}", one, orjson.dumps(one))
-        for place, one in enumerate(body["documents"])
-    ]
+    return [_as_json(f"documents.{place}", one) for place, one in enumerate(body["documents"])]
 
 
 def _of_lines(file: BinaryIO) -> Iterator[_Found]:
@@ -167,19 +186,25 @@ def _of_lines(file: BinaryIO) -> Iterator[_Found]:
 
 def _of_rows(file: BinaryIO) -> Iterator[_Found]:
     for number, value in enumerate(parquet.rows(file), start=1):
-        name = f"row {number}"
-        try:
-            yield _document(name, value, orjson.dumps(value))
-        except TypeError as error:  # a kind of value that JSON does not have
-            yield refused_item(name, "invalid_json", f"{name} can't be a document: {error}")
+        yield _as_json(f"row {number}", value)
+
+
+def _as_json(name: str, value: Any) -> _Found:
+    """The item of a document that is none as it came: too deep, or of values that JSON lacks."""
+    try:
+        return _document(name, value, orjson.dumps(value))
+    except orjson.JSONEncodeError as error:
+        return refused_item(name, "invalid_json", f"{name} can't be a document: {error}")
 
 
 def _document(name: str, value: Any, data: bytes) -> _Found:
     return _Found(shown_id(value), Item(0, name, {"kind": "document"}, data))
 
 
-def _of_form(received: Received, max_file_bytes: int) -> Iterator[_Found]:
+def _of_form(received: Received, limits: BodyLimits) -> Iterator[_Found]:
     labels: dict[str, FileLabels] = {}
+    told = sum(part.size for part in received.parts if part.name == "documents")
+    _require_small(told, limits, "`documents`", "documents")
     for part in received.parts:
         if part.name == "documents":
             labels |= _labels(_read(received.file, part))
@@ -196,9 +221,10 @@ def _of_form(received: Received, max_file_bytes: int) -> Iterator[_Found]:
             about = labels.pop(part.file_name or "", None)
             read = partial(_read, received.file, part)
             name = part.file_name or ""
-            if part.size > max_file_bytes:
-                reason = f"the file has {part.size} bytes, and at most {max_file_bytes} are read"
-                yield refused_item(name, "file_too_large", f"{reason}: split it")
+            if part.size > limits.file:
+                reason = f"the file has {part.size} bytes, and at most {limits.file} are read"
+                told_id = (about.id if about else None) or name
+                yield refused_item(told_id, "file_too_large", f"{reason}: split it")
             else:
                 yield _file(name, about, read)
     for name in labels:
@@ -246,8 +272,8 @@ def _read(file: BinaryIO, part: Part) -> bytes:
     return file.read(part.size)
 
 
-def _of_archive(file: BinaryIO, prefix: str, max_file_bytes: int) -> Iterator[_Found]:
-    for one in members(file, ArchiveLimits(member_bytes=max_file_bytes)):
+def _of_archive(file: BinaryIO, prefix: str, limits: BodyLimits) -> Iterator[_Found]:
+    for one in members(file, ArchiveLimits(member_bytes=limits.file)):
         name = f"{prefix}{one.name}"
         if isinstance(one, RefusedMember):
             yield refused_item(name, one.code, one.reason)

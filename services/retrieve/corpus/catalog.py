@@ -125,12 +125,14 @@ class Catalog:
         stamp: ModelStamp,
         *,
         sparse: bool = False,
+        chunker: str = CHUNKER,
         engine: EngineName | None = None,
     ) -> tuple[CorpusInfo, bool]:
         """Make an empty corpus, whole or not at all; (its info, True), or False if it was there.
 
         sparse: whether its chunks shall have sparse vectors; one that was there stays as it is, and
-        where it is. engine: which is to hold it, None for the default one.
+        where it is. chunker: what is to cut its documents. engine: which is to hold it, None for
+        the default one.
         Raises ApiError: 422 for a bad name, an unknown language or an engine that is not set up,
         409 where the corpus exists with other settings (an empty description asks for nothing), 500
         where it exists and is damaged, 507 for a full disk.
@@ -141,10 +143,10 @@ class Catalog:
         with self._changes:
             if spec.name in self._places:
                 info = self.get(spec.name).info
-                _require_same(spec, info)
+                _require_same(Cut(spec, stamp, chunker), info)
                 return info, False
             self._require_not_hidden(spec.name)
-            store = into.create(Cut(spec, stamp, CHUNKER, sparse))
+            store = into.create(Cut(spec, stamp, chunker, sparse))
             self._places[spec.name] = kind
             self._stores[spec.name] = store
             log.info("corpus_created", corpus=spec.name)
@@ -161,29 +163,27 @@ class Catalog:
         name = cut.spec.name
         require_name(name)
         engine = self._engines[self._default]
-        shared = isinstance(engine, Shared)  # other processes would see one that is live
         with self._changes:
             self._require_not_hidden(name)
             if name in self._places:
                 raise corpus_exists(name)
-            store = engine.build(cut) if shared else engine.create(cut)
+            store = engine.build(cut)
             self._hidden.add(name)
         try:
             yield store
-            if shared:
-                if name in engine.names():
-                    raise corpus_exists(name)
-                engine.swap(name, datetime.now(UTC))
+            if name in engine.names():  # another process was faster
+                raise corpus_exists(name)
+            engine.swap(name, datetime.now(UTC))
         except BaseException:
             with self._changes:
                 store.close(keep=False)
-                (engine.discard if shared else engine.delete)(name)
+                engine.discard(name)
                 self._hidden.discard(name)
             raise
         with self._changes:
             self._hidden.discard(name)
+            self._stores[name] = engine.open(name)
             self._places[name] = self._default
-            self._stores[name] = store
         log.info("corpus_created", corpus=name)
 
     def delete(self, name: str) -> None:
@@ -352,8 +352,17 @@ def _not_found(name: str) -> ApiError:
     )
 
 
-def _require_same(spec: CorpusSpec, info: CorpusInfo) -> None:
+_MADE_ANEW = ("model", "dimension", "chunker", "language", "chunk_tokens", "chunk_overlap")
+
+
+def _require_same(cut: Cut, info: CorpusInfo) -> None:
+    """Raise ApiError 409 where a corpus is made or set up in another way. Of its model the revision
+    is whatever it is: a reindex brings it to today's."""
+    spec = cut.spec
     wanted = {
+        "model": cut.stamp.model,
+        "dimension": cut.stamp.dimension,
+        "chunker": cut.chunker,
         "description": spec.description or info.description,
         "language": spec.language,
         "chunk_tokens": spec.chunk_tokens,
@@ -365,10 +374,11 @@ def _require_same(spec: CorpusSpec, info: CorpusInfo) -> None:
     for name, value in wanted.items():
         found = getattr(info, name)
         if value != found:
+            way = "reindex" if name in _MADE_ANEW else "corpora set"
             raise ApiError(
                 409,
                 "corpus_exists",
-                f"corpus '{spec.name}' exists with {name} {found!r}, not {value!r}: leave {name} "
-                "as it is, delete the corpus first, or take another name",
-                param=name,
+                f"corpus '{spec.name}' exists with {name} {found!r}, not {value!r}: change it with "
+                f"`refdesk {way}`, leave {name} as it is, or take another name",
+                param="embedder" if name == "model" else name,
             )

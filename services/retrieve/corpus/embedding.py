@@ -27,6 +27,7 @@ from shared.vectors import bad_embed, read_vectors
 BATCH = 32  # texts in one request: about two batches of embed's own
 _IN_FLIGHT = 2  # one is computed while the next one waits there already
 _NORM_TOLERANCE = 1e-3
+MISMATCH = "model_mismatch"  # the code of that error
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Librarian:
         self._client = client
         self._counters: dict[ModelStamp, TokenCounter] = {}
         self._tokenizers: dict[ModelStamp, bytes] = {}
+        self._longer: dict[ModelStamp, int] = {}  # how many numbers embed sends of shorter vectors
 
     async def served(self, model: str = "") -> ServedModel:
         """Ask embed for the model of that name, or for its default one. Raises ApiError 404 where
@@ -100,13 +102,14 @@ class Librarian:
         async def batch(texts: Sequence[str]) -> Embedded:
             async with slots:
                 answer = await self._embed(texts, "document", corpus, sparse=corpus.sparse)
-            vectors = read_vectors(answer, len(texts), corpus.dimension)
+            vectors = read_vectors(answer, len(texts))
             if answer.get("truncated"):
                 raise bad_embed(
                     "vectors of chunks that it cut; it counts tokens otherwise than its tokenizer"
                 )
             if np.any(np.abs(_norms(vectors) - 1.0) > _NORM_TOLERANCE):
                 raise bad_embed("a vector that is not of length 1")
+            vectors = await self._shortened(vectors, corpus)
             return Embedded(vectors, read_sparse(answer, len(texts)) if corpus.sparse else None)
 
         starts = range(0, len(inputs), BATCH)
@@ -131,15 +134,11 @@ class Librarian:
         if passage is not None:
             kinds.append(([passage], "document"))
         answers = await together(self._embed(*kind, corpus, sparse=sparse) for kind in kinds)
-        vectors = np.concatenate(
-            [
-                read_vectors(answer, len(texts), corpus.dimension)
-                for answer, (texts, _) in zip(answers, kinds, strict=True)
-            ]
-        )
-        norms = _norms(vectors)
-        if not norms.all():
-            raise bad_embed("a vector of zeros, which has no direction")
+        parts = [
+            await self._shortened(read_vectors(answer, len(texts)), corpus)
+            for answer, (texts, _) in zip(answers, kinds, strict=True)
+        ]
+        vectors = _unit(np.concatenate(parts))
         words = None
         if sparse:
             words = [
@@ -147,7 +146,30 @@ class Librarian:
                 for answer, (texts, _) in zip(answers, kinds, strict=True)
                 for one in read_sparse(answer, len(texts))
             ]
-        return Embedded((vectors / norms[:, np.newaxis]).astype(np.float32), words)
+        return Embedded(vectors, words)
+
+    async def mismatch(self, corpus: CorpusInfo) -> ApiError | None:
+        """Why the corpus can't be searched with what embed serves now, None if it can."""
+        try:
+            await self._require_model(corpus)
+        except ApiError as error:
+            if error.code != MISMATCH:
+                raise
+            return error
+        return None
+
+    async def _shortened(self, vectors: Vector, corpus: CorpusInfo) -> Vector:
+        """As many of the first numbers as the corpus has, at length 1, of vectors that are longer
+        and as long as those of its model are."""
+        sent = vectors.shape[1]
+        if sent == corpus.dimension:
+            return vectors
+        if self._longer.get(corpus.stamp) != sent:
+            served = await self._require_model(corpus)
+            if sent != served.dimension:
+                raise bad_embed(f"{sent} numbers where {served.dimension} were expected")
+            self._longer[corpus.stamp] = sent
+        return _unit(vectors[:, : corpus.dimension])
 
     async def _embed(
         self,
@@ -178,9 +200,9 @@ class Librarian:
             await self._require_model(corpus, revision)
         return answer
 
-    async def _require_model(self, corpus: CorpusInfo, revision: str | None = None) -> None:
-        """Ask embed for its model; raise `model_mismatch` unless that, or else the `revision` that
-        it told with its vectors, is the one that made the corpus."""
+    async def _require_model(self, corpus: CorpusInfo, revision: str | None = None) -> ModelStamp:
+        """Ask embed for its model, and give its stamp; raise `model_mismatch` unless that, or else
+        the `revision` that it told with its vectors, is the one that made the corpus."""
         try:
             served = (await self.served(corpus.model)).stamp
         except ApiError as error:
@@ -189,20 +211,29 @@ class Librarian:
             served = (await self.served()).stamp  # what it has instead
         if revision is not None:
             served = replace(served, revision=revision)
-        if served != corpus.stamp:
-            raise model_mismatch(corpus, served)
+        if not served.holds(corpus.stamp):
+            raise _model_mismatch(corpus, served)
+        return served
 
 
-def model_mismatch(corpus: CorpusInfo, served: ModelStamp) -> ApiError:
+def _model_mismatch(corpus: CorpusInfo, served: ModelStamp) -> ApiError:
     """The error for using a corpus with another model than the one that made its vectors."""
     made = corpus.stamp
     return ApiError(
         409,
-        "model_mismatch",
+        MISMATCH,
         f"corpus '{corpus.name}' was made with {made.model} {made.revision} ({made.dimension} "
         f"dimensions), and embed serves {served.model} {served.revision} ({served.dimension}): "
-        "start embed with the corpus's model, or load the documents into a new corpus",
+        "start embed with the corpus's model, or reindex the corpus",
     )
+
+
+def _unit(vectors: Vector) -> Vector:
+    """The rows at length 1. Raises ApiError 502 for one that has no direction."""
+    norms = _norms(vectors)
+    if not norms.all():
+        raise bad_embed("a vector of zeros, which has no direction")
+    return (vectors / norms[:, np.newaxis]).astype(np.float32)
 
 
 def _norms(vectors: Vector) -> NDArray[np.float64]:

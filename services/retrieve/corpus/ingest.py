@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.chunk import CHUNKER
 from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.fill import TokenFill
+from services.retrieve.corpus.making import made_as
 from services.retrieve.corpus.preparation import Preparation
 from services.retrieve.corpus.prepare import Prepared, Recipe, Task, recipe_of
 from services.retrieve.corpus.source import Source, hash_of
@@ -20,6 +22,7 @@ from services.retrieve.stores.base import (
     WriteResult,
 )
 from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec
+from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.state import RetiredError
 from shared.errors import ApiError
 
@@ -95,24 +98,36 @@ class Ingest:
         # Writes wait here rather than in threads, of which there are few and searches need some.
         self._writing: dict[str, asyncio.Lock] = {}
 
-    async def create(self, spec: CorpusSpec) -> tuple[CorpusInfo, bool]:
-        """Make an empty corpus for the model that embed serves; False if it was there already.
+    async def create(
+        self,
+        spec: CorpusSpec,
+        *,
+        embedder: str | None = None,
+        dimension: int | None = None,
+        chunker: str | None = None,
+    ) -> tuple[CorpusInfo, bool]:
+        """Make an empty corpus; False if it was there already.
 
-        It has sparse vectors where the model makes them.
-        Raises ApiError: 422 where chunks would be longer than the model reads or the language is
-        unknown, what `Catalog.create` raises, 503 where embed does not answer.
+        embedder, dimension, chunker: as for `made_as`; None asks for nothing of a corpus that is
+        there, and embed is not needed for it. Raises what `made_as` and `Catalog.create` do, 503
+        where embed does not answer.
         """
-        served = await self._librarian.served()
-        if spec.chunk_tokens > served.max_tokens:
-            raise ApiError(
-                422,
-                "chunk_too_long",
-                f"chunk_tokens is {spec.chunk_tokens}, and {served.stamp.model} reads at most "
-                f"{served.max_tokens} tokens: ask for {served.max_tokens} or fewer",
-                param="chunk_tokens",
+        there = next((one for one in self._catalog.list() if one.name == spec.name), None)
+        if chunker is None:
+            chunker = CHUNKER if there is None else there.chunker
+        if there is None or embedder is not None or dimension is not None:
+            cut = await made_as(
+                spec,
+                self._librarian,
+                embedder=embedder or (there.model if there and embedder is None else ""),
+                dimension=dimension,
+                chunker=chunker,
+                unless=None if there is None else there.stamp,
             )
+        else:
+            cut = replace(Cut.of(there), spec=spec, chunker=chunker)
         return await asyncio.to_thread(
-            self._catalog.create, spec, served.stamp, sparse=served.sparse
+            self._catalog.create, spec, cut.stamp, sparse=cut.sparse, chunker=chunker
         )
 
     async def write(

@@ -165,8 +165,10 @@ class Loading:
     ) -> None:
         while (found := await groups.get()) is not None:
             group, making = found
+            made = await making
+            await run.assure()
             ready, written = await self._ingest.written(
-                run.job.corpus, group.entries, await making, embed=self._librarian.vectors
+                run.job.corpus, group.entries, made, embed=self._librarian.vectors
             )
             done: dict[str, Outcome] = {one.id: one for one in written.results}
             done |= ready.settled

@@ -23,7 +23,9 @@ from services.retrieve.stores.base import DocumentFormat, JsonScalar
 from shared.errors import ApiError, ErrorFields, refusal, shown
 
 CORPUS_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-MAX_TEXT_CHARACTERS = 2_000_000
+# Of a document in a job: what was loaded as a file can be exported and imported.
+MAX_TEXT_CHARACTERS = 64 * 1024 * 1024
+MAX_AT_ONCE_CHARACTERS = 2_000_000  # of a document that a request waits for
 _MAX_METADATA_KEYS = 64
 _MAX_METADATA_STRING = 4096
 _MAX_METADATA_LIST = 256
@@ -219,7 +221,10 @@ def shown_id(value: object) -> str:
 
 
 class DocumentBatch(Body):
-    """Documents to store. atomic: all of them or none; else one at fault keeps out itself alone."""
+    """Documents to store, each of at most 2,000,000 characters; a job takes longer ones.
+
+    atomic: all of them or none; else one at fault keeps out itself alone.
+    """
 
     documents: Annotated[
         list[
@@ -232,9 +237,15 @@ class DocumentBatch(Body):
     atomic: bool = False
 
     @model_validator(mode="after")
-    def _ids_are_distinct(self) -> Self:
+    def _each_is_short_and_sent_once(self) -> Self:
         seen: dict[str, int] = {}
         for place, document in enumerate(self.documents):
+            if isinstance(document, Document) and len(document.text) > MAX_AT_ONCE_CHARACTERS:
+                words = (
+                    f"has {len(document.text)} characters, and at most {MAX_AT_ONCE_CHARACTERS} "
+                    "are stored while a request waits: send it to /ingest, which makes a job of it"
+                )
+                self.documents[place] = Unfit(document.id, ("text",), words)
             first = seen.setdefault(document.id, place)
             if first != place and isinstance(document, Document):
                 words = f"is the id of documents.{first}, too; send each document once"

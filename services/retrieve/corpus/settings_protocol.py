@@ -22,6 +22,9 @@ def _no_nul(value: str) -> str:
 
 
 Description = Annotated[str, Field(max_length=2000), AfterValidator(_no_nul)]
+Embedder = Annotated[str, Field(max_length=256)]  # "" is embed's default model
+Dimension = Annotated[int, Field(ge=1, le=65_536)]
+ChunkerName = Annotated[str, Field(min_length=1, max_length=64)]
 CorpusReaders = Annotated[list[Reader], Field(max_length=256), AfterValidator(distinct)]
 
 
@@ -39,16 +42,23 @@ class RecencyBody(Body):
 
 
 class CorpusSettings(Body):
-    """What the owner of a corpus chooses; what is left out is the suite's default.
+    """What the owner of a corpus chooses; what is left out is the suite's default, or what a corpus
+    that is there has.
 
-    chunk_tokens: longest chunk as the embedder sees it. chunk_overlap: tokens that neighbours
-    share, less than half of it. language: ISO 639-1 code that picks the analyser of words, or `mul`
-    for several. curate, recency: of searches that do not say. readers: names of keys and of their
-    groups who may read the corpus at all; null is everyone whose key names it.
+    embedder: a model that embed serves, "" for its default one. dimension: so many of the first
+    numbers of its vectors, which a model may be made for; all of them where it is left out.
+    chunker: what cuts the documents. chunk_tokens: longest chunk as the embedder sees it.
+    chunk_overlap: tokens that neighbours share, at most a quarter of it. language: ISO 639-1 code
+    that picks the analyser of words, or `mul` for several. curate, recency: of searches that do not
+    say. readers: names of keys and of their groups who may read the corpus at all; null is everyone
+    whose key names it.
     """
 
     description: Description = ""
-    language: Annotated[str, Field(max_length=64)] = "en"
+    language: Annotated[str, Field(max_length=64)] | None = None
+    embedder: Embedder | None = None
+    dimension: Dimension | None = None
+    chunker: ChunkerName | None = None
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
     chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
     curate: bool | None = None

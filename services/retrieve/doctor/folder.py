@@ -105,8 +105,7 @@ def _corpus(corpus: Path) -> Iterator[Told]:
     try:
         roles = layout.roles(corpus)
     except ApiError as error:
-        what, _, remedy = error.message.partition(": ")
-        yield Told(Level.DAMAGED, str(corpus / LIVE), what, remedy or RESTORE)
+        yield Told(Level.DAMAGED, str(corpus / LIVE), error.message, RESTORE)
     else:
         if not (corpus / LIVE).is_file() and not (corpus / DATABASE).exists():
             what = "it is not there, and the only generation counts as the live one"

@@ -59,14 +59,20 @@ class Attendant:
     """Looks after one lease. Used in one event loop."""
 
     def __init__(
-        self, leases: Leases, lease: Lease, work: Work, patience: Patience, threads: Executor
+        self,
+        leases: Leases,
+        lease: Lease,
+        work: Work,
+        patience: Patience,
+        threads: Executor,
+        sure_s: float,
     ) -> None:
         self._leases = leases
         self._lease = lease
         self._work = work
         self._patience = patience
         self._threads = threads
-        self._run = Attempt(leases, lease, threads, lambda: self.stop("cancel"))
+        self._run = Attempt(leases, lease, threads, lambda: self.stop("cancel"), sure_s)
         self._stopping = asyncio.Event()
         self._reason: Reason | None = None
         self._task: asyncio.Task[str] | None = None

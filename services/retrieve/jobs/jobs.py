@@ -1,13 +1,18 @@
 """The jobs that there are: how they come in, are looked at, and are called off."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.jobs.metrics import count_end
 from services.retrieve.jobs.model import (
     FINAL,
     Event,
@@ -22,12 +27,20 @@ from services.retrieve.jobs.rows import changed, job_of, storable, verdict_of
 from services.retrieve.jobs.tables import JOBS, VERDICTS
 from shared.errors import ApiError
 
+# A catalogue that is locked or far away is waited for, up to half a minute, and payloads may be
+# large. Whoever waits does so in these threads, and keeps no search or document waiting; nor does
+# a payload that comes in keep those who only ask.
+_ASKING, _TAKING_IN = 8, 4
 _PRUNED_AT_ONCE = 1  # in a transaction: each may have many thousands of verdicts
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 class Jobs:
-    """Jobs in a catalogue. Methods are synchronous and may be called from any thread; all raise
-    what `CatalogueDatabase.begin` does. The payload of a job is removed once it is over."""
+    """Jobs in a catalogue. Methods are synchronous and may be called from any thread, in an event
+    loop by `ask`; all raise what `CatalogueDatabase.begin` does. The payload of a job is removed
+    once it is over."""
 
     def __init__(self, database: CatalogueDatabase, *, waiting_mb: int = 4096) -> None:
         """waiting_mb: MiB of payloads that may wait in all."""
@@ -35,6 +48,18 @@ class Jobs:
         self._room = Room(waiting_mb << 20)
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._changing = threading.Lock()
+        self._asking = ThreadPoolExecutor(_ASKING, "jobs-ask")
+        self._taking_in = ThreadPoolExecutor(_TAKING_IN, "jobs-take-in")
+
+    async def ask(
+        self, method: Callable[Params, Result], *args: Params.args, **kwargs: Params.kwargs
+    ) -> Result:
+        """Call one of the methods in a thread that is there for that."""
+        return await _called(self._asking, partial(method, *args, **kwargs))
+
+    async def take_in(self, submit: Callable[[], Result]) -> Result:
+        """As `ask`, for a submission whose payload may be large."""
+        return await _called(self._taking_in, submit)
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener`, in whatever thread, after a job came in or was called off here."""
@@ -158,7 +183,9 @@ class Jobs:
                 .one_or_none()
             )
             job = job_of(row if row is not None else _row(connection, job_id))
-        if row is None and job.state in ("succeeded", "failed"):
+        if row is not None:
+            count_end(job.kind, job.state)
+        elif job.state in ("succeeded", "failed"):
             raise job_finished(job)
         self._tell()
         return job
@@ -181,6 +208,11 @@ class Jobs:
     def _tell(self) -> None:
         for listener in self._listeners:
             listener()
+
+
+async def _called(threads: Executor, call: Callable[[], Result]) -> Result:
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(threads, copy_context().run, call)
 
 
 def job_not_found(job_id: str) -> ApiError:

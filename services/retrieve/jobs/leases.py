@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.jobs.metrics import count_end, count_verdicts
 from services.retrieve.jobs.model import (
     FINAL,
     UNKNOWN,
@@ -32,9 +33,10 @@ from services.retrieve.jobs.model import (
 from services.retrieve.jobs.rows import changed, dumped, failure_row, item_of, job_of, verdict_row
 from services.retrieve.jobs.tables import ITEMS, JOBS
 from services.retrieve.jobs.tables import VERDICTS as VERDICT_ROWS
+from shared import __version__
 
 _PAGE_BYTES = 32 * 1024 * 1024
-_HEADS = 64  # jobs that are looked at for one to take
+_NEWER = "waiting for a newer refdesk"
 _SWEPT_ITEMS = 256  # of an ended job's payload that go in one transaction
 
 
@@ -99,21 +101,39 @@ class Leases:
     def waiting(self, kinds: Sequence[str]) -> list[Waiting]:
         """The queued jobs of these kinds whose turn it is, the oldest first: in a lane of a corpus
         nothing runs, and they are the first there."""
-        other = JOBS.alias("other")
-        before = sa.or_(
-            other.c.state == "running",
-            sa.and_(other.c.state == "queued", other.c.number < JOBS.c.number),
+        first = (
+            sa.select(sa.func.min(JOBS.c.number))
+            .where(JOBS.c.state == "queued")
+            .group_by(JOBS.c.corpus, JOBS.c.lane)
         )
-        same_lane = sa.and_(other.c.corpus == JOBS.c.corpus, other.c.lane == JOBS.c.lane)
+        at_work = JOBS.alias("at_work")
+        same_lane = sa.and_(at_work.c.corpus == JOBS.c.corpus, at_work.c.lane == JOBS.c.lane)
         chosen = (
             sa.select(JOBS.c.number, JOBS.c.attempt, JOBS.c.tries, JOBS.c.wait_s)
-            .where(JOBS.c.state == "queued", JOBS.c.kind.in_(kinds))
-            .where(~sa.exists().where(same_lane, before))
+            .where(JOBS.c.number.in_(first), JOBS.c.kind.in_(kinds))
+            .where(~sa.exists().where(same_lane, at_work.c.state == sa.literal_column("'running'")))
             .order_by(JOBS.c.number)
-            .limit(_HEADS)
         )
         with self._database.read() as connection:
             return [Waiting(*row) for row in connection.execute(chosen)]
+
+    def queued(self) -> dict[str, int]:
+        """How many jobs are queued, by kind."""
+        counted = sa.select(JOBS.c.kind, sa.func.count()).where(JOBS.c.state == "queued")
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(counted.group_by(JOBS.c.kind))}
+
+    def leave_to_newer(self, kinds: Sequence[str]) -> int:
+        """Say of the queued jobs of these kinds, which this version does not know, what they wait
+        for; of how many it was not said before. They stay queued: another replica, or this one
+        after an upgrade, may know them."""
+        stage = f"{_NEWER}: version {__version__} does not know jobs of this kind"
+        with self._database.begin() as connection:
+            return connection.execute(
+                changed(stage=stage)
+                .where(JOBS.c.state == "queued", JOBS.c.kind.in_(kinds))
+                .where(~JOBS.c.stage.startswith(_NEWER))
+            ).rowcount
 
     def claim(self, wanted: Waiting, worker: str) -> Lease | None:
         """Take a queued job; None where another was faster or its lane is no longer free."""
@@ -174,7 +194,8 @@ class Leases:
             if told is None:
                 raise LeaseLostError
             _add_verdicts(connection, lease.number, news)
-            return bool(told.cancelling)
+        count_verdicts(lease.job.kind, news.verdicts)
+        return bool(told.cancelling)
 
     def finish(
         self,
@@ -238,12 +259,14 @@ class Leases:
             if sign.receiving:
                 left = sa.delete(JOBS).where(*here, JOBS.c.state == "receiving")
                 return connection.execute(left).rowcount > 0
-            return (
-                connection.execute(
-                    _bury(most_deaths).where(*here, JOBS.c.state == "running")
-                ).rowcount
-                > 0
-            )
+            buried = connection.execute(
+                _bury(most_deaths)
+                .where(*here, JOBS.c.state == "running")
+                .returning(JOBS.c.kind, JOBS.c.state)
+            ).one_or_none()
+        if buried is not None:
+            count_end(buried.kind, buried.state)
+        return buried is not None
 
     def sweep(self) -> bool:
         """Remove a piece of the payload of a job that is over; whether there was one."""
@@ -267,10 +290,17 @@ class Leases:
     def _leave(self, lease: Lease, news: News, columns: dict[str, Any]) -> None:
         with self._database.begin() as connection:
             told = _columns(news) | {"revision": JOBS.c.revision + 1} | columns
-            left = sa.update(JOBS).values(beat=JOBS.c.beat + 1, **told).where(*_mine(lease))
-            if connection.execute(left).rowcount == 0:
+            state = connection.execute(
+                sa.update(JOBS)
+                .values(beat=JOBS.c.beat + 1, **told)
+                .where(*_mine(lease))
+                .returning(JOBS.c.state)
+            ).scalar_one_or_none()
+            if state is None:
                 raise LeaseLostError
             _add_verdicts(connection, lease.number, news)
+        count_verdicts(lease.job.kind, news.verdicts)
+        count_end(lease.job.kind, state)
 
 
 def _mine(lease: Lease) -> tuple[sa.ColumnElement[bool], ...]:

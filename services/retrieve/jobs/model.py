@@ -144,6 +144,12 @@ class Run(Protocol):
         is cancelled without is to be gone on with later."""
         ...
 
+    async def assure(self) -> None:
+        """Raise `LeaseLostError` where this attempt no longer counts; to be asked before each
+        write. A process that stood still for longer than its lease goes on in the middle of its
+        work, and what it was about to write may be older than what is there by now."""
+        ...
+
     async def items(self, after: int, most: int) -> list[Item]:
         """The next parts of the payload with a `seq` above `after`: at most `most`, fewer where
         they are large (about 32 MiB, but at least one), none at the end."""
@@ -180,6 +186,7 @@ class Run(Protocol):
 # - What it has done in threads is bounded to a second or two: a thread can't be cancelled. What may
 #   take longer belongs in a process that is killed when the task is cancelled.
 # - It calls `checkpoint` after each batch, and after what it counts is durable, never before.
+# - It calls `assure` before each write.
 # - It raises ApiError for what went wrong. 429, 502, 503 and 504, and errors of connections, may
 #   pass: the job is tried again from its cursor. All else ends it.
 # - The request and the verdicts are told to whoever may write the corpus: no secrets in them.

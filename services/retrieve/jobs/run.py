@@ -26,11 +26,17 @@ Result = TypeVar("Result")
 class Attempt:
     """See `model.Run`, which this is. Used in one event loop.
 
-    on_cancel: called when a sign of life was answered with the wish to end the job.
+    on_cancel: called when a sign of life was answered with the wish to end the job. sure_s: for so
+    many seconds after a sign of life nobody else takes the job.
     """
 
     def __init__(
-        self, leases: Leases, lease: Lease, threads: Executor, on_cancel: Callable[[], None]
+        self,
+        leases: Leases,
+        lease: Lease,
+        threads: Executor,
+        on_cancel: Callable[[], None],
+        sure_s: float,
     ) -> None:
         self._leases = leases
         self.lease = lease
@@ -42,6 +48,8 @@ class Attempt:
         self._done = lease.job.progress
         self._window = Window(time.monotonic())
         self._told_at = float("-inf")
+        self._sure_s = sure_s
+        self._sure_until = time.monotonic() + sure_s
         self._lost = False
         self.cancelled = False
         self._telling = asyncio.Lock()
@@ -56,6 +64,13 @@ class Attempt:
     def cursor(self) -> Mapping[str, Any] | None:
         """What the last checkpoint left."""
         return self._cursor
+
+    async def assure(self) -> None:
+        """See `Run.assure`."""
+        if self._lost:
+            raise LeaseLostError
+        if time.monotonic() > self._sure_until:
+            await self._patiently(self.tell)
 
     async def items(self, after: int, most: int) -> list[Item]:
         """See `Run.items`."""
@@ -122,7 +137,7 @@ class Attempt:
     async def _tell(self) -> None:
         async with self._telling:
             news, self._news = self._rated(), News()
-            self._told_at = time.monotonic()
+            self._told_at = told_at = time.monotonic()
             try:
                 cancelling = await self._in_thread(self._leases.tell, self.lease, news)
             except LeaseLostError:
@@ -131,6 +146,7 @@ class Attempt:
             except BaseException:
                 self._news = _both(news, self._news)
                 raise
+            self._sure_until = told_at + self._sure_s
             if cancelling:
                 self.cancelled = True
                 self._on_cancel()

@@ -11,12 +11,13 @@ from uuid import uuid4
 from services.retrieve.jobs.attend import Attendant, Patience
 from services.retrieve.jobs.jobs import Jobs
 from services.retrieve.jobs.leases import Lease, Leases, Sign
+from services.retrieve.jobs.metrics import QUEUED, RUNNING
 from services.retrieve.jobs.model import Work
 from services.retrieve.jobs.stillness import Stillness
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
-_TURN_S = 0.7  # between two looks at the catalogue, and two signs of life of a job
+TURN_S = 0.7  # between two looks at the catalogue, and two signs of life of a job
 _LEASE_S = 15.0  # without a sign of life, after which a worker is dead
 _RECEIVING_S = 600.0  # the same of a payload that comes in
 _PRUNE_S = 3600.0
@@ -33,6 +34,7 @@ class JobRunner:
     A cancelled job is over within 2 seconds. A job whose process died is taken up from its last
     checkpoint: at once when this process starts, where no other can use the catalogue, else when
     its lease of 15 seconds has run out. history_days: how long jobs are kept that are over.
+    turn_s: between two looks at the catalogue.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class JobRunner:
         workers: int = 2,
         history_days: int = 30,
         lease_s: float = _LEASE_S,
+        turn_s: float = TURN_S,
         patience: Patience | None = None,
     ) -> None:
         self._jobs = jobs
@@ -57,7 +60,12 @@ class JobRunner:
         self._threads = ThreadPoolExecutor(_THREADS, "jobs")
         self._running: dict[int, Attendant] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._signs, self._waits = Stillness(), Stillness()
+        self._turn_s = turn_s
+        self._signs, self._waits = Stillness(2 * turn_s), Stillness(2 * turn_s)
+        self._kinds = set(works)  # that were counted
+        self._answered_at = time.monotonic()
+        # By what does not succeed just now.
+        self._trouble: dict[Callable[[], Awaitable[None]], str] = {}
         self._pruned_at = float("-inf")
         self._wake = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -84,6 +92,13 @@ class JobRunner:
             asyncio.create_task(self._go_on(self._clean, asyncio.Event())),
         ]
 
+    def catalogue(self) -> str:
+        """Whether the catalogue answers, for people: `answers`, or why not."""
+        silent_s = time.monotonic() - self._answered_at
+        if not self._trouble and silent_s > self._lease_s:
+            return f"the catalogue has not answered for {silent_s:.0f} s"
+        return next(iter(self._trouble.values()), "answers")
+
     async def close(self) -> None:
         """Give what runs back to the queue, from where it is to be gone on with; within about two
         seconds."""
@@ -103,13 +118,15 @@ class JobRunner:
         while True:
             try:
                 await turn()
+                self._trouble.pop(turn, None)
             except ApiError as error:  # the catalogue does not answer; it will again
+                self._trouble[turn] = error.message
                 log.warning("jobs_wait", reason=error.message)
             except Exception:
                 # Whatever it was, jobs that nobody looks after would be worse.
                 log.exception("jobs_turn_failed")
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TURN_S):
+                async with asyncio.timeout(self._turn_s):
                     await wake.wait()
             wake.clear()
 
@@ -119,12 +136,24 @@ class JobRunner:
         await self._take_jobs()
 
     async def _clean(self) -> None:
+        await self._count_the_queue()
         while await self._do(self._leases.sweep):
             pass
         now = time.monotonic()
         if now - self._pruned_at > _PRUNE_S:
             await self._do(self._jobs.prune, self._history_days)
             self._pruned_at = now
+
+    async def _count_the_queue(self) -> None:
+        queued = await self._do(self._leases.queued)
+        self._kinds |= queued.keys()
+        for kind in self._kinds:
+            QUEUED.labels(kind).set(queued.get(kind, 0))
+        unknown = sorted(queued.keys() - self._works.keys())
+        if unknown:
+            left = await self._do(self._leases.leave_to_newer, unknown)
+            if left:
+                log.warning("jobs_of_unknown_kinds", kinds=unknown)
 
     async def _miss_the_dead(self) -> None:
         signs = await self._do(self._leases.signs)
@@ -160,21 +189,26 @@ class JobRunner:
 
     def _begin(self, lease: Lease) -> None:
         work = self._works[lease.job.kind]
-        attendant = Attendant(self._leases, lease, work, self._patience, self._threads)
+        sure_s = self._lease_s / 3  # the rest of it is for the write that follows
+        attendant = Attendant(self._leases, lease, work, self._patience, self._threads, sure_s)
         self._running[lease.number] = attendant
-        task = asyncio.create_task(self._attend(lease.number, attendant))
+        RUNNING.labels(lease.job.kind).inc()
+        task = asyncio.create_task(self._attend(lease, attendant))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attend(self, number: int, attendant: Attendant) -> None:
+    async def _attend(self, lease: Lease, attendant: Attendant) -> None:
         try:
             await attendant.attend()
         finally:
-            del self._running[number]
+            del self._running[lease.number]
+            RUNNING.labels(lease.job.kind).dec()
         self._wake.set()
         await attendant.left()  # a work that does not end keeps its place
         self._wake.set()
 
     async def _do(self, function: Callable[..., Result], *arguments: Any) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, function, *arguments)
+        done = await loop.run_in_executor(self._threads, function, *arguments)
+        self._answered_at = time.monotonic()
+        return done

@@ -4,17 +4,23 @@ from collections.abc import Hashable, Mapping
 
 
 class Stillness:
-    """What was seen last, and since when it has looked the same."""
+    """What was seen last, and for how long it has looked the same.
 
-    def __init__(self) -> None:
-        self._since: dict[int, tuple[Hashable, float]] = {}
+    most_s: what the time between two looks counts for at most. Who could not look for a while, as
+    the database or its own process stood still, does not know what happened meanwhile.
+    """
+
+    def __init__(self, most_s: float) -> None:
+        self._most_s = most_s
+        self._looked = float("-inf")
+        self._known: dict[int, tuple[Hashable, float]] = {}
 
     def seconds(self, now: float, seen: Mapping[int, Hashable]) -> dict[int, float]:
         """For how long each of `seen`, by its number, has been just so; 0.0 for what is new or
         changed. What is not seen any more is forgotten. now: seconds of a monotonic clock."""
-        before, self._since = self._since, {}
+        more = min(now - self._looked, self._most_s)
+        before, self._known, self._looked = self._known, {}, now
         for number, state in seen.items():
-            known = before.get(number)
-            since = known[1] if known is not None and known[0] == state else now
-            self._since[number] = (state, since)
-        return {number: now - since for number, (_, since) in self._since.items()}
+            was, seconds = before.get(number, (None, 0.0))
+            self._known[number] = (state, seconds + more if was == state else 0.0)
+        return {number: seconds for number, (_, seconds) in self._known.items()}

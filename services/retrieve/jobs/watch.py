@@ -81,16 +81,18 @@ class JobWatch:
                 await self._look_once()
             except ApiError as error:  # the catalogue does not answer; it will again
                 log.warning("job_watch_waits", reason=error.message)
+            except Exception:  # those who watch would wait in silence
+                log.exception("job_watch_failed")
             await asyncio.sleep(_LOOK_S)
 
     async def _look_once(self) -> None:
         watched = dict(self._watched)
-        found = await asyncio.to_thread(self._jobs.revisions, list(watched))
+        found = await self._jobs.ask(self._jobs.revisions, list(watched))
         for job_id, one in watched.items():
             if job_id not in found:
                 one.gone = True
             elif one.event is None or one.event.seq != found[job_id]:
-                events = await asyncio.to_thread(self._jobs.events, job_id)
+                events = await self._jobs.ask(self._jobs.events, job_id)
                 one.event = events[-1]
             else:
                 continue

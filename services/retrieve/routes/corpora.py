@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TypeVar
 
 from fastapi import FastAPI, Response
 
@@ -34,6 +35,8 @@ from shared.settings import Settings
 
 _SWAP_S = 0.05
 
+Value = TypeVar("Value")
+
 
 def add_routes(
     app: FastAPI, settings: Settings, desk: Desk, catalog: Catalog, ingest: Ingest
@@ -53,17 +56,23 @@ def add_routes(
         """Make a corpus; 200 where it was there with these settings, 409 with others."""
         current().principal.require_write(name)
         wanted = body or CorpusSettings()
+        there = next((one for one in catalog.list() if one.name == name), None)
+        usual = there or CorpusSpec(
+            name, chunk_tokens=settings.chunk_tokens, chunk_overlap=settings.chunk_overlap
+        )
         spec = CorpusSpec(
             name=name,
             description=wanted.description,
-            language=wanted.language,
-            chunk_tokens=_default(wanted.chunk_tokens, settings.chunk_tokens),
-            chunk_overlap=_default(wanted.chunk_overlap, settings.chunk_overlap),
+            language=_default(wanted.language, usual.language),
+            chunk_tokens=_default(wanted.chunk_tokens, usual.chunk_tokens),
+            chunk_overlap=_default(wanted.chunk_overlap, usual.chunk_overlap),
             curate=wanted.curate,
             recency=_recency(wanted.recency),
             readers=_readers(wanted.readers),
         )
-        info, created = await ingest.create(spec)
+        info, created = await ingest.create(
+            spec, embedder=wanted.embedder, dimension=wanted.dimension, chunker=wanted.chunker
+        )
         response.status_code = 201 if created else 200
         return corpus_body(info)
 
@@ -98,6 +107,7 @@ def add_routes(
         current().principal.require_write(name)
         async with configuring:
             while True:
+                current().deadline.check()
                 store = desk.store(name)
                 try:
                     info = await asyncio.to_thread(store.configure, _changed(store.info, change))
@@ -154,5 +164,5 @@ def _readers(body: list[str] | None) -> tuple[str, ...] | None:
     return None if body is None else tuple(body)
 
 
-def _default(value: int | None, default: int) -> int:
+def _default(value: Value | None, default: Value) -> Value:
     return default if value is None else value

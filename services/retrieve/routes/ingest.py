@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from services.retrieve.corpus.bodies import (
     CONTENT_TYPES,
     MAX_LINE_BYTES,
+    BodyLimits,
     items_of,
     receive_body,
 )
@@ -66,12 +67,12 @@ _BODY = {
 def add_routes(app: FastAPI, settings: Settings, ingest: Ingest, jobs: Jobs) -> None:
     """Add the routes to the app."""
     folder = settings.data_dir / "uploads"  # bodies while they come in, in files without names
-    max_json_bytes = settings.max_body_bytes  # it has to be read whole
     limits = IngestLimits(
         max_upload_bytes=max(settings.max_upload_mb << 20, settings.max_body_bytes),
         max_file_bytes=settings.max_file_mb << 20,
         max_line_bytes=MAX_LINE_BYTES,
     )
+    body_limits = BodyLimits(json=settings.max_body_bytes, file=limits.max_file_bytes)
 
     @app.get("/corpora/{name}/ingest")
     async def tell_limits(name: CorpusName) -> IngestLimits:
@@ -92,7 +93,7 @@ def add_routes(app: FastAPI, settings: Settings, ingest: Ingest, jobs: Jobs) -> 
         everything is on the disk; the job's verdicts tell what became of each document."""
         current().principal.require_write(name)
         recipe_of(ingest.live(name).info)
-        await asyncio.to_thread(jobs.require_room)
+        await jobs.ask(jobs.require_room)
         content_type = request.headers.get("content-type", "")
         kind = CONTENT_TYPES.get(content_type.partition(";")[0].strip().lower())
         if kind is None:
@@ -111,13 +112,6 @@ def add_routes(app: FastAPI, settings: Settings, ingest: Ingest, jobs: Jobs) -> 
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 received = await receive_body(request.stream(), kind, content_type, file)
-                if kind == "json" and received.size > max_json_bytes:
-                    raise ApiError(
-                        413,
-                        "body_too_large",
-                        f"a body of JSON may have {max_json_bytes} bytes: send NDJSON "
-                        "(application/x-ndjson), which may be larger",
-                    )
                 principal = current().principal.name
 
                 def submit() -> Job:
@@ -128,11 +122,11 @@ def add_routes(app: FastAPI, settings: Settings, ingest: Ingest, jobs: Jobs) -> 
                         name,
                         told,
                         principal,
-                        items=items_of(received, limits.max_file_bytes, prefix),
+                        items=items_of(received, body_limits, prefix),
                         idempotency_key=idempotency_key,
                     )[0]
 
-                return job_body(await asyncio.to_thread(submit))
+                return job_body(await jobs.take_in(submit))
         except ClientDisconnect:
             message = "the body broke off; nothing was kept of it: send it again"
             raise ApiError(400, "body_incomplete", message) from None

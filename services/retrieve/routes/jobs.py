@@ -48,7 +48,7 @@ def add_routes(app: FastAPI, jobs: Jobs, watch: JobWatch) -> None:
         if principal.role != "admin":
             return JobPage(jobs=[], next=None)
         corpora = None if "*" in principal.corpora else sorted(principal.corpora)
-        found = await asyncio.to_thread(jobs.list, corpus, state, limit + 1, after, corpora=corpora)
+        found = await jobs.ask(jobs.list, corpus, state, limit + 1, after, corpora=corpora)
         page = [job_body(job) for job in found[:limit]]
         return JobPage(jobs=page, next=page[-1].id if len(found) > limit else None)
 
@@ -66,7 +66,7 @@ def add_routes(app: FastAPI, jobs: Jobs, watch: JobWatch) -> None:
     ) -> VerdictPage:
         """What became of each document, in the order in which it was decided."""
         await _visible(jobs, job_id)
-        found, more = await asyncio.to_thread(jobs.verdicts, job_id, status, limit, after)
+        found, more = await jobs.ask(jobs.verdicts, job_id, status, limit, after)
         return VerdictPage(verdicts=[verdict_body(one) for one in found], next=more)
 
     @app.get("/jobs/{job_id}/events", responses=_EVENTS, response_class=StreamingResponse)
@@ -89,18 +89,18 @@ def add_routes(app: FastAPI, jobs: Jobs, watch: JobWatch) -> None:
         """Call a job off. 200 once it is over, 202 where its worker has not ended it yet, 409 where
         it succeeded or failed already."""
         await _visible(jobs, job_id)
-        job = await asyncio.to_thread(jobs.cancel, job_id)
+        job = await jobs.ask(jobs.cancel, job_id)
         give_up = time.monotonic() + _CANCEL_S
         while not job.over and time.monotonic() < give_up:
             await asyncio.sleep(_LOOK_S)
-            job = await asyncio.to_thread(jobs.get, job_id)
+            job = await jobs.ask(jobs.get, job_id)
         response.status_code = 200 if job.over else 202
         return job_body(job)
 
 
 async def _visible(jobs: Jobs, job_id: str) -> Job:
     """A job of a corpus that the caller may write. Raises ApiError 404 for any other."""
-    job = await asyncio.to_thread(jobs.get, job_id)
+    job = await jobs.ask(jobs.get, job_id)
     if not current().principal.may_write(job.corpus):
         raise job_not_found(job_id)
     return job

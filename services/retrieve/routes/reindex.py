@@ -1,7 +1,7 @@
 """Routes about a corpus's generations: POST …/reindex and …/rollback, GET …/generations."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,12 +11,13 @@ from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.preparation import Preparation
 from services.retrieve.corpus.reindex.copying import Copier
-from services.retrieve.corpus.reindex.estimate import estimate, made_as
+from services.retrieve.corpus.reindex.estimate import estimate, told_of
 from services.retrieve.corpus.reindex.keeping import KINDS
 from services.retrieve.corpus.reindex.protocol import (
     Estimate,
     GenerationLine,
     GenerationList,
+    JudgedQuery,
     ReindexRequest,
     Rollback,
     RollbackRequest,
@@ -29,7 +30,7 @@ from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import EngineName
 from services.retrieve.stores.engine import Cut, Generation
 from shared.context import current
-from shared.errors import ApiError
+from shared.errors import ApiError, refusal
 from shared.settings import Settings
 
 _ESTIMATED: dict[int | str, dict[str, Any]] = {200: {"model": Estimate}}
@@ -65,6 +66,7 @@ def add_routes(
         catalog.engine_named(engine)
         cut = await target(live.info, request, librarian)
         _require_change(live, request, cut)
+        await asyncio.to_thread(_require_judgement, live, request.judged)
         if request.dry_run:
             copier = Copier(live.info, planned(live.info, cut), librarian.vectors, preparation)
             response.status_code = 200
@@ -106,12 +108,12 @@ def add_routes(
         async with submitting:
             await _require_none_running(jobs, name)
             principal = current().principal.name
-            job, _ = await asyncio.to_thread(jobs.submit, kind, name, request, principal)
+            job, _ = await jobs.ask(jobs.submit, kind, name, request, principal)
         return job_body(job)
 
 
 async def _require_none_running(jobs: Jobs, name: str) -> None:
-    last = await asyncio.to_thread(jobs.list, name, None, 1, kinds=KINDS)
+    last = await jobs.ask(jobs.list, name, None, 1, kinds=KINDS)
     if last and not last[0].over:
         raise ApiError(
             409,
@@ -130,6 +132,14 @@ def _require_change(live: CorpusStore, request: ReindexRequest, cut: Cut) -> Non
             f"corpus '{live.info.name}' is made like that already: name what shall change, or send "
             "`force` to build it anew as it is",
         )
+
+
+def _require_judgement(live: CorpusStore, judged: Sequence[JudgedQuery]) -> None:
+    """Raise ApiError 422 for a query of whose documents none is there: it would prove nothing."""
+    for place, one in enumerate(judged):
+        if not live.known(list(one.relevant)):
+            words = f"names no document that corpus '{live.info.name}' has"
+            raise refusal(("judged", place, "relevant"), words)
 
 
 def _require_qdrant(wanted: str | None, settings: Settings) -> None:
@@ -158,7 +168,7 @@ def _line(kind: EngineName, one: Generation) -> GenerationLine:
     return GenerationLine(
         number=one.number,
         state=one.state,
-        made=made_as(one.cut, kind),
+        made=told_of(one.cut, kind),
         documents=one.documents,
         chunks=one.chunks,
         made_at=one.made_at,

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from services.retrieve.corpus.catalog import Catalog, corpus_exists, require_name
-from services.retrieve.corpus.embedding import Librarian, model_mismatch
+from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.transfer import backup, export, parquet
 from services.retrieve.corpus.transfer.protocol import BackupBody, Restored
 from services.retrieve.corpus.transfer.restore import restore
@@ -154,7 +154,7 @@ async def _receive(stream: AsyncIterator[bytes], path: Path, sha256: str) -> Non
 
 async def _notes(info: CorpusInfo, librarian: Librarian) -> list[str]:
     try:
-        served = (await librarian.served()).stamp
-    except ApiError as error:
-        return [f"whether embed serves the corpus's model can't be said: {error.message}"]
-    return [] if served == info.stamp else [model_mismatch(info, served).message]
+        error = await librarian.mismatch(info)
+    except ApiError as unknown:
+        return [f"whether embed serves the corpus's model can't be said: {unknown.message}"]
+    return [] if error is None else [error.message]

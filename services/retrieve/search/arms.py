@@ -28,8 +28,8 @@ def chosen(
         raise ApiError(
             422,
             "no_sparse_vectors",
-            f"arms: {reason}; name another arm, or load the documents into a new corpus while "
-            "embed serves a model that makes sparse vectors",
+            f"arms: {reason}; name another arm, or reindex it with a model of embed's that "
+            "makes sparse vectors",
             param="arms",
         )
     return others, [Skipped(stage=Arm.SPARSE.value, reason=reason)]

@@ -7,7 +7,7 @@ is kept per arm, corpus and query, because scores of different lists can't be co
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
+from functools import cached_property, partial
 from itertools import zip_longest
 from typing import NamedTuple, TypeVar
 
@@ -23,6 +23,7 @@ from services.retrieve.stores.base import (
 )
 from services.retrieve.stores.remote import Batched
 from services.retrieve.stores.sparse_vector import Sparse
+from services.retrieve.stores.state import rebuilding
 
 Found = TypeVar("Found")
 
@@ -99,10 +100,15 @@ class Shelves:
     scope: Scope
     exact: ExactArm
 
-    @property
+    @cached_property
     def batched(self) -> frozenset[str]:
-        """The corpora that can be searched by several arms in one round trip."""
-        return frozenset(name for name, one in self.stores.items() if isinstance(one, Batched))
+        """The corpora that can be searched by several arms in one round trip; the same ones all
+        through a search."""
+        return frozenset(
+            name
+            for name, one in self.stores.items()
+            if isinstance(one, Batched) and not rebuilding(one)
+        )
 
     def words(
         self, arm: Arm, queries: Sequence[str], limit: int, but: Collection[str] = ()

@@ -353,8 +353,9 @@ class CorpusStore(Protocol):
         ...
 
     def sealed(self) -> AbstractContextManager[None]:
-        """No write goes through while the block lasts: it waits. After the block the store is
-        retired; if the block raises, it goes on as before."""
+        """No write goes through while the block lasts: it waits, and `info` tells the last one,
+        whichever process wrote it. After the block the store is retired; if the block raises, it
+        goes on as before."""
         ...
 
     def verify(self) -> Iterator[Finding]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from services.retrieve.stores.analysis import ANALYSER
+
 CORPUS_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 EngineName = Literal["local", "qdrant"]
@@ -17,6 +19,11 @@ class ModelStamp:
     model: str
     revision: str
     dimension: int
+
+    def holds(self, other: "ModelStamp") -> bool:
+        """Whether the vectors of the other one are the first numbers of this one's, or all."""
+        same = (self.model, self.revision) == (other.model, other.revision)
+        return same and self.dimension >= other.dimension
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class CorpusSpec:
 class CorpusInfo:
     """A corpus as it is now. `chunker` names the method and version that cut its chunks, `sparse`
     is whether they have sparse vectors. `generation` counts from 1 and rises with each swap,
-    `engine` is the kind of store that holds it. `writes` never falls, swaps included."""
+    `engine` is the kind of store that holds it. `writes` never falls, swaps included. `analyser`
+    names how texts became the terms of its word index, or is empty where not all did alike."""
 
     name: str
     description: str
@@ -86,6 +94,7 @@ class CorpusInfo:
     readers: tuple[str, ...] | None = None
     generation: int = 1
     engine: EngineName = "local"
+    analyser: str = ANALYSER
 
     @property
     def stamp(self) -> ModelStamp:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec, ModelStamp
 
@@ -20,13 +21,15 @@ from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec, ModelStamp
 class Cut:
     """How a generation is made: what it holds beside the documents themselves.
 
-    spec.name is the corpus's. sparse: whether its chunks have sparse vectors.
+    spec.name is the corpus's. sparse: whether its chunks have sparse vectors. analyser: what made
+    its terms; one that is to be made is always made by this refdesk's.
     """
 
     spec: CorpusSpec
     stamp: ModelStamp
     chunker: str
     sparse: bool = False
+    analyser: str = ANALYSER
 
     @classmethod
     def of(cls, info: CorpusInfo) -> "Cut":
@@ -41,7 +44,7 @@ class Cut:
             recency=info.recency,
             readers=info.readers,
         )
-        return cls(spec, info.stamp, info.chunker, info.sparse)
+        return cls(spec, info.stamp, info.chunker, info.sparse, info.analyser)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ Nothing is unpacked to a disk, so that a name can lead nowhere; names that try t
 the same, because they become ids of documents.
 """
 
+import io
+import lzma
 import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -24,12 +26,20 @@ _ARCHIVES = {
 }
 _RATIO_FROM = 1024 * 1024  # bytes: a smaller member is no bomb
 _STEP = 1024 * 1024
+# RuntimeError: what zipfile says of passwords; NotImplementedError is one, too.
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(OSError, EOFError, ValueError, RuntimeError),
+)
+_ENTRY = b"PK\x01\x02"  # what each entry of a ZIP's directory begins with
+_ENTRY_BYTES = 512  # that it has on the average, at most: 46, a name, and some more
 
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """members: how many there may be. member_bytes, total_bytes: unpacked. ratio: of a member's
-    unpacked size to its packed one, for members over a megabyte."""
+    """members: how many there may be. member_bytes, total_bytes: unpacked, as the archive says,
+    which is held to it. ratio: of a member's unpacked size to its packed one, for members over a
+    megabyte."""
 
     members: int = 100_000
     member_bytes: int = 64 * 1024 * 1024
@@ -62,35 +72,57 @@ def members(
 ) -> Iterator[Member | Refused]:
     """The files of a ZIP in their order, folders left out; one is in memory at a time.
 
-    Raises ApiError 422 naming `param`: `broken_file` for what is no ZIP or breaks off,
-    `archive_too_large` for too many members or, when so much has been read, too many bytes.
+    Raises ApiError 422 naming `param`, before the first of them: `broken_file` for what is no ZIP
+    or breaks off, `archive_too_large` for too many members or bytes, and where members overlap.
     """
     try:
-        opened = zipfile.ZipFile(archive)
+        opened = zipfile.ZipFile(_Guarded(archive, limits, param))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise ApiError(
             422, "broken_file", f"{param} can't be read as a ZIP: {error}", param=param
         ) from None
     with opened:
-        infos = opened.infolist()
-        if len(infos) > limits.members:
-            raise _too_large(f"{param} has {len(infos)} members, over {limits.members}", param)
         seen: set[str] = set()
-        total = 0
-        for info in infos:
-            name = _name(info)
-            if info.is_dir():
-                continue
-            refused = _refusal(info, name, seen, limits)
-            seen.add(name)
-            if refused is None:
-                result = _read(opened, info, name, min(limits.member_bytes, info.file_size))
-                total += len(result.data) if isinstance(result, Member) else 0
-                if total > limits.total_bytes:
-                    raise _too_large(f"{param} unpacks to over {limits.total_bytes} bytes", param)
-                yield result
-            else:
-                yield refused
+        found: list[zipfile.ZipInfo | Refused] = []
+        for info in opened.infolist():
+            if not info.is_dir():
+                name = _name(info)
+                found.append(_refusal(info, name, seen, limits) or info)
+                seen.add(name)
+        _require_room(
+            [one for one in found if not isinstance(one, Refused)], archive, limits, param
+        )
+        for one in found:
+            yield one if isinstance(one, Refused) else _read(opened, one)
+
+
+class _Guarded:
+    """A file as zipfile reads it: it takes the whole directory at once, and makes objects of the
+    many times its size."""
+
+    def __init__(self, file: BinaryIO, limits: ArchiveLimits, param: str) -> None:
+        self._file = file
+        self._members = limits.members
+        self._param = param
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Raises ApiError 422 `archive_too_large` for a directory of too many members."""
+        large = size > max(_STEP, self._members * _ENTRY_BYTES)
+        data = b"" if large else self._file.read(size)
+        if large or (data.startswith(_ENTRY) and data.count(_ENTRY) > self._members):
+            raise _too_large(f"{self._param} has over {self._members} members", self._param)
+        return data
+
+
+def _require_room(
+    infos: Sequence[zipfile.ZipInfo], archive: BinaryIO, limits: ArchiveLimits, param: str
+) -> None:
+    """Raise ApiError 422 `archive_too_large` for a bomb of many members."""
+    if sum(info.file_size for info in infos) > limits.total_bytes:
+        raise _too_large(f"{param} unpacks to over {limits.total_bytes} bytes", param)
+    if sum(info.compress_size for info in infos) > archive.seek(0, io.SEEK_END):
+        raise _too_large(f"{param} has members that overlap: it is no honest archive", param)
 
 
 def _too_large(message: str, param: str) -> ApiError:
@@ -139,8 +171,9 @@ def _shown(name: str) -> str:
     return name.encode("utf-8", "replace").decode("utf-8")
 
 
-def _read(opened: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, most: int) -> Member | Refused:
-    """The member, never more than `most` bytes of it."""
+def _read(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member | Refused:
+    """The member, never more of it than the archive says that there is."""
+    name, most = _name(info), info.file_size
     parts: list[bytes] = []
     size = 0
     try:
@@ -150,7 +183,6 @@ def _read(opened: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, most: int) 
                 size += len(part)
                 if size > most:
                     return Refused(name, "file_too_large", "it is longer than the archive says")
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
-        # RuntimeError: what zipfile says of passwords; NotImplementedError is one, too.
+    except _UNREADABLE as error:
         return Refused(name, "broken_file", f"it can't be unpacked: {error}")
     return Member(name, b"".join(parts))

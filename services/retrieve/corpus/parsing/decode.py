@@ -22,13 +22,24 @@ _DECLARED = re.compile(
 )
 _DECLARED_WITHIN = 1024
 _SAMPLE = 65_536  # bytes that a guess is made from
-# Of the HTML standard: these labels mean the encoding that contains them.
-_MEANT = {"iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "ascii": "cp1252"}
+# Of the HTML standard: these labels (by the names of Python's codecs) mean the encoding that
+# contains them.
+_MEANT = {
+    **dict.fromkeys(("ascii", "iso8859-1"), "cp1252"),
+    **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
+    "iso8859-9": "cp1254",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
+# So many characters beyond ASCII for each broken one are UTF-8 with a few bytes damaged: what is
+# in another encoding has more broken than whole ones.
+_SOUND_FOR_EACH_BROKEN = 4
 
 
 def decode(data: bytes, *, param: str, declared: str | None = None) -> str:
-    """The text, by its byte order mark, by what is declared, as UTF-8, or else as the encoding that
-    charset-normalizer finds its words to be in.
+    """The text, by its byte order mark, as UTF-8, by what is declared, or else as the encoding that
+    charset-normalizer finds its words to be in. Where UTF-8 is damaged in few places, each of them
+    is a U+FFFD.
 
     Raises ApiError: 415 `unsupported_format` for bytes that are no text in any of these, 422
     `broken_text` for a text that breaks its byte order mark's promise.
@@ -47,8 +58,10 @@ def decode(data: bytes, *, param: str, declared: str | None = None) -> str:
                 ) from None
     if (told := _DECLARED.search(data[:_DECLARED_WITHIN])) and declared is None:
         declared = told[1].decode("ascii")
-    for name in ("utf-8", declared or ""):
-        if (text := _decoded(data, name)) is not None:
+    if (text := _decoded(data, "utf-8")) is not None:
+        return text
+    for text in (_damaged_utf8(data), _decoded(data, declared or "")):
+        if text is not None:
             return text
     if b"\x00" not in data and (best := from_bytes(data[:_SAMPLE]).best()):
         if (text := _decoded(data, best.encoding)) is not None:
@@ -62,12 +75,22 @@ def decode(data: bytes, *, param: str, declared: str | None = None) -> str:
     )
 
 
+def _damaged_utf8(data: bytes) -> str | None:
+    text = data.decode("utf-8", "replace")
+    broken = text.count("\ufffd")
+    sound = len(text) - len(text.encode("ascii", "ignore")) - broken
+    return text if sound >= _SOUND_FOR_EACH_BROKEN * broken else None
+
+
 def _decoded(data: bytes, encoding: str) -> str | None:
     try:
         name = codecs.lookup(encoding).name
+        name = _MEANT.get(name, name)
         # A declared UTF-7, or a codec that makes no text, is never meant.
-        if not name.startswith(("utf", "cp", "iso", "koi", "gb", "big5", "euc", "shift", "mac")):
-            name = _MEANT.get(name, "")
-        return data.decode(_MEANT.get(name, name)) if name and name != "utf-7" else None
+        if name == "utf-7" or not name.startswith(
+            ("utf", "cp", "iso", "koi", "gb", "big5", "euc", "shift", "mac")
+        ):
+            return None
+        return data.decode(name)
     except (LookupError, UnicodeError, ValueError):
         return None

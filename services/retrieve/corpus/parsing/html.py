@@ -12,7 +12,7 @@ from html import unescape
 from services.retrieve.corpus.parsing.layout import Layout
 
 # Elements whose content is not read: not meant for readers, or the same on every page of a site.
-_SKIPPED = {"head", "nav", "noscript", "object", "svg", "template"}
+_SKIPPED = {"nav", "noscript", "object", "svg", "template"}
 # Elements whose content is no markup: it ends at the closing tag, whatever is in between.
 _RAW = {"iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"}
 _HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
@@ -26,7 +26,8 @@ _CELLS = {"td", "th"}
 
 # A tag ends at the first ">" that is in no quoted value.
 _INSIDE = r"""(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+'|))*+"""
-_TAG = re.compile(rf"<(/?)([a-zA-Z][^\s/>]*+)({_INSIDE})>")
+# Text, if there is some, and the tag that follows it.
+_PIECE = re.compile(rf"([^<]*+)<(/?)([a-zA-Z][^\s/>]*+)({_INSIDE})>")
 _DECLARATION = re.compile(rf"<[!?]{_INSIDE}>")
 _UNENDED = re.compile(r"</?[a-zA-Z]|<[!?]")
 _CLOSING = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in _RAW}
@@ -34,10 +35,11 @@ _CLOSING = {name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE) for name in 
 _LANGUAGE = re.compile(
     r"""\bclass\s*+=\s*+["']?[^"'>]*?\b(?:language|lang|highlight|sourceCode|src)[- ]([\w+#.-]++)"""
 )
+_LANGUAGE_WITHIN = 1000  # characters of a tag
 _NO_LANGUAGE = {"default", "none", "notranslate", "plain", "plaintext", "text", "txt"}
 # White space that is not one space already.
 _SPACE = re.compile(r"\s\s+|[^\S ]")
-_HANDLED = _SKIPPED | _PARAGRAPHS | _LINES | _CELLS | {"code", "body"}
+_HANDLED = _SKIPPED | _PARAGRAPHS | _LINES | _CELLS
 
 
 def read_html(page: str, layout: Layout) -> str | None:
@@ -50,20 +52,29 @@ def read_html(page: str, layout: Layout) -> str | None:
     reader = _Reader(layout)
     depth = layout.depth
     at = 0
-    while (begin := page.find("<", at)) >= 0:
-        if begin > at:
-            reader.text(page[at:begin])
-        if tag := _TAG.match(page, begin):
-            at = tag.end()
-            name = tag[2] if tag[2].islower() else tag[2].lower()
-            if name in _RAW and not tag[1]:
+    while True:
+        if piece := _PIECE.match(page, at):
+            text, slash, name, inside = piece.groups()
+            at = piece.end()
+            if text:
+                reader.words.append(text)
+            name = name.lower()
+            if name in _HANDLED:
+                reader.tag(name, inside, closing=bool(slash))
+            elif name == "code":
+                reader.language(inside)
+            # XML may close an element in its opening tag.
+            elif name in _RAW and not slash and not inside.endswith("/"):
                 close = _CLOSING[name].search(page, at)
                 reader.raw(name, page[at : close.start()] if close else "")
-                end = _TAG.match(page, close.start()) if close else None
+                end = _PIECE.match(page, close.start()) if close else None
                 at = end.end() if end else len(page)
-            elif name in _HANDLED:
-                reader.tag(name, tag[3], closing=bool(tag[1]))
-        elif page.startswith("<!--", begin):
+            continue
+        begin = page.find("<", at)
+        if begin < 0:
+            break
+        reader.words.append(page[at:begin])
+        if page.startswith("<!--", begin):
             end_of_comment = page.find("-->", begin + 4)
             at = end_of_comment + 3 if end_of_comment >= 0 else len(page)
         elif declaration := _DECLARATION.match(page, begin):
@@ -71,18 +82,24 @@ def read_html(page: str, layout: Layout) -> str | None:
         elif _UNENDED.match(page, begin):
             at = len(page)  # a tag that never ends: browsers drop it, too
         else:
-            reader.text("<")
+            reader.words.append("<")
             at = begin + 1
-    reader.text(page[at:])
+    reader.words.append(page[at:])
+    reader.text()
     layout.close_to(depth)
     return reader.title or reader.heading
 
 
 class _Reader:
-    """Takes tags and texts in order and lays out the readable text."""
+    """Takes tags and texts in order and lays out the readable text.
+
+    words: the pieces of text since the last tag that parts them; tags of a few words in a line are
+    none.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.words: list[str] = []
         self.title: str | None = None
         self.heading: str | None = None
         self._skipping = ""
@@ -91,33 +108,34 @@ class _Reader:
         self._language = ""
         self._heading_from: int | None = None
 
-    def text(self, data: str) -> None:
-        """Text between two tags."""
-        if not data or self._depth:
+    def text(self) -> None:
+        """Lay out the words."""
+        data = "" if self._depth else "".join(self.words)
+        self.words.clear()
+        if not data:
             return
         if "&" in data:
             data = unescape(data)
         if self._preformatted:
             self.layout.text(data, verbatim=True)
         else:
-            self.layout.text(_SPACE.sub(" ", data))
+            self.layout.text(" " if data.isspace() else _SPACE.sub(" ", data))
 
     def raw(self, name: str, data: str) -> None:
         """An element with its whole content."""
-        if name == "title" and self.title is None and self._skipping in ("", "head"):
+        if name == "title" and self.title is None and not self._depth:
             self.title = unescape(data).strip() or None
         elif name in ("textarea", "xmp"):
-            self.text(data)
+            self.words.append(data)
 
     def tag(self, name: str, inside: str, *, closing: bool) -> None:
         """An opening or closing tag of any other element; `inside`: its attributes."""
+        self.text()
         if self._depth:
-            if name == self._skipping:
+            if name == self._skipping and not inside.endswith("/"):
                 self._depth += -1 if closing else 1
-            elif self._skipping == "head" and name == "body":
-                self._depth = 0  # </head> may be left out
             return
-        if name in _SKIPPED and not closing:
+        if name in _SKIPPED and not closing and not inside.endswith("/"):
             self._skipping, self._depth = name, 1
         elif name in _PARAGRAPHS:
             self.layout.gap(3 if name in _HEADINGS and not closing else 2)
@@ -127,10 +145,8 @@ class _Reader:
             self.layout.cell()
         if name in _HEADINGS:
             self._part_heading(name, closing=closing)
-        elif name in ("div", "code") and inside and not closing:
-            self._language = _language(inside) or self._language
-            if self._preformatted:
-                self.layout.name(self._language)
+        elif name == "div":
+            self.language(inside)
         elif name == "li" and not closing:
             self.layout.mark("- ")
         elif name == "pre":
@@ -139,6 +155,13 @@ class _Reader:
             (self.layout.close if closing else self.layout.open)("table")
         elif name == "tr":
             self.layout.close("row") if closing else self.layout.row()
+
+    def language(self, inside: str) -> None:
+        """Note the language of code from the attributes of an element in it or around it."""
+        if inside and not self._depth:
+            self._language = _language(inside) or self._language
+            if self._preformatted:
+                self.layout.name(self._language)
 
     def _part_heading(self, name: str, *, closing: bool) -> None:
         self.layout.close("heading")
@@ -160,6 +183,6 @@ class _Reader:
 
 
 def _language(inside: str) -> str:
-    found = _LANGUAGE.search(inside)
+    found = _LANGUAGE.search(inside, 0, _LANGUAGE_WITHIN)
     language = found[1].lower() if found else ""
     return "" if language in _NO_LANGUAGE else language

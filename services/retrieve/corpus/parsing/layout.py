@@ -57,9 +57,8 @@ class Layout:
             data = data.strip("\n") if verbatim else data.lstrip()
             if not data:
                 return
-            self._add("\n" * self._gap)
-            before = self._length
-            self._add(self._mark)
+            before = self._length + self._gap
+            self._add("\n" * self._gap + self._mark)
             self._gap, self._mark = 0, ""
             if self._pending:
                 self._begin(before)

@@ -34,7 +34,8 @@ _ENCRYPTED = re.compile(r"password|encrypt", re.IGNORECASE)
 
 
 def read_office(data: bytes, format_: DocumentFormat, layout: Layout, *, param: str) -> str | None:
-    """Lay out a PDF or an office file; its title, if its properties have one.
+    """Lay out a PDF or an office file; the title of its properties, or else its first heading (a
+    spreadsheet has none: those are the names of its sheets).
 
     Headings, pages, slides, tables and their rows become parts of the layout; a sheet's name is a
     heading. Pictures, scripts, macros and links are not followed, scanned pages not recognised.
@@ -68,9 +69,12 @@ def read_office(data: bytes, format_: DocumentFormat, layout: Layout, *, param: 
     structure: Mapping[str, Any] = result.document or {}
     if format_ == "xlsx":
         _check_sheets(data, structure.get("nodes", ()), param)
-    _Nodes(layout, structure.get("nodes", ()), paged=format_ in ("pdf", "pptx")).read()
+    nodes = _Nodes(layout, structure.get("nodes", ()), paged=format_ in ("pdf", "pptx"))
+    nodes.read()
     title = result.metadata.get("title")
-    return title if isinstance(title, str) else None
+    if isinstance(title, str) and title.strip():
+        return title
+    return nodes.heading if format_ != "xlsx" else None
 
 
 _MARKER = "\n\n\ue5f1{page_num}\ue5f2\n\n"
@@ -164,9 +168,13 @@ def _unreadable(format_: DocumentFormat, words: str, param: str) -> ApiError:
 
 
 class _Nodes:
-    """Lays out kreuzberg's nodes, which come in the order of the document."""
+    """Lays out kreuzberg's nodes, which come in the order of the document.
+
+    heading: the first one.
+    """
 
     def __init__(self, layout: Layout, nodes: Sequence[Mapping[str, Any]], *, paged: bool) -> None:
+        self.heading: str | None = None
         self._layout = layout
         self._nodes = nodes
         self._page = 0
@@ -180,9 +188,11 @@ class _Nodes:
             content = node["content"]
             match content["node_type"]:
                 case "heading":
+                    words = " ".join(content["text"].split())
+                    self.heading = self.heading or words
                     self._layout.gap(3)
                     self._layout.open("heading", number=min(6, max(1, int(content["level"]))))
-                    self._layout.text(" ".join(content["text"].split()))
+                    self._layout.text(words)
                     self._layout.close("heading")
                     self._layout.gap(2)
                 case "list_item":

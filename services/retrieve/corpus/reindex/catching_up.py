@@ -21,6 +21,7 @@ _BATCH = 32  # documents that are copied together
 _FEW = 4
 _SECONDS = ((0, 2.0), (10, 10.0), (20, 30.0))  # from so many turns on
 _TURNS = 50
+_UNSEALED = 3  # looks at both lists that a write may overtake before one is made under the seal
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -49,7 +50,10 @@ class CatchingUp:
         counted = (int(told.get(name, 0)) for name in ("documents", "chunks", "reused"))
         self._copied = Copied(*counted)
         self._turn = 0
-        self._seconds_each = 0.0  # a document took in the last turn
+        self._seconds_each: float | None = None  # a document took in the last turn
+        self._left = Difference([], [])
+        self._seen = 0  # the count of writes that the live one had at least when that was found
+        self._overtaken = 0  # looks at the lists, by a write before the seal was there
 
     @property
     def cursor(self) -> Mapping[str, Any]:
@@ -76,7 +80,7 @@ class CatchingUp:
         stores raise.
         """
         await self._run.checkpoint(self.cursor, stage="catching up" if self._turn else "building")
-        left = await asyncio.to_thread(self._left)
+        left = await asyncio.to_thread(self._look)
         while not self._is_little(left):
             if self._turn >= _TURNS:
                 raise refused(
@@ -93,12 +97,21 @@ class CatchingUp:
             await self._copy(left)
             self._seconds_each = (time.monotonic() - start) / max(1, len(left))
             self._turn += 1
-            left = await asyncio.to_thread(self._left)
+            left = await asyncio.to_thread(self._look)
 
     async def end(self, threads: Executor) -> bool:
         """Copy what is left, in these threads, with the live generation sealed; False, and nothing
-        is done, where that is too much: go on first."""
-        left = await _called(threads, lambda _: self._left(), None)
+        is done, where that is too much: go on first.
+
+        The lists of all documents are not compared again where nothing was written since `go_on`
+        did, and else only where writes come too fast for any moment without one to be found.
+        """
+        left = self._left
+        if self._way.live.info.writes != self._seen:
+            self._overtaken += 1
+            if self._overtaken <= _UNSEALED:
+                return False
+            left = await _called(threads, lambda _: self._look(), None)
         if not self._is_little(left, grace=2.0):
             self._turn += 1
             return False
@@ -112,20 +125,26 @@ class CatchingUp:
         wanted = preferences_of(self._way.live.info)
         if preferences_of(self._way.dark.info) != wanted:
             await _called(threads, self._way.dark.configure, wanted)
+        await self._run.assure()  # the swap follows
         return True
 
     def _is_little(self, left: Difference, grace: float = 1.0) -> bool:
         if self._turn == 0:  # what is proved is to be all of it
             return len(left) == 0
         bound = next(seconds for turn, seconds in reversed(_SECONDS) if self._turn >= turn)
+        if self._seconds_each is None:  # all was there already, from an earlier attempt
+            return len(left) <= _FEW
         return len(left) <= _FEW or len(left) * self._seconds_each <= bound * grace
 
-    def _left(self) -> Difference:
-        return difference(self._way.live.revisions(), self._way.dark.revisions())
+    def _look(self) -> Difference:
+        self._seen = self._way.live.info.writes  # before the lists are read
+        self._left = difference(self._way.live.revisions(), self._way.dark.revisions())
+        return self._left
 
     async def _copy(self, left: Difference) -> None:
         """One turn. The next documents are made while the last ones are written."""
         for ids in _batches(left.delete):
+            await self._run.assure()
             await asyncio.to_thread(self._way.dark.delete, ids)
             await self._run.checkpoint(self.cursor)
         ahead: asyncio.Task[tuple[list[NewDocument], Copied]] | None = None
@@ -148,6 +167,7 @@ class CatchingUp:
         return await self._way.copier.make(list(found.values()))
 
     async def _keep(self, made: list[NewDocument], copied: Copied) -> None:
+        await self._run.assure()
         await asyncio.to_thread(self._way.dark.write, made)
         self._copied += copied
         await self._run.checkpoint(

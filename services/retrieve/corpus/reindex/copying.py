@@ -56,14 +56,8 @@ class Copier:
     async def make(self, found: Sequence[NewDocument]) -> tuple[list[NewDocument], Copied]:
         """The documents as the next generation is to have them. Raises what embed's errors are, and
         ApiError 422 where one of them can't be cut."""
-        pieces = await self._pieces(found)
-        wanted = [
-            text
-            for piece in pieces
-            for text, kept in zip(piece.inputs, piece.reused, strict=True)
-            if kept is None
-        ]
-        fresh = await self.embed(wanted, self.will)
+        pieces = await self.pieces(found)
+        fresh = await self.embed(to_embed(pieces), self.will)
         made, at, reused = [], 0, 0
         for document, piece in zip(found, pieces, strict=True):
             vectors = np.empty((len(piece.chunks), self.will.dimension), np.float32)
@@ -88,7 +82,8 @@ class Copier:
         size = sum(len(document.text.encode()) for document in made)
         return made, Copied(len(made), chunks, reused, size)
 
-    async def _pieces(self, found: Sequence[NewDocument]) -> list[Piece]:
+    async def pieces(self, found: Sequence[NewDocument]) -> list[Piece]:
+        """The documents as they are cut; `make` says what that raises."""
         was, will = _recipe(self.was), _recipe(self.will)
         if same_cut(was, will) and same_vectors(was, will):
             # Neither a tokenizer nor embed is needed: they are as they are to be.
@@ -106,6 +101,16 @@ class Copier:
             for part in _parts(found)
         )
         return [piece for part in parts for piece in part]
+
+
+def to_embed(pieces: Sequence[Piece]) -> list[str]:
+    """What embed is to get: the inputs of the chunks for which no vector is there."""
+    return [
+        text
+        for piece in pieces
+        for text, kept in zip(piece.inputs, piece.reused, strict=True)
+        if kept is None
+    ]
 
 
 def _parts(found: Sequence[NewDocument]) -> Iterator[list[NewDocument]]:

@@ -45,8 +45,10 @@ class Keeping:
             if not busy.acquire(blocking=False):
                 continue
             try:
-                for engine in self._catalog.engines.values():
-                    self._sweep_one(engine, info.name, now)
+                last = next(iter(self._jobs.list(info.name, limit=1, kinds=KINDS)), None)
+                if last is None or last.over:  # else it counts on what there is, queued or not
+                    for engine in self._catalog.engines.values():
+                        self._sweep_one(engine, info.name, last, now)
             except ApiError as error:
                 log.warning("generations_not_swept", corpus=info.name, reason=error.message)
             finally:
@@ -65,14 +67,11 @@ class Keeping:
                 log.exception("generations_not_swept")
             await asyncio.sleep(_SWEEP_S)
 
-    def _sweep_one(self, engine: Engine, name: str, now: datetime) -> None:
+    def _sweep_one(self, engine: Engine, name: str, last: Job | None, now: datetime) -> None:
         if engine.forget(name, now):
             log.info("generation_forgotten", corpus=name)
         darks = [one for one in engine.generations(name) if one.state == "dark"]
-        if not darks:
-            return
-        last = next(iter(self._jobs.list(name, limit=1, kinds=KINDS)), None)
-        if last is None or not last.over or last.finished_at is None:
+        if not darks or last is None or last.finished_at is None:
             return
         if _revived(last, darks[0].made_at):
             keep_days = Rollback.model_validate(last.request).keep_days

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from services.retrieve.corpus.protocol import Body
+from services.retrieve.corpus.settings_protocol import ChunkerName, Dimension, Embedder
 from services.retrieve.stores.corpus import EngineName
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,7 +25,8 @@ class JudgedQuery(Body):
 class ReindexRequest(Body):
     """How the next generation of a corpus is to be; what is left out stays as it is.
 
-    embedder: name of a model of embed's, "" for its default one. engine: where it is kept.
+    embedder: name of a model of embed's, "" for its default one. dimension: so many of the first
+    numbers of its vectors; left out, all of another model's. engine: where it is kept.
     judged, margin: nDCG@10 of the judged queries must not be lower than that of the live generation
     by more than the margin. canary_margin: the same for the share of documents that are found by
     the text of a chunk of their own. keep_days: how long the present generation is kept for a
@@ -32,11 +34,12 @@ class ReindexRequest(Body):
     changes. qdrant: `host:port` that retrieve's Qdrant must have; with another it is refused.
     """
 
-    embedder: Annotated[str, Field(max_length=256)] | None = None
+    embedder: Embedder | None = None
+    dimension: Dimension | None = None
     language: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] | None = None
     chunk_overlap: Annotated[int, Field(ge=0, le=1024)] | None = None
-    chunker: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    chunker: ChunkerName | None = None
     engine: EngineName | None = None
     judged: Annotated[tuple[JudgedQuery, ...], Field(max_length=1000)] = ()
     margin: Share = 0.02

@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.corpus.reindex.difference import difference
 from services.retrieve.corpus.reindex.faults import refused
-from services.retrieve.corpus.reindex.gates import Proof, sample_of
+from services.retrieve.corpus.reindex.gates import Proof
 from services.retrieve.stores.base import CorpusStore, NewDocument
 from services.retrieve.stores.engine import Engine
 from shared.errors import ApiError
 from shared.telemetry import get_logger
-
-_SAMPLE = 32  # documents that are read back
 
 _ANY_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -26,7 +23,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class Swapped:
     """What came of a swap. fault: what was read back was wrong, and the former generation is live
-    again."""
+    again, if that could be done."""
 
     fault: ApiError | None = None
 
@@ -42,7 +39,7 @@ def swap_in(
     name = live.info.name
     engine = catalog.engine_named(dark.info.engine)
     moved = dark.info.engine != live.info.engine
-    wanted = live.whole([one.id for one in sample_of(live, _SAMPLE)])
+    wanted = live.whole(proof.sample)
     former = catalog.engine_named(live.info.engine)
     if not moved:
         engine.swap(name, until)  # if it raises, a store that was retired by it knows
@@ -56,10 +53,14 @@ def swap_in(
         fault = str(error)
     if fault is not None:
         log.error("swap_undone", corpus=name, reason=fault)
-        _undo(engine, name, moved=moved)
         undone = refused(name, f"the swap was undone, as what was read back is wrong: {fault}")
         if moved:
+            _undo(engine, name, moved=moved)
             raise undone
+        try:
+            _undo(engine, name, moved=moved)
+        except Exception as error:  # whatever it is, it must not keep `live` from being retired
+            return Swapped(_not_undone(engine, name, until, fault, error))
         return Swapped(undone)
     for other in catalog.engines.values():
         if other is not former:  # where an earlier move left one
@@ -106,6 +107,22 @@ def _undo(engine: Engine, name: str, *, moved: bool) -> None:
     engine.forget(name, now)
 
 
+def _not_undone(
+    engine: Engine, name: str, until: datetime, fault: str, error: Exception
+) -> ApiError:
+    """The error for a swap that stands though it should not. What is written from now on goes to
+    the generation that the next process would serve, too: to the former one it would be lost."""
+    with suppress(Exception):
+        engine.shelve(name, until)  # the former one, where the undoing came so far
+    return ApiError(
+        500,
+        "corpus_damaged",
+        f"the next generation of corpus '{name}' is served, though what was read back of it is "
+        f"wrong ({fault}), as the swap could not be undone ({error}): go back with `refdesk "
+        f"rollback {name}`",
+    )
+
+
 def _fault(
     served: CorpusStore,
     dark: CorpusStore,
@@ -116,9 +133,9 @@ def _fault(
     """What is wrong with the generation that will be served, if anything is."""
     if served.info.generation != dark.info.generation:
         return f"generation {served.info.generation} would be served"
-    left = difference(live.revisions(), served.revisions())
-    if left:
-        return f"{len(left)} documents differ"
+    there, expected = served.info.documents, live.info.documents
+    if there != expected:
+        return f"it has {there} documents, and not {expected}"
     found = served.whole(list(wanted))
     for id_, one in wanted.items():
         other = found.get(id_)

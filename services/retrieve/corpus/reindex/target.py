@@ -2,15 +2,21 @@
 
 from dataclasses import replace
 
-from services.retrieve.corpus.chunk import CHUNKERS
 from services.retrieve.corpus.embedding import Librarian
+from services.retrieve.corpus.making import made_as
 from services.retrieve.corpus.reindex.protocol import ReindexRequest
-from services.retrieve.stores.analysis import analyser
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.corpus import CorpusInfo, Preferences
 from services.retrieve.stores.engine import Cut
-from shared.errors import ApiError
 
-_MADE_OTHERWISE = ("embedder", "language", "chunk_tokens", "chunk_overlap", "chunker")
+_MADE_OTHERWISE = (
+    "embedder",
+    "dimension",
+    "language",
+    "chunk_tokens",
+    "chunk_overlap",
+    "chunker",
+)
 
 
 def moves_only(info: CorpusInfo, request: ReindexRequest) -> bool:
@@ -22,15 +28,11 @@ def moves_only(info: CorpusInfo, request: ReindexRequest) -> bool:
 async def target(info: CorpusInfo, request: ReindexRequest, librarian: Librarian) -> Cut:
     """How a corpus shall be made, as asked.
 
-    Raises ApiError 404 where embed has no such model, 422 `chunk_too_long`, `unknown_chunker`,
-    `unknown_language`, and what embed's errors are.
+    Raises ApiError as `made_as`.
     """
     now = Cut.of(info)
     if moves_only(info, request):
-        return now
-    # A model that embed serves under the same name may have another revision by now: that is a
-    # reason to reindex, too.
-    served = await librarian.served(info.model if request.embedder is None else request.embedder)
+        return replace(now, analyser=ANALYSER)
     overlap = request.chunk_overlap
     spec = replace(
         now.spec,
@@ -38,24 +40,16 @@ async def target(info: CorpusInfo, request: ReindexRequest, librarian: Librarian
         chunk_tokens=request.chunk_tokens or info.chunk_tokens,
         chunk_overlap=info.chunk_overlap if overlap is None else overlap,
     )
-    if spec.chunk_tokens > served.max_tokens:
-        raise ApiError(
-            422,
-            "chunk_too_long",
-            f"chunk_tokens is {spec.chunk_tokens}, and {served.stamp.model} reads at most "
-            f"{served.max_tokens} tokens: ask for {served.max_tokens} or fewer",
-            param="chunk_tokens",
-        )
-    chunker = request.chunker or info.chunker
-    if chunker not in CHUNKERS:
-        raise ApiError(
-            422,
-            "unknown_chunker",
-            f"there is no chunker '{chunker[:64]}': choose {', '.join(sorted(CHUNKERS))}",
-            param="chunker",
-        )
-    analyser(spec.language)  # raises for one that there is not
-    return Cut(spec, served.stamp, chunker, served.sparse)
+    # A model that embed serves under the same name may have another revision by now: that is a
+    # reason to reindex, too.
+    return await made_as(
+        spec,
+        librarian,
+        embedder=info.model if request.embedder is None else request.embedder,
+        dimension=request.dimension,
+        chunker=request.chunker or info.chunker,
+        unless=info.stamp,
+    )
 
 
 def same_made(one: Cut, other: Cut) -> bool:
@@ -80,6 +74,7 @@ def planned(info: CorpusInfo, cut: Cut) -> CorpusInfo:
         chunk_overlap=cut.spec.chunk_overlap,
         chunker=cut.chunker,
         sparse=cut.sparse,
+        analyser=cut.analyser,
     )
 
 

@@ -8,19 +8,21 @@ fails before the swap leaves the live generation as it was.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.embedding import MISMATCH
 from services.retrieve.corpus.patience import PatientLibrarian
 from services.retrieve.corpus.preparation import Preparation
 from services.retrieve.corpus.reindex.catching_up import CatchingUp, Way
 from services.retrieve.corpus.reindex.copying import Copier
-from services.retrieve.corpus.reindex.gates import NOTHING_ASKED, Proof, prove, require_sound
+from services.retrieve.corpus.reindex.faults import refused
+from services.retrieve.corpus.reindex.gates import Proof, nothing_asked, prove, require_sound
 from services.retrieve.corpus.reindex.protocol import ReindexRequest, Rollback
 from services.retrieve.corpus.reindex.sealing import sealed, to_the_end
 from services.retrieve.corpus.reindex.swapping import (
@@ -37,6 +39,8 @@ from services.retrieve.search.pipeline import Staff
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.engine import Cut, Engine
 from shared.errors import ApiError
+
+Result = TypeVar("Result")
 
 _WAIT_S = 0.2  # between two looks whether somebody else is done with a corpus's generations
 
@@ -93,8 +97,8 @@ class Reindex:
                 changed = request.engine not in (None, live.info.engine) or request.force
                 if not changed and same_made(Cut.of(live.info), cut):  # another job was faster
                     return _told(live)
-                dark = await asyncio.to_thread(engine.build, cut, live.info.generation)
-            begun = await asyncio.to_thread(_begun, engine, name)
+                dark = await self._built(engine, cut, live)
+            begun = await _to_the_end(_begun, engine, name)
             plan = _Plan(name, live, dark, engine, request)
             return await self._replace(run, plan, begun)
 
@@ -134,6 +138,16 @@ class Reindex:
         finally:
             held.release()
 
+    async def _built(self, engine: Engine, cut: Cut, live: CorpusStore) -> CorpusStore:
+        """Raises ApiError 404 where the corpus has been deleted under the work, whatever error came
+        of that."""
+        try:
+            return await _to_the_end(engine.build, cut, live.info.generation)
+        except ApiError as error:
+            if _serves(self._catalog, live):
+                raise
+            raise _deleted(live.info.name) from error
+
     def _state(self, engine: Engine, name: str, begun: datetime | None) -> str | None:
         """The state of the generation that was begun then; None where there is none."""
         if self._catalog.engine(name) is not engine and name in engine.names():
@@ -144,7 +158,10 @@ class Reindex:
     async def _replace(self, run: Run, plan: _Plan, begun: datetime) -> Mapping[str, Any]:
         copier = Copier(plan.live.info, plan.dark.info, self._librarian.vectors, self._preparation)
         catching_up = CatchingUp(run, Way(plan.live, plan.dark, copier), begun)
+        task = asyncio.current_task()
         try:
+            if task is not None and task.cancelling():  # while the generation was made
+                raise asyncio.CancelledError
             await catching_up.go_on()
             proof = await self._proved(run, plan)  # it takes a while, in which more is written
             swapped = None
@@ -154,6 +171,11 @@ class Reindex:
                 swapped = await self._swap(plan, catching_up, proof)
         except BaseException as error:
             await self._clear_away(plan, error, run)
+            if isinstance(error, ApiError) and error.code == MISMATCH:
+                # In the words of the librarian it would be the corpus that needs another model.
+                made = plan.dark.info
+                why = f"embed no longer serves {made.model} {made.revision}, which it is made with"
+                raise refused(plan.name, why) from error
             raise
         reopening = asyncio.get_running_loop().run_in_executor(
             None, reopened, self._catalog, plan.name
@@ -179,16 +201,14 @@ class Reindex:
 
         await to_the_end(asyncio.get_running_loop().run_in_executor(None, leave))
         if gone and not isinstance(error, asyncio.CancelledError | LeaseLostError):
-            raise ApiError(
-                404, "corpus_not_found", f"corpus '{plan.name}' was deleted meanwhile"
-            ) from error
+            raise _deleted(plan.name) from error
 
     async def _proved(self, run: Run, plan: _Plan) -> Proof:
         """Raises ApiError 409 `reindex_refused` where the dark generation is not as good."""
         await run.checkpoint(run.cursor or {}, stage="proving")
         await require_sound(plan.dark)
         if plan.former:  # it served before
-            return NOTHING_ASKED
+            return await nothing_asked(plan.live)
         proof = await prove(plan.live, plan.dark, plan.request.judged, self._staff)
         proof.require(plan.name, plan.request.canary_margin, plan.request.margin)
         return proof
@@ -217,6 +237,11 @@ class _NotYetError(Exception):
     """Too much is left to be copied while writes wait."""
 
 
+async def _to_the_end(method: Callable[..., Result], *given: object) -> Result:
+    """What a method gives, in a thread; see `to_the_end`."""
+    return await to_the_end(asyncio.get_running_loop().run_in_executor(None, method, *given))
+
+
 def _told(store: CorpusStore) -> dict[str, Any]:
     info = store.info
     return {
@@ -241,7 +266,15 @@ def _moment(run: Run) -> datetime | None:
 
 
 def _begun(engine: Engine, name: str) -> datetime:
-    return next(one.made_at for one in engine.generations(name) if one.state == "dark")
+    """When the dark generation was made. Raises ApiError 404 where it went with its corpus."""
+    found = [one.made_at for one in engine.generations(name) if one.state == "dark"]
+    if not found:
+        raise _deleted(name)
+    return found[0]
+
+
+def _deleted(name: str) -> ApiError:
+    return ApiError(404, "corpus_not_found", f"corpus '{name}' was deleted meanwhile")
 
 
 def _is_final(error: BaseException, run: Run) -> bool:

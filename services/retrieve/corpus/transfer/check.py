@@ -8,12 +8,15 @@ the end it is not put anywhere: its documents are read and written anew (restore
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
+from services.retrieve.corpus.protocol import FileLabels
+from services.retrieve.corpus.settings_protocol import CorpusSettings, RecencyBody
 from services.retrieve.corpus.transfer import manifest
 from services.retrieve.corpus.transfer.manifest import Manifest, content_sha256
 from services.retrieve.stores.base import DocumentFormat, NewDocument
@@ -77,7 +80,16 @@ def open_checked(folder: Path) -> Database:
 def info_of(database: Database) -> CorpusInfo:
     """The corpus in a backup, by the name of its folder. Raises ApiError 422 `broken_backup`."""
     with _broken():
-        return database.info()
+        found = database.info()
+        CorpusSettings(
+            description=found.description,
+            language=found.language,
+            chunk_tokens=found.chunk_tokens,
+            chunk_overlap=found.chunk_overlap,
+            recency=None if found.recency is None else RecencyBody(**asdict(found.recency)),
+            readers=None if found.readers is None else list(found.readers),
+        )
+        return found
 
 
 def documents(database: Database, info: CorpusInfo) -> Iterator[list[NewDocument]]:
@@ -101,6 +113,14 @@ def _require_sane(document: NewDocument, info: CorpusInfo) -> None:
         raise ValueError(f"{of} has no format or no metadata")
     if not all(isinstance(text, str | None) for text in (document.title, document.url)):
         raise ValueError(f"{of} has a title or an address that is no text")
+    # What every request keeps to: numbers of 64 bits, addresses that are no script, and so on.
+    FileLabels(
+        file=document.id,
+        id=document.id,
+        url=document.url,
+        metadata=dict(document.metadata),
+        readers=None if document.readers is None else list(document.readers),
+    )
     if not document.chunks:
         raise ValueError(f"{of} has no chunks")
     for chunk in document.chunks:

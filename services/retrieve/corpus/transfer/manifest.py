@@ -11,7 +11,9 @@ from services.retrieve.stores.local import meta
 ROW = "manifest"  # of the table `meta`
 # All that a corpus is made of; what else there is in its database is derived from these.
 _PARTS = (
-    f"SELECT name, value FROM meta WHERE name NOT IN ('{ROW}', 'checksum') ORDER BY name",  # noqa: S608 - a constant
+    # `changes` and `checksum` follow with every change of a row, that of the manifest, too.
+    f"SELECT name, value FROM meta WHERE name NOT IN ('{ROW}', 'changes', 'checksum')"  # noqa: S608 - a constant
+    " ORDER BY name",
     "SELECT * FROM documents ORDER BY number",
     "SELECT * FROM restricted ORDER BY document",
     "SELECT * FROM chunks ORDER BY key",

@@ -21,10 +21,12 @@ from shared.errors import ApiError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 CONTENT_TYPE = "application/vnd.apache.parquet"
 _ROWS = 128  # documents in a row group, which is held in memory
-_READ = 16
+_READ = 16  # rows at a time, fewer of row groups in which a few may be all of these bytes
+_READ_BYTES = 64 * 1024 * 1024
 _STAMP = b"refdesk.stamp"
 
 
@@ -53,7 +55,7 @@ def rows(file: BinaryIO) -> Iterator[dict[str, Any]]:
     try:
         with pq.ParquetFile(file) as opened:
             stamp = _stamp_of(opened.schema_arrow)
-            for batch in opened.iter_batches(batch_size=_READ):
+            for batch in opened.iter_batches(batch_size=_rows_at_once(opened)):
                 yield from _documents(batch, stamp)
     except (
         pa.ArrowException,
@@ -76,7 +78,7 @@ def require_parquet() -> Any:
             501,
             "no_parquet",
             "this refdesk can't read or write Parquet: install its extra `parquet` "
-            "(`pip install 'refdesk[parquet]'`), or use NDJSON",
+            "(in its folder: `pip install -e '.[parquet]'`), or use NDJSON",
         ) from None
     return pyarrow
 
@@ -187,6 +189,14 @@ def _chunks(pa: Any, wanted: "pa.ListType", documents: Sequence[NewDocument]) ->
 
 
 # --- reading ----------------------------------------------------------------------------------
+
+
+def _rows_at_once(file: "pq.ParquetFile") -> int:
+    """A text that stands in a file once may be that of any number of rows, and is as large as its
+    row group at most."""
+    groups = range(file.num_row_groups)
+    largest = max((file.metadata.row_group(n).total_byte_size for n in groups), default=0)
+    return max(1, min(_READ, _READ_BYTES // max(1, largest)))
 
 
 def _stamp_of(schema: "pa.Schema") -> dict[str, Any] | None:

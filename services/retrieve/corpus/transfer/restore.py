@@ -1,25 +1,28 @@
 """A backup becomes a corpus: checked as a whole, then written anew, and there at once.
 
-Until it is whole nobody sees it: a new corpus is hidden by the catalog, and one that takes the
-place of another is built as its dark generation and swapped in. A note on the disk says so
-meanwhile, so that what a process leaves behind that died is removed when the next one starts.
+It is built as a dark generation, which nobody sees, and swapped in. What was written meanwhile to
+the corpus whose place it takes is carried over first. A note on the disk says which generation it
+is, so that what a process leaves behind that died is removed when the next one starts.
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from services.retrieve.corpus.catalog import Catalog, corpus_exists
+from services.retrieve.corpus.reindex.target import preferences_of
 from services.retrieve.corpus.transfer import check
+from services.retrieve.corpus.transfer.carry import Carrying
 from services.retrieve.corpus.transfer.manifest import Manifest
 from services.retrieve.stores.base import CorpusStore, NewDocument
 from services.retrieve.stores.corpus import CorpusInfo
-from services.retrieve.stores.engine import Cut
+from services.retrieve.stores.engine import Cut, Engine
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.layout import DATABASE
+from services.retrieve.stores.state import RetiredError
 from shared.context import current
 from shared.durable import atomic_write
 from shared.errors import ApiError, StartupError
@@ -27,7 +30,9 @@ from shared.telemetry import get_logger
 
 _CHUNKS = 2048  # written at a time
 _NOTE = "restoring-"  # and the corpus's name
-_NEW, _REPLACED = b"new", b"replaced"
+_TURNS = 3  # of carrying over before writes wait for the last one
+
+Note = Callable[[Engine], None]  # has the note on the disk name an engine's dark generation
 
 log = get_logger(__name__)
 
@@ -46,21 +51,28 @@ def clear_away(folder: Path, catalog: Catalog) -> None:
 def _clear_away(folder: Path, catalog: Catalog) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(_NOTE):
-            name = path.name.removeprefix(_NOTE)
+            name, begun = path.name.removeprefix(_NOTE), path.read_text()
             try:
-                if path.read_bytes() == _NEW:
-                    catalog.delete(name)
-                else:
-                    catalog.engine(name).discard(name)
-                log.warning("restore_undone", corpus=name)
-            except ApiError as error:
-                if error.status != 404:
-                    raise
+                for engine in catalog.engines.values():
+                    _undo(engine, name, begun)
+            except ApiError as error:  # such as that of a damaged corpus: at the next start
+                log.warning("restore_not_undone", corpus=name, reason=error.message)
+                continue
             path.unlink()
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _undo(engine: Engine, name: str, begun: str) -> None:
+    """Remove the dark generation of a restore that died, and no other: what is live by now, or
+    built, may be another process's. begun: as noted; empty where it died before it had any."""
+    for one in engine.generations(name):
+        own = one.made_at.isoformat() == begun if begun else one.documents == 0
+        if one.state == "dark" and own:
+            engine.discard(name)
+            log.warning("restore_undone", corpus=name)
 
 
 def restore(
@@ -85,7 +97,8 @@ def restore(
         if there and keep_until is not None:
             _replace(cut, catalog, folder, database, keep_until)
         else:
-            with _noted(folder, name, _NEW), catalog.adding(cut) as store:
+            with _noted(folder, name) as note, catalog.adding(cut) as store:
+                note(catalog.engine_named(store.info.engine))
                 _fill(store, database, found)
     finally:
         database.close()
@@ -102,18 +115,27 @@ def _replace(
     if not busy.acquire(blocking=False):
         raise _in_progress(name)
     try:
-        if engine.dark(name) is not None:
+        if any(one.state == "dark" for one in engine.generations(name)):
             raise _in_progress(name)
-        with _noted(folder, name, _REPLACED):
+        with _noted(folder, name) as note, closing(Carrying(live, folder)) as carrying:
+            dark = engine.build(cut)
             try:
-                dark = engine.build(cut)
-                _fill(dark, database, check.info_of(database))
+                note(engine)
+                found = check.info_of(database)
+                _fill(dark, database, found)
+                for _ in range(_TURNS):
+                    carrying.carry(dark)
                 with live.sealed():
+                    carrying.carry(dark)
+                    if preferences_of(dark.info) != preferences_of(found):
+                        dark.configure(preferences_of(found))
                     engine.swap(name, keep_until)
             except BaseException:
                 engine.discard(name)
                 raise
             catalog.reopen(name)
+    except RetiredError:  # another process has swapped its generations
+        raise _in_progress(name) from None
     finally:
         busy.release()
 
@@ -143,10 +165,16 @@ def _fill(store: CorpusStore, database: Database, found: CorpusInfo) -> None:
 
 
 @contextmanager
-def _noted(folder: Path, name: str, how: bytes) -> Iterator[None]:
-    note = folder / f"{_NOTE}{name}"
-    atomic_write(note, how)
+def _noted(folder: Path, name: str) -> Iterator[Note]:
+    path = folder / f"{_NOTE}{name}"
+
+    def note(engine: Engine) -> None:
+        for one in engine.generations(name):
+            if one.state == "dark":  # else it went with its corpus
+                atomic_write(path, one.made_at.isoformat().encode())
+
+    atomic_write(path, b"")
     try:
-        yield
+        yield note
     finally:
-        note.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

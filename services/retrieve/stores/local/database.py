@@ -28,9 +28,10 @@ from services.retrieve.stores.base import (
 )
 from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec, ModelStamp
 from services.retrieve.stores.figures import Figures
-from services.retrieve.stores.local import documents, facts, matrices, meta, records
+from services.retrieve.stores.local import acknowledged, documents, facts, matrices, meta, records
 from services.retrieve.stores.local.facts import Documents, documents_in
 from services.retrieve.stores.local.faults import (
+    changes_lost,
     corpus_closed,
     damaged,
     read_failed,
@@ -109,11 +110,12 @@ class Database:
     def open(cls, folder: Path) -> "Database":
         """Open the database in `folder`; one of an older schema is brought to this one, or left.
 
-        Raises ApiError 500: `corpus_damaged` where it is missing or rubbish, `storage_failed` where
-        the disk can't be read, `corpus_newer` where a newer version of refdesk wrote it; 507 where
-        the disk has no room for the newer schema.
+        Raises ApiError 500: `corpus_damaged` where it is missing, rubbish, or without changes that
+        were acknowledged, `storage_failed` where the disk can't be read, `corpus_newer` where a
+        newer version of refdesk wrote it; 507 where the disk has no room for the newer schema.
         """
         path = folder / DATABASE
+        noted = acknowledged.noted(folder)  # before the database is read: others may be writing
         try:
             database = cls(path)
         except sqlite3.Error as error:
@@ -123,6 +125,10 @@ class Database:
                 outdated = is_outdated(db, path)
             if outdated:
                 database._upgrade()
+            with database._reading() as db:
+                lost = noted - meta.changes_of(meta.read(db))
+            if lost > 0:
+                raise changes_lost(path, lost, folder / acknowledged.NOTE)
         except BaseException:
             database.close()
             raise
@@ -260,7 +266,9 @@ class Database:
         changed.
         """
         with self._changing() as db:
-            yield Transaction(db)
+            change = Transaction(db)
+            yield change
+        acknowledged.note(self.path.parent, change.changes)
 
     def derive_anew(self) -> None:
         """Make anew what follows from the documents in the database: facts, and SQLite's indexes.

@@ -103,6 +103,9 @@ class LocalEngine:
 
     def create(self, cut: Cut) -> LocalStore:
         """See `Engine.create`."""
+        left = self._folder / cut.spec.name
+        if left.is_dir() and not layout.roles(left).kept:  # of one that moved away, or never came
+            self.delete(cut.spec.name)
         path = self._make(cut, Roles(1), 1)
         try:
             return self._open_store(folder_of(path, 1))
@@ -118,6 +121,8 @@ class LocalEngine:
             store.close(keep=False)
         self._darks.pop(name, None)
         self._swapped.pop(name, None)
+        # A corpus of this name that is made later has folders of the same names.
+        self._going = {folder for folder in self._going if folder.parent != path}
         if not path.is_dir():
             return
         try:
@@ -319,8 +324,11 @@ class LocalEngine:
         """Remove a generation that is to go, unless a search uses it still: then its end will."""
         if folder in self._going and all(store.closed for store in self._of(folder)):
             self._going.discard(folder)
-            # This may run wherever the last reference to a store goes, where no disk is waited for.
-            threading.Thread(target=shutil.rmtree, args=(folder, True), daemon=True).start()
+            trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex}")
+            with suppress(OSError):  # it goes on the next open
+                folder.rename(trash)  # at once: its name may be taken again
+                # This may run wherever the last reference to a store goes: nobody waits for this.
+                threading.Thread(target=shutil.rmtree, args=(trash, True), daemon=True).start()
 
 
 def _is_corpus(path: Path) -> bool:

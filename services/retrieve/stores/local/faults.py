@@ -10,6 +10,7 @@ from shared.errors import ApiError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # SQLITE_ERROR: a table or column that should be there is not.
 _RUBBISH = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+_NO_UTF8 = "decode to UTF-8"
 _PRIMARY = 0xFF  # an extended SQLite result code carries its primary code in the low byte
 
 
@@ -58,7 +59,7 @@ def read_failed(error: sqlite3.Error, path: Path) -> ApiError:
 
 def _is_rubbish(error: sqlite3.Error) -> bool:
     # Bytes that are no UTF-8 where a text should be are told without a code.
-    return _primary(error) in _RUBBISH or "decode to UTF-8" in str(error)
+    return _primary(error) in _RUBBISH or _NO_UTF8 in str(error)
 
 
 def _primary(error: sqlite3.Error) -> int:
@@ -67,11 +68,24 @@ def _primary(error: sqlite3.Error) -> int:
 
 def damaged(path: Path, reason: object) -> ApiError:
     """The error for a database that can't be read: 500 `corpus_damaged`, naming the file."""
+    if _NO_UTF8 in str(reason):  # SQLite's words repeat the document's
+        reason = "a text in it is no UTF-8"
     return ApiError(
         500,
         "corpus_damaged",
         f"{path} can't be read ({reason}): restore it from a backup, or delete this corpus and "
         "load its documents again",
+    )
+
+
+def changes_lost(path: Path, lost: int, note: Path) -> ApiError:
+    """The error for a database without its last changes: 500 `corpus_damaged`."""
+    return ApiError(
+        500,
+        "corpus_damaged",
+        f"{path} lacks the last {lost} changes that were acknowledged, as after damage to its log: "
+        "restore it from a backup, or delete this corpus and load its documents again; to go on "
+        f"with what there is, remove {note}",
     )
 
 

@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 from services.retrieve.stores.local.faults import write_failed
+from services.retrieve.stores.local.sums import require_sum, row_sum
 from shared.durable import atomic_write, fsync_folder
 from shared.errors import ApiError
+from shared.telemetry import get_logger
 
 LIVE = "live.json"
 DATABASE, LEXICAL, DENSE = "corpus.db", "lexical", "dense"
 NEW, TRASH = ".new-", ".trash-"
+_SUM = "checksum"
 _GENERATION = re.compile(r"g([1-9][0-9]{0,8})")
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,7 @@ def roles(corpus: Path) -> Roles:
         return Roles(None)
     file, there = corpus / LIVE, generations(corpus)
     try:
-        told = json.loads(file.read_bytes())
-        found = Roles(
-            _number(told["generation"]),
-            previous=_number(told["previous"]),
-            dark=_number(told.get("dark")),
-            until=told["until"],
-        )
-        _ = found.over
+        found = _roles_of(json.loads(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if len(there) == 1:
             return Roles(there[0])
@@ -105,11 +103,24 @@ def roles(corpus: Path) -> Roles:
 
 
 def appoint(corpus: Path, wanted: Roles) -> None:
-    """Write which generation is what, on the disk when this returns. Raises ApiError 507."""
+    """Write which generation is what, on the disk when this returns.
+
+    Raises ApiError 507, and then the file says what it said before: whoever was about to serve
+    another generation must not, as the next process would not. A file that is in its place, while
+    its folder can't be synced, is taken back; where not even that can be done, it holds.
+    """
+    told = {**asdict(wanted), _SUM: _sum_of(wanted)}
+    file, data = corpus / LIVE, json.dumps(told).encode() + b"\n"
+    before = _said(file)
     try:
-        atomic_write(corpus / LIVE, json.dumps(asdict(wanted)).encode() + b"\n")
+        atomic_write(file, data)
     except OSError as error:
-        raise write_failed(error, corpus / LIVE) from error
+        if before and _said(file) == data:
+            with suppress(OSError):
+                atomic_write(file, before)
+        if _said(file) != data:
+            raise write_failed(error, file) from error
+        log.error("roles_not_synced", file=str(file), reason=str(error))  # noqa: TRY400
 
 
 def tidy(corpus: Path) -> None:
@@ -118,6 +129,9 @@ def tidy(corpus: Path) -> None:
     Raises ApiError 500 `corpus_damaged` where nobody can say what is left over, or 507.
     """
     found = roles(corpus)
+    if not found.kept:
+        shutil.rmtree(corpus, ignore_errors=True)
+        return
     if not (corpus / LIVE).is_file():
         appoint(corpus, found)
     clear_away(corpus)
@@ -167,6 +181,36 @@ def bring_forward(corpus: Path) -> None:
 def _checkpoint(file: Path) -> None:
     with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as db:  # damage is found later
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _said(file: Path) -> bytes:
+    """What a file says; nothing where it can't be read."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _roles_of(told: dict[str, object]) -> Roles:
+    """What a file says. What is written by hand has no checksum, and is held to the same form."""
+    unknown = told.keys() - {"generation", "previous", "dark", "until", _SUM}
+    if unknown:
+        raise ValueError(f"it has {', '.join(sorted(unknown))}")
+    until = told["until"]
+    if until is not None and not isinstance(until, str):
+        raise ValueError(f"{until!r} is no time")
+    generation, previous = _number(told["generation"]), _number(told["previous"])
+    found = Roles(generation, previous, _number(told.get("dark")), until)
+    if len(found.kept) < len(found.states()):
+        raise ValueError("it names a generation twice")
+    if _SUM in told:
+        require_sum(_sum_of(found), int(str(told[_SUM])), "it")
+    _ = found.over
+    return found
+
+
+def _sum_of(wanted: Roles) -> int:
+    return row_sum(wanted.generation, wanted.previous, wanted.dark, wanted.until)
 
 
 def _number(value: object) -> int | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tantivy import Document, Index, IndexWriter, Occur, Query, Schema, SchemaBuilder
 
 from services.retrieve.stores.analysis import ANALYSER, analyser, prepare, terms
+from shared.durable import atomic_write
 
 Keys = NDArray[np.int64]
 
@@ -94,7 +95,7 @@ class LexicalIndex:
             else:
                 folder.unlink(missing_ok=True)
             folder.mkdir()
-            (folder / _BUILD).write_text(uuid.uuid4().hex)
+            atomic_write(folder / _BUILD, uuid.uuid4().hex.encode())
             index = Index(schema, str(folder))
         built = cls(index, schema, language, folder)
         built._writer = index.writer(_BUILD_BYTES, num_threads=1)

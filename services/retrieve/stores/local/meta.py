@@ -16,6 +16,7 @@ from services.retrieve.stores.corpus import (
 from services.retrieve.stores.local.sums import require_sum, row_sum
 
 _SUM = "checksum"  # of all other rows
+_CHANGES = "changes"  # how often rows were written, ever
 
 
 def new_rows(
@@ -67,11 +68,19 @@ def read(db: sqlite3.Connection) -> dict[str, str]:
     return rows
 
 
-def write(db: sqlite3.Connection, changes: Mapping[str, str]) -> None:
-    """Change or add rows, within a transaction."""
+def write(db: sqlite3.Connection, changes: Mapping[str, str]) -> int:
+    """Change or add rows, within a transaction; how often that was done, ever."""
     rows = dict(db.execute("SELECT name, value FROM meta WHERE name != ?", (_SUM,)).fetchall())
-    changed = {**changes, _SUM: str(_sum_of(rows | dict(changes)))}
+    count = changes_of(rows) + 1
+    changed = {**changes, _CHANGES: str(count)}
+    changed[_SUM] = str(_sum_of(rows | changed))
     db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
+    return count
+
+
+def changes_of(rows: Mapping[str, str]) -> int:
+    """How often the rows were written: once in each transaction that changes a corpus."""
+    return int(rows.get(_CHANGES, 0))
 
 
 def info_of(rows: Mapping[str, str], name: str, documents: int, chunks: int) -> CorpusInfo:

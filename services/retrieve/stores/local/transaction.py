@@ -21,6 +21,7 @@ class Transaction:
         self.removed: list[int] = []
         self.added: list[int] = []
         self.owners: list[int] = []
+        self.changes = 0  # of the corpus, with this one
 
     def replace(self, document: NewDocument) -> bool:
         """Put a document with its chunks and vectors in the place of one with its id, if any.
@@ -83,7 +84,7 @@ class Transaction:
 
     def note(self, rows: Mapping[str, str]) -> None:
         """Change settings or state of the corpus; see meta.py for their names."""
-        meta.write(self._db, rows)
+        self.changes = meta.write(self._db, rows)
 
     def bodies(self) -> list[tuple[int, str]]:
         """What the word index gets of the added chunks: their key, title and text."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.base import NewDocument
 from services.retrieve.stores.qdrant import rows
 from services.retrieve.stores.qdrant.tables import DOCUMENTS, GENERATIONS, LEAVINGS
@@ -38,6 +39,7 @@ class Change:
     chunks: int = 0
     terms: int = 0
     gone: list[tuple[int, int]] = field(default_factory=list)  # number and chunks
+    analyser: str | None = None  # the generation's from now on, where it may be another one
 
     @classmethod
     def begin(cls, connection: sa.Connection, generation: int, name: str) -> "Change":
@@ -101,6 +103,9 @@ class Change:
             sa.insert(DOCUMENTS),
             [self._row(one, versions.get(one.document.id, 0) + 1, now) for one in staged],
         )
+        # Terms that two analysers made must not be searched together, by this version or the other.
+        alike = self.state.info.analyser == ANALYSER or not self.state.info.documents
+        self.analyser = ANALYSER if alike else ""
         self.documents += len(staged)
         self.chunks += sum(len(one.document.chunks) for one in staged)
         self.terms += sum(one.terms for one in staged)
@@ -131,6 +136,8 @@ class Change:
             "chunks": _G.chunks + self.chunks,
             "terms": _G.terms + self.terms,
         }
+        if self.analyser is not None:
+            values["analyser"] = self.analyser
         if average and not self.state.average:
             values |= {"average": average, "average_of": max(1, self.chunks)}
         self.connection.execute(

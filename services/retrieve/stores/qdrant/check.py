@@ -7,6 +7,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.qdrant import rows
 from services.retrieve.stores.qdrant.points import MOST_CHUNKS, Point, Points, number_of
 from services.retrieve.stores.qdrant.tables import DOCUMENTS, LEAVINGS
@@ -79,6 +80,8 @@ def _of_point(
         yield Finding(where, "has no vector of the corpus's dimension")
     elif not abs(float(np.linalg.norm(vector)) - 1) <= _UNIT:
         yield Finding(where, "has a vector that is not of length 1")
+    if state.info.analyser != ANALYSER:
+        return  # they are searched by none
     terms = words.terms(body(title, chunk.text))
     indices = [] if point.words is None else point.words[0].tolist()
     if indices != words.of_query(body(title, chunk.text))[0].tolist():

@@ -50,6 +50,8 @@ class QdrantEngine:
         self._collections = Collections(database, link)
         # By their generation. Each has one: what a write is under way with is no other's to clear.
         self._stores: weakref.WeakValueDictionary[int, QdrantStore] = weakref.WeakValueDictionary()
+        # By corpus the dark one that this process builds: it swaps and removes no other process's.
+        self._building: dict[str, int] = {}
         self._opening = threading.Lock()
         self._collections.tidy(self.names())
 
@@ -100,8 +102,11 @@ class QdrantEngine:
         self._collections.remove_dropped()
 
     def dark(self, name: str) -> QdrantStore | None:
-        """See `Engine.dark`."""
-        return self._opened(name, "dark")
+        """See `Engine.dark`; whoever asks for it builds it from then on."""
+        store = self._opened(name, "dark")
+        if store is not None:
+            self._building[name] = store.generation
+        return store
 
     def build(self, cut: Cut, above: int = 0) -> QdrantStore:
         """See `Engine.build`. Raises ApiError 422 for an unknown language."""
@@ -110,30 +115,34 @@ class QdrantEngine:
         def appoint(connection: sa.Connection, corpus: Any, generation: int) -> None:
             drop(connection, None if corpus is None else corpus["dark"])
             _update(connection, name, dark=generation)
+            self._building[name] = generation
 
         self._make(cut, above + 1, appoint)
         self._collections.remove_dropped()
         return self._found(name, "dark")
 
     def discard(self, name: str) -> None:
-        """See `Engine.discard`."""
+        """See `Engine.discard`. One that another process has put in the place of that which this
+        process was building stays."""
+        own = self._building.pop(name, None)
         with self._database.begin() as connection:
             corpus = _corpus(connection, name)
-            if corpus is not None:
+            if corpus is not None and own in (None, corpus["dark"]):
                 drop(connection, corpus["dark"])
                 _update(connection, name, dark=None)
         self._collections.remove_dropped()
 
     def swap(self, name: str, keep_until: datetime) -> None:
         """See `Engine.swap`. Raises ApiError 503 where the live store's seal has run out: another
-        process may have written since."""
+        process may have written since; and 409 where another process builds the dark one by now."""
+        own = self._building.get(name)
         with self._database.begin() as connection:
             corpus = _corpus(connection, name)
-            if corpus is None or corpus["dark"] is None:
+            if corpus is None or corpus["dark"] is None or corpus["dark"] != own:
                 raise ApiError(
                     409,
                     "no_dark_generation",
-                    f"corpus '{name}' has no generation that is being built",
+                    f"corpus '{name}' has no generation that is being built here",
                 )
             if corpus["live"] is not None:
                 live = rows.state(connection, corpus["live"], name)
@@ -145,6 +154,7 @@ class QdrantEngine:
                 self._retire(connection, corpus, keep_until)
             _update(connection, name, live=corpus["dark"], dark=None)
             number = connection.scalar(sa.select(_G.number).where(_G.id == corpus["dark"]))
+        self._building.pop(name, None)
         log.info("generation_swapped", corpus=name, generation=number)
         self._collections.set_alias(name)
         self._collections.remove_dropped()
@@ -180,6 +190,7 @@ class QdrantEngine:
             _update(
                 connection, name, dark=corpus["previous"], previous=None, until=None, last=number
             )
+            self._building[name] = corpus["previous"]
         self._collections.remove_dropped()
         return self._found(name, "dark")
 

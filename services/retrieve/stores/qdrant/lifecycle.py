@@ -4,6 +4,7 @@ What is to be removed is noted in the catalogue, with the transaction that makes
 removed after it: what Qdrant does not do now is done when the engine is opened next.
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.qdrant.link import Link
 from services.retrieve.stores.qdrant.points import Points
@@ -57,6 +59,7 @@ class Collections:
                     chunk_overlap=spec.chunk_overlap,
                     chunker=cut.chunker,
                     sparse=cut.sparse,
+                    analyser=ANALYSER,
                     made_at=now_text(),
                     documents=0,
                     chunks=0,
@@ -71,8 +74,10 @@ class Collections:
             if generation is None:
                 raise RuntimeError("the catalogue gave no id")
             found = int(generation[0])
-            # The id is in the name: a collection that is still on its way out keeps its own.
-            collection = f"{self._link.layout.prefix}_{spec.name}_g{found}"
+            # Never a name that was there: neither of one that is still on its way out, nor of one
+            # that another catalogue has in the same Qdrant, which would be filled, and removed.
+            name = f"{self._link.layout.prefix}_{spec.name}_g{found}"
+            collection = f"{name}_{secrets.token_hex(4)}"
             connection.execute(
                 sa.update(GENERATIONS).where(_G.id == found).values(collection=collection)
             )
@@ -130,8 +135,7 @@ class Collections:
         self._tried("alias_left", partial(self._point_alias, name, wanted))
 
     def _point_alias(self, name: str, wanted: str | None) -> None:
-        # No collection can have this name: theirs end in `_g` and a number, and a corpus named so
-        # would meet them.
+        # No collection can have this name: theirs have no dot.
         alias = f"{self._link.layout.prefix}_{name}.live"
         client = self._link.client
         with self._link.call("setting an alias") as seconds:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from services.retrieve.stores.qdrant.required import (
     QdrantClient,
-    ResourceExhaustedResponse,
+    QdrantException,
     ResponseHandlingException,
     RpcError,
     UnexpectedResponse,
@@ -74,7 +74,7 @@ class Link:
         try:
             with self._turn:
                 yield seconds
-        except ResourceExhaustedResponse as error:
+        except QdrantException as error:  # 429, whatever its Retry-After is
             raise _unavailable(f"{what}: it is overloaded", error) from error
         except UnexpectedResponse as error:
             raise _refused(what, error.status_code or 502, _reason(error)) from error

@@ -27,6 +27,7 @@ _BATCH_BYTES = 8_000_000  # of a request; Qdrant takes 32 MB
 _PAGE = 256  # points that are read or written at a time
 # Vectors fetched by page, and scores by key: as many as still make a small request.
 _KEYS = 2000
+_OVERSAMPLED = 2.0  # hits by the bytes of vectors that are scored anew, for each that is wanted
 
 
 def key_of(number: int, place: int) -> int:
@@ -224,7 +225,7 @@ class Points:
                 using=asking.using,
                 filter=asking.condition,
                 limit=asking.limit,
-                params=models.SearchParams(exact=True) if asking.exact else None,
+                params=_params(asking),
                 with_payload=False,
             )
             for asking in askings
@@ -256,6 +257,17 @@ class Points:
     def _put(self, batch: list[models.PointStruct]) -> None:
         with self._link.call("writing points") as seconds:
             self._client.upsert(self.collection, batch, wait=True, timeout=seconds)
+
+
+def _params(asking: Asking) -> models.SearchParams | None:
+    """Vectors that are kept as bytes, too, would be scored by these unless Qdrant is told."""
+    if asking.using != DENSE:
+        return models.SearchParams(exact=True) if asking.exact else None
+    if asking.exact:
+        plain = models.QuantizationSearchParams(ignore=True)
+        return models.SearchParams(exact=True, quantization=plain)
+    anew = models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLED)
+    return models.SearchParams(quantization=anew)
 
 
 def _query(query: Vector | Weights) -> Any:

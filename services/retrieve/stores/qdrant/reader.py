@@ -14,7 +14,9 @@ import numpy as np
 
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.stores.base import (
+    EVERYTHING,
     ChunkRecord,
+    DocumentSummary,
     Extent,
     NewChunk,
     NewDocument,
@@ -42,6 +44,7 @@ from shared.errors import ApiError
 
 _D = DOCUMENTS.c
 _PART = 64  # documents read at a time
+_PAGE = 512  # documents listed at a time within a scope
 NO_WEIGHTS = Sparse(np.empty(0, np.int32), np.empty(0, np.float32))
 _TRIES = 10  # to read a document that is replaced again and again
 
@@ -141,6 +144,25 @@ class Reader:
             columns = (_D.id, _D.content_hash, _D.version, _D.updated_at)
             for row in rows.every(connection, self._generation, _D.id, *columns):
                 yield Revision(*row)
+
+    def documents(
+        self, limit: int, after: str | None, scope: Scope, prefix: str
+    ) -> list[DocumentSummary]:
+        """See `CorpusStore.documents`. Within a scope as many rows are read as it takes to fill the
+        page."""
+        found: list[Live] = []
+        while len(found) < limit:
+            asked = limit - len(found) if scope == EVERYTHING else max(_PAGE, limit)
+            with self._database.read() as connection:
+                page = rows.page(connection, self._generation, after, prefix, asked)
+            found += [one for one in page if scope == EVERYTHING or one.within(scope)]
+            if len(page) < asked:
+                break
+            after = page[-1].id
+        return [
+            DocumentSummary(one.id, one.title, one.url, one.chunks, one.updated_at)
+            for one in found[:limit]
+        ]
 
     def document(self, document_id: str, scope: Scope) -> StoredDocument | None:
         """See `CorpusStore.document`."""

@@ -8,17 +8,17 @@ from shared.errors import StartupError
 try:
     from grpc import RpcError
     from qdrant_client import QdrantClient, models
-    from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+    from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 except ImportError as error:
     raise StartupError(
         "corpora in Qdrant need the package qdrant-client: install the extra `qdrant` "
-        "(pip install 'refdesk[qdrant]')"
+        "(in refdesk's folder: pip install -e '.[qdrant]')"
     ) from error
 
 __all__ = [
     "QdrantClient",
-    "ResourceExhaustedResponse",
+    "QdrantException",
     "ResponseHandlingException",
     "RpcError",
     "UnexpectedResponse",

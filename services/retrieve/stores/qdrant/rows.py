@@ -98,6 +98,7 @@ def state_of(row: Any) -> State:
         readers=names_in(c["readers"]),
         generation=g["number"],
         engine="qdrant",
+        analyser=g["analyser"],
     )
     return State(
         info=info,

@@ -8,13 +8,14 @@ about points that are not live.
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.base import (
     EVERYTHING,
     ChunkRecord,
@@ -43,12 +44,11 @@ from services.retrieve.stores.qdrant.words import Words
 from services.retrieve.stores.qdrant.writer import Writer
 from services.retrieve.stores.remote import Hits
 from services.retrieve.stores.sparse_vector import Sparse
-from services.retrieve.stores.state import Finding, RetiredError, Revision
+from services.retrieve.stores.state import INDEX_REBUILDING, Finding, RetiredError, Revision
 from shared.errors import ApiError
 
 EXACT = 10_000  # chunks up to which vectors are compared one by one
 _SEAL_S = 120.0
-_PAGE = 512
 _D = DOCUMENTS.c
 
 
@@ -66,7 +66,7 @@ class QdrantStore:
     ) -> None:
         """Use `QdrantEngine`. patience_s: how long a write waits for another process's swap."""
         self._database = database
-        self._generation = generation
+        self.generation = generation  # the id of its row, not its number in the corpus
         self._name = state.info.name
         self.standing = Standing(database, generation, state)
         self._points = points
@@ -92,6 +92,12 @@ class QdrantStore:
         return not self._closed and not self._retired
 
     @property
+    def rebuilding(self) -> Mapping[str, float]:
+        """See `state.Rebuilt`. Words that another analyser made wait for a reindex."""
+        info = self.info
+        return {"bm25": 0.0} if info.documents and info.analyser != ANALYSER else {}
+
+    @property
     def dense_method(self) -> str:
         """See `CorpusStore.dense_method`."""
         return "exact" if self._exact else "hnsw"
@@ -110,6 +116,7 @@ class QdrantStore:
         self._require_open()
         wanted: dict[str, Wanted] = {}
         if words is not None:
+            self._require_words()
             wanted[WORDS] = Wanted(WORDS, self._words.of_query(words), limit)
         if vector is not None:
             wanted[DENSE] = Wanted(DENSE, self._comparable(vector), limit)
@@ -128,6 +135,8 @@ class QdrantStore:
         except ApiError:
             self.standing.read()  # says so where another process deleted the corpus
             raise
+        if words is not None:
+            self._require_words()  # of another version one may have written during the search
         by_arm = dict(zip(wanted, found, strict=True))
         return by_arm.get(WORDS, []), by_arm.get(DENSE, []), by_arm.get(SPARSE, [])
 
@@ -145,6 +154,7 @@ class QdrantStore:
 
     def bm25_scores(self, query: str, keys: Sequence[int]) -> dict[int, float]:
         """See `CorpusStore.bm25_scores`."""
+        self._require_words()
         live = self._live(keys)
         weights = self._words.of_query(query)
         scores = self._points.scores(WORDS, weights, list(live)) if len(weights[0]) else {}
@@ -249,7 +259,7 @@ class QdrantStore:
         with self._writing:
             self._require_writable()
             with self._database.begin() as connection:
-                if not rows.state(connection, self._generation, self._name).writable:
+                if not rows.state(connection, self.generation, self._name).writable:
                     raise RetiredError(f"corpus {self._name}: another generation is live")
                 connection.execute(
                     sa.update(CORPORA)
@@ -261,22 +271,9 @@ class QdrantStore:
     def documents(
         self, limit: int, after: str | None, scope: Scope = EVERYTHING, prefix: str = ""
     ) -> list[DocumentSummary]:
-        """See `CorpusStore.documents`. Within a scope as many rows are read as it takes to fill the
-        page."""
+        """See `CorpusStore.documents`."""
         self._require_open()
-        found: list[Live] = []
-        while len(found) < limit:
-            asked = limit - len(found) if scope == EVERYTHING else max(_PAGE, limit)
-            with self._database.read() as connection:
-                page = rows.page(connection, self._generation, after, prefix, asked)
-            found += [one for one in page if scope == EVERYTHING or one.within(scope)]
-            if len(page) < asked:
-                break
-            after = page[-1].id
-        return [
-            DocumentSummary(one.id, one.title, one.url, one.chunks, one.updated_at)
-            for one in found[:limit]
-        ]
+        return self._reader.documents(limit, after, scope, prefix)
 
     def revisions(self) -> Iterator[Revision]:
         """See `CorpusStore.revisions`."""
@@ -297,6 +294,7 @@ class QdrantStore:
             self._require_writable()
             self.standing.seal(time.time() + _SEAL_S)
             try:
+                self.standing.read()  # what others wrote is in `info` now
                 yield
             except BaseException:
                 self.standing.seal(0.0)
@@ -309,9 +307,7 @@ class QdrantStore:
         self._require_open()
         with self._writing:
             self._writer.sweep()
-            yield from check(
-                self._database, self._points, self._words, self._generation, self._name
-            )
+            yield from check(self._database, self._points, self._words, self.generation, self._name)
 
     def document(self, document_id: str, scope: Scope = EVERYTHING) -> StoredDocument | None:
         """See `CorpusStore.document`."""
@@ -341,12 +337,12 @@ class QdrantStore:
     ) -> dict[str, sa.Row[tuple[object, ...]]]:
         self._require_open()
         with self._database.read() as connection:
-            return rows.of_ids(connection, self._generation, ids, *columns)
+            return rows.of_ids(connection, self.generation, ids, *columns)
 
     def _follow(self) -> None:
         """What is left to do once a write has taken effect; nothing of it can undo the write."""
         state = self.standing.read()
-        calibrate(self._database, self._points, self._words, self._generation, state)
+        calibrate(self._database, self._points, self._words, self.generation, state)
         with self._counting:
             idle = self._reading == 0
         if idle:
@@ -378,6 +374,16 @@ class QdrantStore:
         self._require_open()
         if self._retired:
             raise RetiredError(f"corpus {self._name}: another generation is live")
+
+    def _require_words(self) -> None:
+        if self.rebuilding:
+            raise ApiError(
+                503,
+                INDEX_REBUILDING,
+                f"words of corpus '{self._name}' were indexed by another version of refdesk, which "
+                "cuts them otherwise: make them anew with `refdesk reindex`, which keeps the "
+                'vectors; the arm "dense" finds meanwhile',
+            )
 
     def _require_sparse(self) -> None:
         if not self.info.sparse:

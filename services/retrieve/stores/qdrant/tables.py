@@ -42,6 +42,8 @@ GENERATIONS = sa.Table(
     sa.Column("chunk_overlap", sa.Integer, nullable=False),
     sa.Column("chunker", sa.Text, nullable=False),
     sa.Column("sparse", sa.Boolean, nullable=False),
+    # What made the terms of its chunks (analysis.ANALYSER); empty: several did.
+    sa.Column("analyser", sa.String(64), nullable=False),
     sa.Column("made_at", sa.String(40), nullable=False),
     sa.Column("documents", sa.BigInteger, nullable=False),
     sa.Column("chunks", sa.BigInteger, nullable=False),
