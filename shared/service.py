@@ -124,7 +124,11 @@ def create_service(
         try:
             details = await probe()
         except ApiError as error:
-            raise ApiError(503, error.code, error.message, param=error.param) from error
+            message = error.message
+            if keys is not None:  # no key was asked for: the reason names files and addresses
+                log.warning("not_ready", reason=message)
+                message = f"{name} can't do its work just now: see its log"
+            raise ApiError(503, error.code, message, param=error.param) from error
         return {"status": "ready", "service": name, "version": __version__, **details}
 
     @app.get("/metrics", include_in_schema=False)

@@ -1,6 +1,7 @@
 """Fixtures: the model store, the datasets and the running suite. All of it is the real thing."""
 
 import functools
+import gc
 import signal
 import ssl
 import subprocess
@@ -21,6 +22,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A client of HTTP reads the authorities of the web when it is made, which takes longer than most
 # requests. The tests make thousands of clients, for servers on loopback that have no certificates.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector of garbage from all that was imported, which takes it a second a round."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

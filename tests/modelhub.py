@@ -69,7 +69,8 @@ def running_hub() -> Iterator[Hub]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = Thread(target=server.serve_forever)
+    looks = (0.01,)  # seconds between two; its end waits for one
+    thread = Thread(target=server.serve_forever, args=looks)
     thread.start()
     try:
         yield hub

@@ -112,6 +112,7 @@ async def remaking(
             "rollback": reindex.rollback,
         }
         more.setdefault("patience", SOON)
+        more.setdefault("turn_s", 0.2)
         runner = JobRunner(jobs, works, **more)
         await runner.start()
         try:

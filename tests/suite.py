@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -117,12 +118,45 @@ def prepare_suite(folder: Path, **settings: str) -> Suite:
     return Suite(services, env, folder / "data")
 
 
+def with_graphs(suite: Suite, data: Path) -> Path:
+    """A data folder with nothing but the graphs, so that services started in it start quickly."""
+    suite.url("rerank")  # by now both graphs are built
+    shutil.copytree(suite.data_dir / "built", data / "built")
+    return data
+
+
 class _Server(uvicorn.Server):
-    """One that leaves the handling of signals to pytest."""
+    """One that leaves the handling of signals to pytest, and ends as soon as it may.
+
+    uvicorn's own looks every tenth of a second whether it is to end, and then sleeps for another:
+    the tests end thousands.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.end = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)  # makes the headers that all answers have
+        await self.end.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        give_up = time.monotonic() + (self.config.timeout_graceful_shutdown or 0)
+        state = self.server_state
+        # uvicorn has no event for it.
+        while (state.connections or state.tasks) and time.monotonic() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        for task in state.tasks:
+            task.cancel()
+        await self.lifespan.shutdown()
 
 
 @asynccontextmanager
@@ -144,5 +178,5 @@ async def serving(app: Any) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        server.end.set()
         await task

@@ -41,7 +41,6 @@ from services.retrieve.search.curator import Curator
 from services.retrieve.search.exact_bm25 import ExactArm
 from services.retrieve.search.pipeline import Staff
 from services.retrieve.stores.base import CorpusStore
-from services.retrieve.stores.corpus import ModelStamp
 from services.retrieve.stores.sparse_vector import Sparse
 from services.retrieve.stores.state import rebuilding
 from shared.client import ServiceClient
@@ -49,7 +48,11 @@ from shared.context import current
 from shared.errors import ApiError
 from shared.service import create_service
 from shared.settings import Settings
+from shared.telemetry import get_logger
 
+log = get_logger(__name__)
+
+_ANSWERS = "answers"
 # Routes that read bodies as they come.
 _UPLOAD, _RESTORE = (re.compile(f"/corpora/[^/]+/{name}") for name in ("ingest", "restore"))
 
@@ -93,17 +96,24 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
         await runner.start()
         keeping.start()
 
+    def shown(name: str, state: str) -> str:
+        if settings.keys_file is None or state == _ANSWERS:
+            return state
+        # /ready asks for no key, and the reason may name addresses and files.
+        log.warning("dependency_fails", dependency=name, reason=state)
+        return "does not answer: see the log"
+
     async def probe() -> dict[str, Any]:
         stores = catalog.stores()
         await asyncio.to_thread(_prove, stores)
-        await librarian.served()  # proves that embed answers, whatever corpora there are
+        # Proves that embed answers, whatever corpora there are.
+        other = await librarian.unserved([store.info for store in stores])
         try:
             await curator.ask()
-            rerank_state = "answers"
+            rerank_state = _ANSWERS
         except ApiError as error:  # searches go on without it, and say so
             rerank_state = error.message
         damaged = catalog.damaged
-        other = await _of_another_model(stores, librarian)
         # With keys /ready still asks for none, so that it must not tell everyone what there is.
         may_read = current().principal.may_read
         return {
@@ -117,10 +127,10 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
                 if rebuilding(store) and may_read(store.info.name)
             },
             "dependencies": {
-                "embed": "answers",
-                "rerank": rerank_state,
+                "embed": _ANSWERS,
+                "rerank": shown("rerank", rerank_state),
                 # Searches go on without it, too; where the corpora are in it they have failed.
-                "catalogue": runner.catalogue(),
+                "catalogue": shown("catalogue", runner.catalogue()),
             },
         }
 
@@ -172,20 +182,6 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
 
     surfaces.add_routes(app, desk)
     return app
-
-
-async def _of_another_model(stores: Sequence[CorpusStore], librarian: Librarian) -> dict[str, str]:
-    """The corpora whose model embed does not serve, by their names, and what to do."""
-    found: dict[str, str] = {}
-    served: set[ModelStamp] = set()
-    for info in (store.info for store in stores):
-        if info.stamp not in served:
-            error = await librarian.mismatch(info)
-            if error is None:
-                served.add(info.stamp)
-            else:
-                found[info.name] = error.message
-    return found
 
 
 def _prove(stores: Sequence[CorpusStore]) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,8 @@ class Comparison:
             if not left:
                 return changed
             try:
-                answer = patiently(
-                    lambda: self._api.post(path, {"documents": left}, "changed"), self._say
-                )
+                ask = partial(self._api.post, path, {"documents": left}, "changed")
+                answer = patiently(ask, self._say)
             except RefusedError as error:
                 at = _AT_FAULT.match(error.param or "")
                 if at is None or int(at[1]) >= len(left):

@@ -48,6 +48,11 @@ def one_line(text: str) -> str:
     return " ".join(plain(text).split())
 
 
+def say_line(console: Console, message: str) -> None:
+    """Print a message, whatever is in it, as one line."""
+    console.print(one_line(message), markup=False, soft_wrap=True)
+
+
 def say_error(message: str) -> None:
     """Print ``error: message`` as one line on stderr."""
     if sys.stderr is not None:  # print would take None for stdout

@@ -3,15 +3,17 @@
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 
-from shared.cli.failures import BrokenOffError, CliError, RefusedError, UnreachableError
+from shared.cli.failures import CliError, RefusedError
 from shared.cli.http import Api, corpus_path
 from shared.cli.patience import patiently
 from shared.cli.sources import (
@@ -27,7 +29,7 @@ from shared.cli.sources import (
 _JOB_DOCUMENTS = 500
 _JOB_BYTES = 32 * 1024 * 1024
 _JOBS = 2
-_TRIES = 8  # to send a job, where the desk says that it has no room just now
+_TRIES = 8  # to send a job that the desk refuses, as where it has no room just now
 _TRY_AGAIN_S = 5.0
 _LOOKS_S = (0.05, 0.1, 0.2, 0.4)  # between two looks at a job; the last one from then on
 _PAGE = 1000
@@ -120,7 +122,8 @@ class _Courier:
         self._say = say
         self._stopping = threading.Event()
         self._calling_off = threading.Event()
-        self._jobs: set[str] = set()
+        self._jobs: set[str] = set()  # that were sent and are not over
+        self._beyond_reach: set[str] = set()  # of them, those that could not be called off
         self._said: set[str] = set()
 
     def stop(self) -> None:
@@ -174,15 +177,19 @@ class _Courier:
         kind = f"multipart/form-data; boundary={boundary}" if form else "application/x-ndjson"
         headers = {"content-type": kind, "idempotency-key": key}
         path = f"{corpus_path(self._corpus)}/ingest"
-        for left in reversed(range(_TRIES)):
+
+        def send() -> str:
             lost.clear()
             parts = self._form(batch, boundary, lost) if form else self._lines(batch)
+            return str(self._api.upload(path, parts, headers, "id")["id"])
+
+        for left in reversed(range(_TRIES)):
             try:
-                job = str(self._api.upload(path, parts, headers, "id")["id"])
-            except CliError as error:
+                job = patiently(send, self._tell, lambda _: self._pause(_TRY_AGAIN_S))
+            except RefusedError as error:
                 if not left or not _may_pass(error):
                     raise
-                if isinstance(error, RefusedError) and error.status == 409:
+                if error.status == 409:
                     headers["idempotency-key"] = secrets.token_hex(16)
                     continue
                 self._tell(f"{error}; it is tried again")
@@ -255,24 +262,28 @@ class _Courier:
                 error = job["error"]
                 raise RefusedError(error["message"], 502, error["code"], error["param"])
             case "cancelled":
-                others = "".join(f"; job {one} of this load goes on" for one in self._jobs)
+                # sorted: the other threads change the set, never while a list is made of it.
+                others = "".join(f"; job {one} of this load goes on" for one in sorted(self._jobs))
                 raise CliError(f"job {job_id} was called off{others}")
         self._on_step(Step(len(batch) - told.documents, size - told.bytes))
 
     def _looks(self, job_id: str) -> Iterator[dict[str, Any]]:
         """A job as it is from time to time, and at last as it ended."""
-        fields = ("state", "progress", "verdicts", "error")
+        look = partial(self._api.get, f"/jobs/{job_id}", "state", "progress", "verdicts", "error")
         pauses = iter(_LOOKS_S)
         pause = 0.0
         while True:
-            job = patiently(
-                lambda: self._api.get(f"/jobs/{job_id}", *fields), self._tell, self._pause
-            )
+            job = patiently(look, self._tell, self._pause)
             yield job
             if job["state"] not in ("queued", "running"):
                 return
             pause = next(pauses, pause)
-            if self._stopping.wait(pause) and not self._calling_off.is_set():
+            if self._calling_off.is_set():
+                time.sleep(pause)  # it ends soon, and then what it stored is known
+            else:
+                self._stopping.wait(pause)
+            stopped = self._stopping.is_set() and not self._calling_off.is_set()
+            if stopped or job_id in self._beyond_reach:
                 raise _StoppedError
 
     def _pause(self, seconds: float) -> None:
@@ -284,9 +295,8 @@ class _Courier:
         known = {entry.id: entry for entry in batch}
         after = 0
         while after is not None:
-            page = self._api.get(
-                f"/jobs/{job_id}/verdicts?status=failed&limit={_PAGE}&after={after}", "verdicts"
-            )
+            path = f"/jobs/{job_id}/verdicts?status=failed&limit={_PAGE}&after={after}"
+            page = patiently(partial(self._api.get, path, "verdicts"), self._tell, self._pause)
             for verdict in page["verdicts"]:
                 reason = _LINE.sub("", verdict["reason"] or verdict["code"] or "", count=1)
                 entry = known.get(verdict["id"])
@@ -295,8 +305,13 @@ class _Courier:
             after = page["next"]
 
     def _cancel(self, job_id: str) -> None:
-        with suppress(CliError):  # it is over, or nobody is there to ask
+        try:
             self._api.post(f"/jobs/{job_id}/cancel", {})
+        except CliError as error:
+            if isinstance(error, RefusedError) and error.status in (404, 409):
+                return  # it is over
+            self._beyond_reach.add(job_id)
+            self._tell(f"job {job_id} could not be called off: {error}")
 
     def _tell(self, message: str) -> None:
         if message not in self._said:
@@ -304,12 +319,10 @@ class _Courier:
             self._say(message)
 
 
-def _may_pass(error: CliError) -> bool:
+def _may_pass(error: RefusedError) -> bool:
     """Whether sending the same again may help. A key was used with another request where a file has
     changed after an answer got lost."""
-    if isinstance(error, RefusedError):
-        return error.status in (429, 503) or error.code == "idempotency_key_reused"
-    return isinstance(error, BrokenOffError | UnreachableError)
+    return error.status == 429 or error.code == "idempotency_key_reused"
 
 
 def _failure(entry: Entry, reason: str) -> Failure:

@@ -89,7 +89,7 @@ def show(
 def delete(
     corpus: Corpus,
     documents: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Their ids.", show_default=False)
+        list[str] | None, typer.Argument(metavar="ID", help="Their ids.", show_default=False)
     ] = None,
     prefix: Prefix = "",
     condition: Filter = "",

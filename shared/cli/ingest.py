@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.cli.changes import Hashes
-from shared.cli.console import notes, one_line
+from shared.cli.console import notes, one_line, say_line
 from shared.cli.failures import CliError
 from shared.cli.folder import Found, Rules, find_files
 from shared.cli.http import Api
@@ -32,7 +33,7 @@ def ingest(
     paths: Annotated[
         list[str],
         typer.Argument(
-            metavar="PATH...",
+            metavar="PATH",
             help="Files, folders and globs. A .zip brings its files, a .jsonl or .ndjson a "
             "document {id, text, title?, url?, metadata?} in each line.",
             show_default=False,
@@ -143,10 +144,7 @@ def _sync(
 def _show_plan(
     api: Api, corpus: str, found: Found, rules: Rules, prune: bool, console: Console
 ) -> None:
-    def say(message: str) -> None:
-        console.print(one_line(message), markup=False, soft_wrap=True)
-
-    planned = plan(api, corpus, found, rules, say, prune=prune)
+    planned = plan(api, corpus, found, rules, partial(say_line, console), prune=prune)
     todo = {"create": planned.create, "replace": planned.replace, "delete": planned.delete}
     for action, ids in todo.items():
         for one in ids:
@@ -181,8 +179,7 @@ def _report_briefly(tally: Tally, told: set[tuple[str, str]], console: Console) 
 
 def _report_failures(failed: Sequence[Failure], console: Console) -> None:
     for failure in failed[:_SHOWN_FAILURES]:
-        line = one_line(f"failed: {_shown(failure.source)}: {failure.reason}")
-        console.print(line, markup=False, soft_wrap=True)
+        say_line(console, f"failed: {_shown(failure.source)}: {failure.reason}")
     if len(failed) > _SHOWN_FAILURES:
         console.print(f"failed: {len(failed) - _SHOWN_FAILURES} more")
 
@@ -192,8 +189,7 @@ def _report_left_out(tally: Tally, found: Found, console: Console) -> None:
     for reason, count in Counter(one.reason for one in left_out).items():
         sources = (one.source for one in left_out if one.reason == reason)
         examples = [_shown(Path(one).name) for one in islice(sources, 3)]
-        line = one_line(f"left out ({reason}): {count}, such as {', '.join(examples)}")
-        console.print(line, markup=False, soft_wrap=True)
+        say_line(console, f"left out ({reason}): {count}, such as {', '.join(examples)}")
 
 
 def _shown(path: str) -> str:

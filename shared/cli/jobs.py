@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TextColumn
 from rich.table import Table
 
-from shared.cli.console import notes, one_line, output, progress
+from shared.cli.console import notes, one_line, output, progress, say_line
 from shared.cli.failures import CliError
 from shared.cli.http import Api
 from shared.cli.patience import patiently
@@ -119,8 +120,8 @@ def cancel(job_id: JobId, url: Address = "") -> None:
 def watch_job(api: Api, job_id: str, console: Console) -> dict[str, Any]:
     """Show a job's progress until it is over; the job as it then is.
 
-    It waits for a service that is being started again. Ctrl-C ends the watching, not the job.
-    Raises CliError as `Api.get`.
+    It waits for a service that is being started again, and says so. Ctrl-C ends the watching, not
+    the job. Raises CliError as `Api.get`.
     """
     columns = [
         TextColumn("{task.description}", markup=False),
@@ -131,7 +132,7 @@ def watch_job(api: Api, job_id: str, console: Console) -> dict[str, Any]:
         with progress(console, *columns) as bar:
             task = bar.add_task("", total=None, told="")
             while True:
-                job = patiently(lambda: _get(api, job_id), lambda _: None)
+                job = patiently(partial(_get, api, job_id), partial(say_line, console))
                 done, total = _bar(job)
                 bar.update(
                     task,
@@ -149,13 +150,17 @@ def watch_job(api: Api, job_id: str, console: Console) -> dict[str, Any]:
 
 
 def report_job(api: Api, job: Mapping[str, Any], console: Console) -> None:
-    """Say what came of a job that is over. Raises CliError where it did not succeed."""
+    """Say what came of a job that is over. Raises CliError where it did not succeed.
+
+    It waits for a service that is being started again.
+    """
+    failures = patiently(partial(_failures, api, job), partial(say_line, console))
     table = Table(*_VERDICTS, "chunks", box=None)
     table.add_row(
         *(str(job["verdicts"][name]) for name in _VERDICTS), str(job["progress"]["chunks"])
     )
     console.print(table)
-    _print_failures(console, job, _failures(api, job))
+    _print_failures(console, job, failures)
     if job["state"] == "failed":
         raise CliError(f"job {job['id']} failed: {job['error']['message']}")
     if job["state"] == "cancelled":
@@ -186,8 +191,7 @@ def _print_failures(
     console: Console, job: Mapping[str, Any], failures: list[dict[str, Any]]
 ) -> None:
     for one in failures:
-        line = one_line(f"failed: {one['id']}: {one['reason']}")
-        console.print(line, markup=False, soft_wrap=True)
+        say_line(console, f"failed: {one['id']}: {one['reason']}")
     more = job["verdicts"]["failed"] - len(failures)
     if more > 0:
         console.print(f"failed: {more} more; GET /jobs/{job['id']}/verdicts lists them")

@@ -44,7 +44,7 @@ def pull(
     wanted: Annotated[
         list[str],
         typer.Argument(
-            metavar="NAME…",
+            metavar="NAME",
             help="`default`, a known name, a folder, or a hub id organisation/name[@revision]",
         ),
     ],

@@ -1,5 +1,6 @@
 """Waits for a service that went away, as one does that is being started again."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,19 +18,25 @@ def patiently(
     say: Callable[[str], None],
     pause: Callable[[float], object] = time.sleep,
 ) -> Answer:
-    """What `call` returns, tried again for `AWAY_S` seconds while the service is not there.
+    """What `call` returns, tried again for `AWAY_S` seconds from its first failure while the
+    service is not there.
 
-    call: may be repeated. say: told what it waits for. pause: between two tries; what it raises
-    ends the waiting. Raises what the last try raised.
+    call: may be repeated. say: told what it waits for, the same only once in a row. pause: between
+    two tries; what it raises ends the waiting. Raises what the last try raised.
     """
-    give_up = time.monotonic() + AWAY_S
+    give_up, told = math.inf, ""
     while True:
         try:
             return call()
         except CliError as error:
             away = isinstance(error, UnreachableError | BrokenOffError)
             away = away or (isinstance(error, RefusedError) and error.status == 503)
-            if not away or time.monotonic() > give_up:
+            now = time.monotonic()
+            # Not from the call's beginning: one that hangs and then breaks off is tried again, too.
+            give_up = min(give_up, now + AWAY_S)
+            if not away or now >= give_up:
                 raise
-            say(f"{error}; waiting for it")
+            if (message := f"{error}; waiting for it") != told:
+                say(message)
+            told = message
         pause(_LOOK_S)

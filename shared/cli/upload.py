@@ -4,12 +4,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from shared.cli.changes import Comparison, Hashes
-from shared.cli.console import one_line, progress
+from shared.cli.console import progress, say_line
 from shared.cli.delivery import Step, deliver
 from shared.cli.failures import CliError, RefusedError
 from shared.cli.folder import Found, Rules
@@ -183,9 +184,6 @@ def store_with_bar(
         TimeRemainingColumn(),
     )
 
-    def say(message: str) -> None:
-        console.print(one_line(message), markup=False, soft_wrap=True)
-
     with progress(console, *columns) as bar:
         task = bar.add_task(f"into {corpus}", total=max(total_bytes, 1), state="")
 
@@ -195,4 +193,5 @@ def store_with_bar(
             state = f"{tally.documents} documents  {tally.bytes / 1e6:.1f} MB{rate}"
             bar.update(task, completed=tally.bytes, state=state)
 
+        say = partial(say_line, console)
         return store(api, corpus, items, show, say=say, hashes=hashes, tally=tally)

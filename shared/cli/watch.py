@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from watchfiles import Change, watch
 
-from shared.cli.console import one_line
+from shared.cli.console import say_line
 from shared.cli.failures import BrokenOffError, CliError, RefusedError, UnreachableError
 from shared.cli.sources import hidden
 
@@ -27,7 +27,7 @@ def keep_watching(paths: Sequence[str], again: Callable[[], None], console: Cons
     Returns on Ctrl-C, but lets it through from `again`. Raises what `again` does, apart from
     CliErrors that may pass and those about the files, which are told.
     """
-    console.print(one_line(f"watching {', '.join(paths)}; Ctrl-C ends it"), markup=False)
+    say_line(console, f"watching {', '.join(paths)}; Ctrl-C ends it")
     waiting = _Waiting(console)
     for changed in _changes(_folders(paths)):
         if changed or waiting.over:
@@ -56,17 +56,15 @@ class _Waiting:
                 raise
             away = isinstance(error, UnreachableError | BrokenOffError | RefusedError)
             if not away or not self._failures:
-                self._say(f"{error}; it is tried again" if away else str(error))
+                told = f"{error}; it is tried again" if away else str(error)
+                say_line(self._console, told)
             pause = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
             self._due = time.monotonic() + pause if away else None
             self._failures += away
         else:
             if self._failures:
-                self._say("the service answers again")
+                say_line(self._console, "the service answers again")
             self._due, self._failures = None, 0
-
-    def _say(self, message: str) -> None:
-        self._console.print(one_line(message), markup=False, soft_wrap=True)
 
 
 def _folders(paths: Sequence[str]) -> list[Path]:

@@ -52,14 +52,20 @@ def embedded(body: dict[str, Any]) -> dict[str, Any]:
     return {"data": data, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
+def longer(count: int) -> dict[str, Any]:
+    """The answer about so many texts of a model whose vectors have more numbers."""
+    return {"data": [{"index": at, "embedding": [1.0] * 5} for at in range(count)]}
+
+
 @dataclass
 class Server:
     """An ASGI app with an embeddings API. answers: what it does with the first calls, in turn;
-    then it behaves well. info: of /info; None: it has no such path.
+    then it behaves well, as `embed` does. info: of /info; None: it has no such path.
     """
 
     answers: list[Callable[[dict[str, Any]], Response] | str] = field(default_factory=list)
     info: dict[str, Any] | None = None
+    embed: Callable[[dict[str, Any]], dict[str, Any]] = embedded
     calls: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
@@ -96,7 +102,7 @@ class Server:
                 await answer(body)(scope, receive, send)
             else:
                 await asyncio.sleep(0.2 if answer == "slow" else 0.005)
-                await JSONResponse(embedded(body))(scope, receive, send)
+                await JSONResponse(self.embed(body))(scope, receive, send)
         finally:
             self.running -= 1
 
@@ -167,16 +173,34 @@ async def test_what_a_server_says_of_itself_is_kept_to() -> None:
         await model.read(["x"] * 12, DENSE)
         assert max(len(call["input"]) for call in server.calls) == 5
         assert (model.info.max_tokens, model.info.precision) == (512, "float16")
-        revision = model.info.revision
-    server.info = tei | {"model_sha": "def"}
-    async with remote(server) as model:
-        assert model.info.revision != revision
     server.info = None
     async with remote(server) as model:
         assert (model.info.max_tokens, model.info.dimension) == (None, 4)
         with pytest.raises(ApiError) as caught:
             model.tokenizer_json()
     assert (caught.value.status, caught.value.code) == (404, "no_tokenizer")
+
+
+async def test_another_model_behind_the_same_name_has_another_revision() -> None:
+    server = Server()
+    async with serving(server) as url:
+        wanted = Settings(embed_remote_url=f"{url}/v1", embed_remote_key=KEY)
+
+        async def revision() -> str:
+            model = await open_model("some/model", "remote", wanted)
+            await model.close()
+            return model.info.revision
+
+        found = [await revision()]
+        assert await revision() == found[0]
+        server.info = {"model_sha": "abc"}
+        found.append(await revision())
+        server.info = {"model_sha": "def"}
+        found.append(await revision())
+        # A server that says nothing of its model shows another one by the length of its vectors.
+        server.info, server.embed = None, lambda body: longer(len(body["input"]))
+        found.append(await revision())
+    assert len(set(found)) == 4
 
 
 @pytest.mark.parametrize(

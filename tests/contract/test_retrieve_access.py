@@ -91,5 +91,23 @@ def test_only_those_who_may_read_a_corpus_are_told_what_is_wrong_with_it(
     locked = with_peer(app, lambda embed: ready(embed, keys_file=keys))
     assert (locked["corpora"], locked["damaged"], locked["of_another_model"]) == (1, 1, 1)
     assert locked["faults"] == {}
-    for word in ("secret", "shelf", str(folder)):
+    assert locked["dependencies"]["rerank"] == "does not answer: see the log"
+    for word in ("secret", "shelf", str(folder), "127.0.0.1"):
         assert word not in json.dumps(locked)
+    assert "127.0.0.1" in told["dependencies"]["rerank"]
+
+
+def test_why_a_service_is_not_ready_is_told_to_all_only_where_there_are_no_keys(
+    shelf: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [{"name": "all", "sha256": hash_key("k")}]}))
+
+    async def ready(**more: Any) -> str:
+        async with desk(shelf, **more) as client:
+            answer = await client.get("/ready")
+            assert answer.status_code == 503
+            return str(answer.json()["error"]["message"])
+
+    assert "127.0.0.1" in asyncio.run(ready())
+    assert asyncio.run(ready(keys_file=keys)) == "retrieve can't do its work just now: see its log"

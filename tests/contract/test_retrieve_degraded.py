@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import TokenCounter, title_line
@@ -175,6 +175,35 @@ def test_an_embed_with_another_model_is_refused_and_words_can_still_be_searched(
     assert ready.json()["of_another_model"] == 2
     assert set(ready.json()["faults"]) == {"secret", "shelf"}
     assert "start embed with the corpus's model" in ready.json()["faults"]["shelf"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_readiness_asks_embed_for_the_names_of_its_models_and_loads_none(
+    shelf: Path, suite: Suite, listed: bool
+) -> None:
+    default = {**httpx.get(f"{suite.url('embed')}/info").json(), "model": "another"}
+    asked: list[str] = []
+    embed = FastAPI()
+
+    @embed.get("/info")
+    async def info(request: Request) -> Response:
+        asked.append(str(request.url.query))
+        broken = "model" in request.query_params  # what can't be loaded is one model's fault
+        return Response("" if broken else json.dumps(default), 503 if broken else 200)
+
+    @embed.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        asked.append("models")
+        return {"data": [{"id": one} for one in ("another", *([MODEL] if listed else []))]}
+
+    async def ready(url: str) -> httpx.Response:
+        async with desk(shelf, embed=url) as client:
+            return await client.get("/ready")
+
+    answer = with_peer(embed, ready)
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()["faults"]) == (set() if listed else {"secret", "shelf"})
+    assert asked == ["", "models"]
 
 
 def test_the_curator_reads_what_was_embedded(suite: Suite, tmp_path: Path) -> None:

@@ -212,6 +212,11 @@ def test_words_of_another_version_wait_for_a_reindex_and_the_rest_answers(
         await client.post("/retrieve", json={"query": QUERY, "corpora": ["shelf"]})  # it is noted
         found = await search(client)
         assert (found["degraded"], found["hits"][0]["document_id"]) == (["bm25"], "moon")
+        words = {"query": QUERY, "corpora": ["shelf"], "arms": ["bm25"]}
+        refused = await client.post("/retrieve", json=words)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_arm")
+        assert "`refdesk reindex`" in refused.json()["error"]["message"]
+        assert "retry-after" not in refused.headers  # waiting alone makes none
         assert (await client.get("/ready")).status_code == 200
         assert (await client.get("/corpora/shelf")).json()["rebuilding"] == {"bm25": 0.0}
         await written(client, NEW)

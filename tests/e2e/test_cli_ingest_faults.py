@@ -12,21 +12,22 @@ import pytest
 
 from shared.cli import patience
 from tests.e2e.command import Running, refdesk, wait_until
-from tests.suite import Suite, prepare_suite
+from tests.suite import Suite, prepare_suite, with_graphs
 
 SENTENCE = "Entry {} part {} mentions harbour, lantern, orchard, granite, velvet and compass. "
 MANY = 200
 
 
 @pytest.fixture(scope="module")
-def desk(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+def desk(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """A suite of this module's own: its services are stopped and started."""
-    suite = prepare_suite(tmp_path_factory.mktemp("suite"))
+    own = prepare_suite(tmp_path_factory.mktemp("suite"))
+    with_graphs(suite, own.data_dir)
     try:
-        suite.url("retrieve")
-        yield suite
+        own.url("retrieve")
+        yield own
     finally:
-        suite.stop()
+        own.stop()
 
 
 @pytest.fixture
@@ -72,6 +73,19 @@ def test_an_interruption_ends_the_jobs_and_running_it_again_goes_on(
     again = refdesk(*arguments, env=desk.env)
     assert again.returncode == 0, again.stderr
     assert again.stderr.split()[-6:-1] == [str(MANY - stored), "0", str(stored), "0", "0"]
+
+
+def test_jobs_that_an_interruption_can_not_end_are_named(desk: Suite, many: Path) -> None:
+    command = Running("ingest", str(many), "--corpus", "beyond", env=desk.env)
+    wait_until_half_done(desk, "beyond")
+    desk.services["retrieve"].kill()
+    try:
+        assert command.stop(signal.SIGINT) == 130
+    finally:
+        desk.services["retrieve"].start()
+    assert re.search(r"job \S+ could not be called off: retrieve at", command.output)
+    assert "Traceback" not in command.output
+    wait_until(lambda: len(documents(desk, "beyond")) == MANY)
 
 
 def test_a_service_that_dies_is_one_error_and_running_it_again_finishes(

@@ -15,6 +15,7 @@ import structlog.testing
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.jobs.jobs import Jobs
 from services.retrieve.jobs.model import Run, Verdict
+from shared.cli import patience
 from shared.errors import ApiError
 from tests.e2e.command import Running, one_error, refdesk, wait_until
 from tests.suite import free_port
@@ -139,6 +140,12 @@ def test_a_job_is_cancelled_and_an_ended_one_says_so(served: Served) -> None:
         assert "no" in error
 
 
-def test_without_a_service_it_says_so(tmp_path: Path) -> None:
+def test_without_a_service_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     assert "does not answer" in one_error(refdesk("jobs", "list", "--url", nobody))
+    monkeypatch.setattr(patience, "AWAY_S", 1.0)
+    watched = refdesk("jobs", "watch", "some", "--url", nobody)
+    waits, error = watched.stderr.splitlines()
+    assert waits.endswith("; waiting for it")
+    assert error.startswith("error: ")
+    assert "does not answer" in error

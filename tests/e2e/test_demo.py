@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import refdesk_process
-from tests.suite import REPOSITORY
+from tests.suite import REPOSITORY, Suite, with_graphs
 
 # Those that answer the questions; to read the whole handbook takes most of a minute.
 PAGES = ["rank-fusion.md", "hybrid-search.md", "durability.md", "verification.md", "tiers.md"]
@@ -27,10 +27,12 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_the_demo_answers_three_questions_with_citations_and_ends(
-    models_dir: Path, checkout: Path, whole: bool
+    suite: Suite, checkout: Path, whole: bool
 ) -> None:
     env = {"PYTHONPATH": str(REPOSITORY if whole else checkout)}
     data = checkout / ".demo"
+    if not whole:
+        with_graphs(suite, data)
     result = refdesk_process("demo", "--exit", "--data", str(data), env=env, timeout=600)
     assert result.returncode == 0, result.stderr
     answers = result.stdout.split("question: ")[1:]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 from shared.cli.collection import corpus_name, read_collection
 from tests.e2e.command import Running, alive, one_error, refdesk, refdesk_process, wait_until
-from tests.suite import Suite
+from tests.suite import Suite, with_graphs
 
 ARMS = ("bm25", "dense", "fused", "curated")
 DOCUMENTS = {
@@ -61,15 +60,11 @@ def write(folder: Path, further: int = 0) -> Path:
 
 @dataclass(frozen=True)
 class Kept:
-    """A run with services of its own, after one that was killed while it stored.
-
-    killed: the processes that the latter had. result: what the former said.
-    """
+    """A run with services of its own, and what it said."""
 
     collection: Path
     data: Path
     env: dict[str, str]
-    killed: list[int]
     result: subprocess.CompletedProcess[str]
 
     @property
@@ -79,25 +74,17 @@ class Kept:
         return folder
 
 
+def own_services(suite: Suite, folder: Path) -> dict[str, str]:
+    """The environment of a run with services of its own, whose data go to `folder`."""
+    return {"REFDESK_DATA_DIR": str(with_graphs(suite, folder / "data")), "TMPDIR": str(folder)}
+
+
 @pytest.fixture(scope="module")
 def kept(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """An index that was kept, in a data folder that is otherwise new."""
     folder = tmp_path_factory.mktemp("kept")
-    collection = write(folder / "many", further=200)
-    env = {"REFDESK_DATA_DIR": str(with_graphs(suite, folder / "data")), "TMPDIR": str(folder)}
-    running = Running("eval", str(collection), env=env)
-    running.wait_for("storing 205 documents")
-    killed = running.children()
-    running.stop(signal.SIGKILL)
-    result = refdesk_process("eval", str(collection), env=env)
-    return Kept(collection, folder / "data", env, killed, result)
-
-
-def with_graphs(suite: Suite, data: Path) -> Path:
-    """A data folder with nothing but the graphs, so that services started in it start quickly."""
-    suite.url("rerank")  # by now both graphs are built
-    shutil.copytree(suite.data_dir / "built", data / "built")
-    return data
+    collection, env = write(folder / "tiny"), own_services(suite, folder)
+    return Kept(collection, folder / "data", env, refdesk_process("eval", str(collection), env=env))
 
 
 def evaluated(collection: Path, *options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
@@ -243,17 +230,24 @@ def test_without_an_address_it_runs_services_of_its_own_and_keeps_their_index(ke
     assert all(arm in kept.result.stdout for arm in ARMS)
     assert f"the index is kept now in {kept.folder}" in kept.result.stderr
     assert {path.name for path in kept.data.iterdir()} == {"built", "eval", "logs"}
-    assert {path.name for path in kept.data.parent.iterdir()} == {"data", "many"}
+    assert {path.name for path in kept.data.parent.iterdir()} == {"data", "tiny"}
 
 
 @pytest.mark.long
 def test_a_run_that_is_killed_leaves_no_process_and_an_index_that_the_next_completes(
-    kept: Kept,
+    suite: Suite, tmp_path: Path
 ) -> None:
-    assert len(kept.killed) == 3
-    wait_until(lambda: not any(alive(pid) for pid in kept.killed))
-    assert "storing 205 documents" in kept.result.stderr
-    with sqlite3.connect(next(kept.folder.rglob("corpus.db"))) as database:
+    collection, env = write(tmp_path / "many", further=200), own_services(suite, tmp_path)
+    running = Running("eval", str(collection), env=env)
+    running.wait_for("storing 205 documents")
+    killed = running.children()
+    assert len(killed) == 3
+    running.stop(signal.SIGKILL)
+    result = refdesk_process("eval", str(collection), env=env)
+    assert result.returncode == 0, result.stderr
+    wait_until(lambda: not any(alive(pid) for pid in killed))
+    assert "storing 205 documents" in result.stderr
+    with sqlite3.connect(next((tmp_path / "data" / "eval").rglob("corpus.db"))) as database:
         assert database.execute("SELECT count(*) FROM documents").fetchone() == (205,)
 
 

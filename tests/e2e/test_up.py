@@ -1,7 +1,6 @@
 """``refdesk up`` with the real services: they start, are kept up, and go when told to."""
 
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.command import Running, alive, one_error, refdesk, refdesk_process, wait_until
-from tests.suite import Suite, free_port, prepare_suite
+from tests.suite import Suite, free_port, prepare_suite, with_graphs
 
 Up = Callable[..., tuple[Running, Suite]]
 
@@ -20,8 +19,7 @@ Up = Callable[..., tuple[Running, Suite]]
 def up(suite: Suite, tmp_path: Path) -> Iterator[Up]:
     """Runs `refdesk up` on free ports, with a data folder of its own that has the graphs."""
     started: list[Running] = []
-    suite.url("rerank")  # by now both graphs are built
-    shutil.copytree(suite.data_dir / "built", tmp_path / "data" / "built")
+    with_graphs(suite, tmp_path / "data")
 
     def start(*arguments: str, **settings: str) -> tuple[Running, Suite]:
         own = prepare_suite(tmp_path, **settings)
@@ -66,9 +64,10 @@ def test_all_four_services_start_and_ctrl_c_ends_them(up: Up) -> None:
     assert "Traceback" not in running.output
 
 
-def test_a_service_that_is_killed_is_started_again(up: Up) -> None:
-    running, own = up("--only", "embed")
+def test_a_service_that_is_killed_is_started_again_and_logs_are_kept_and_shown(up: Up) -> None:
+    running, own = up("--only", "embed", "--logs")
     running.wait_for("All ready")
+    running.wait_for('embed │ {"host"')
     [(name, pid)] = service_pids(running).items()
     assert name == "embed"
     os.kill(pid, signal.SIGKILL)
@@ -76,6 +75,7 @@ def test_a_service_that_is_killed_is_started_again(up: Up) -> None:
     wait_until(lambda: is_ready(own.services["embed"].url))
     assert service_pids(running)["embed"] != pid
     assert running.stop(signal.SIGTERM) == 0
+    assert '"event": "listening"' in (own.data_dir / "logs" / "embed.log").read_text()
 
 
 def test_services_do_not_outlive_a_supervisor_that_is_killed(up: Up) -> None:
@@ -86,14 +86,6 @@ def test_services_do_not_outlive_a_supervisor_that_is_killed(up: Up) -> None:
     running.process.kill()
     wait_until(lambda: not any(alive(pid) for pid in pids))
     assert running.process.wait() == -signal.SIGKILL
-
-
-def test_logs_are_in_the_data_folder_and_shown_when_asked_for(up: Up) -> None:
-    running, own = up("--only", "embed", "--logs")
-    running.wait_for("All ready")
-    running.wait_for('embed │ {"host"')
-    assert running.stop() == 0
-    assert '"event": "listening"' in (own.data_dir / "logs" / "embed.log").read_text()
 
 
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, models_dir: Path) -> None:

@@ -1,8 +1,10 @@
 """The catalogue's database: opened by many at once, newer than us, down, full, damaged."""
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 
 from services.retrieve.catalogue.database import FILE, CatalogueDatabase
 from services.retrieve.jobs.jobs import Jobs
+from services.retrieve.jobs.model import Run, Verdict
 from services.retrieve.jobs.runner import JobRunner
 from services.retrieve.jobs.tables import METADATA
 from shared.errors import ApiError, StartupError
@@ -113,13 +116,50 @@ def test_a_full_disk_refuses_a_job_whole_and_the_next_one_goes_in(tmp_path: Path
     database.close()
 
 
+async def test_a_running_job_waits_until_the_disk_has_room_again(tmp_path: Path) -> None:
+    database = CatalogueDatabase.open("", tmp_path)
+    go_on = asyncio.Event()
+    much = [Verdict(f"d{number}", "failed", reason="x" * 1500) for number in range(1500)]
+
+    async def work(run: Run) -> Mapping[str, Any]:
+        await run.checkpoint({"at": 1}, stage="at it")
+        await go_on.wait()
+        await run.checkpoint({"at": 2}, verdicts=much, stage="nearly done")
+        return {}
+
+    async with running(database, {"ingest": work}) as jobs:
+        job, _ = jobs.submit("ingest", "c", {}, "me")
+        await until(lambda: jobs.get(job.id).stage == "at it")
+        with files_no_longer_than(1_000_000):
+            go_on.set()
+            await asyncio.sleep(1)
+            assert jobs.get(job.id).stage == "at it"
+        job = await ended(jobs, job.id)
+    assert (job.state, job.attempt, job.verdicts["failed"]) == ("succeeded", 1, 1500)
+    database.close()
+
+
+async def test_a_process_that_fails_over_its_catalogue_says_so(tmp_path: Path) -> None:
+    database = CatalogueDatabase.open("", tmp_path)
+    runner = JobRunner(Jobs(database), {}, turn_s=0.1)
+    await runner.start()
+    with database.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE jobs RENAME TO others"))
+    await until(lambda: "refdesk failed over the catalogue" in runner.catalogue())
+    with database.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE others RENAME TO jobs"))
+    await until(lambda: runner.catalogue() == "answers")
+    await runner.close()
+    database.close()
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_file_that_is_gone_takes_no_job_and_the_process_says_so(
     tmp_path: Path, replaced: bool
 ) -> None:
     database = CatalogueDatabase.open("", tmp_path)
     jobs = Jobs(database)
-    runner = JobRunner(jobs, {})
+    runner = JobRunner(jobs, {}, turn_s=0.1)
     await runner.start()
     jobs.submit("ingest", "c", {}, "me")
     assert runner.catalogue() == "answers"

@@ -14,6 +14,7 @@ from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.doctor.__main__ import main
 from services.retrieve.jobs.jobs import Jobs
+from services.retrieve.stores.local import meta
 from tests.doctored import documents, make_folder
 from tests.invariants import Wanted, require_sound
 from tests.works import items
@@ -178,6 +179,16 @@ def test_damaged_documents_are_named_and_never_touched(
     if before:
         assert (folder / "corpus.db").read_bytes() == before
     assert (folder / "lexical").is_dir()
+
+
+def test_a_broken_file_or_table_is_told_in_words(data: Path, examined: Examined) -> None:
+    folder = data / "corpora" / "c" / "g1"
+    (folder / "lexical" / "meta.json").write_text("rubbish")
+    assert "it can't be read (" in examined()[1]["findings"][0]["what"]
+    with sqlite3.connect(folder / "corpus.db") as db:
+        meta.write(db, {"recency": "{"})
+    db.close()
+    assert "its settings can't be read (" in examined()[1]["findings"][0]["what"]
 
 
 def test_the_rest_of_the_folder_is_looked_at_too(data: Path, examined: Examined) -> None:

@@ -15,8 +15,10 @@ from services.retrieve.corpus.catalog import Catalog
 from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.ingest import Ingest
+from services.retrieve.corpus.reindex.protocol import ReindexRequest
+from services.retrieve.corpus.reindex.target import target
 from services.retrieve.corpus.source import SourceDocument
-from services.retrieve.stores.corpus import CorpusSpec
+from services.retrieve.stores.corpus import CorpusSpec, ModelStamp
 from services.retrieve.stores.local.database import Database
 from shared.auth import LOCAL
 from shared.client import ServiceClient
@@ -257,6 +259,23 @@ async def test_another_model_is_refused_with_the_way_out(desk: Desk) -> None:
         assert other.model in failure.value.message
         assert STAMP.revision in failure.value.message
     assert desk.catalog.get("c").info.writes == 1
+
+
+async def test_a_corpus_keeps_its_dimension_where_its_model_has_another_revision(
+    desk: Desk,
+) -> None:
+    short, more, fewer = 8, DIMENSION, 4
+    await desk.ingest.create(CorpusSpec("short"), dimension=short)
+    for served, kept in ((more, short), (fewer, fewer)):
+        desk.embed.stamp = ModelStamp(STAMP.model, "ffff-int8", served)
+        cut = await target(desk.catalog.get("short").info, ReindexRequest(), desk.librarian)
+        assert cut.stamp == ModelStamp(STAMP.model, "ffff-int8", kept)
+    desk.embed.stamp = replace(STAMP, revision="ffff-int8")
+    info, made = await desk.ingest.create(CorpusSpec("short"), embedder=STAMP.model)
+    assert (info.dimension, made) == (short, False)
+    desk.embed.stamp = replace(STAMP, model="other-model")
+    cut = await target(info, ReindexRequest(embedder="other-model"), desk.librarian)
+    assert cut.stamp.dimension == DIMENSION
 
 
 async def test_vectors_of_another_revision_are_not_stored(desk: Desk) -> None:

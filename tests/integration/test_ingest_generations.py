@@ -17,14 +17,14 @@ from services.retrieve.corpus.load import Loading
 from services.retrieve.corpus.patience import PatientLibrarian
 from services.retrieve.corpus.source import SourceDocument
 from services.retrieve.jobs.jobs import Jobs
-from services.retrieve.jobs.model import Item
+from services.retrieve.jobs.model import Item, LeaseLostError
 from services.retrieve.jobs.runner import JobRunner
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.local.engine import LocalEngine
 from tests.corpora import STAMP, vector_of
-from tests.ingesting import Desk, Embed, open_desk
+from tests.ingesting import Desk, Embed, entries, open_desk
 
 OLDER = "semchunk-1"
 
@@ -131,9 +131,8 @@ async def jobs_of(desk: Desk, folder: Path) -> AsyncIterator[Jobs]:
     """A catalogue of jobs and a runner that does them for the desk."""
     with closing(CatalogueDatabase.open("", folder)) as database:
         jobs = Jobs(database)
-        runner = JobRunner(
-            jobs, {"ingest": Loading(desk.ingest, PatientLibrarian(desk.librarian)).work}
-        )
+        loading = Loading(desk.ingest, PatientLibrarian(desk.librarian))
+        runner = JobRunner(jobs, {"ingest": loading.work}, turn_s=0.2)
         await runner.start()
         try:
             yield jobs
@@ -170,6 +169,26 @@ async def test_a_job_that_swaps_overtake_stores_every_document_as_the_live_one_i
         assert found is not None
         assert found.text == paragraphs(f"{number} stones")
     check(store, "d39", tokenizer)
+
+
+async def test_who_may_not_write_any_more_is_found_out_just_before_the_write(desk: Desk) -> None:
+    may = True
+
+    async def assure() -> None:
+        if not may:
+            raise LeaseLostError
+
+    sent = entries(SourceDocument("d", "stored by another meanwhile"))
+    async with desk.ingest._writing.setdefault("c", asyncio.Lock()):
+        writing = asyncio.create_task(desk.ingest.written("c", sent, assure=assure))
+        async with asyncio.timeout(30):
+            while not desk.embed.inputs:  # noqa: ASYNC110 - embed has no event
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        may = False
+    with pytest.raises(LeaseLostError):
+        await writing
+    assert desk.catalog.get("c").info.documents == 0
 
 
 async def test_a_corpus_of_an_older_chunker_goes_on_with_it(

@@ -68,7 +68,7 @@ async def jobs_of(desk: Desk, folder: Path) -> AsyncIterator[Jobs]:
     database = CatalogueDatabase.open("", folder)
     jobs = Jobs(database)
     loading = Loading(desk.ingest, PatientLibrarian(desk.librarian))
-    runner = JobRunner(jobs, {"ingest": loading.work}, patience=SOON)
+    runner = JobRunner(jobs, {"ingest": loading.work}, turn_s=0.2, patience=SOON)
     await runner.start()
     try:
         yield jobs
@@ -129,7 +129,7 @@ async def test_a_job_that_is_begun_again_ends_in_the_same_state(desk: Desk, tmp_
             attempts += 1
             writes = store.info.writes
             loading = Loading(desk.ingest, PatientLibrarian(desk.librarian))
-            runner = JobRunner(jobs, {"ingest": loading.work}, patience=SOON)
+            runner = JobRunner(jobs, {"ingest": loading.work}, turn_s=0.2, patience=SOON)
             await runner.start()
             await until(lambda: store.info.writes > writes or jobs.get(job.id).over)  # noqa: B023
             await asyncio.sleep(seed * 0.03)

@@ -42,7 +42,7 @@ def database(catalogue_url: str, tmp_path: Path) -> Iterator[CatalogueDatabase]:
     database.close()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [1, pytest.param(60, marks=pytest.mark.long)])
 async def test_a_job_goes_on_where_it_was_however_often_its_process_is_killed(
     database: CatalogueDatabase, catalogue_url: str, tmp_path: Path, kills: int
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.jobs.attend import Patience
 from services.retrieve.jobs.jobs import Jobs
 from services.retrieve.jobs.leases import Leases
-from services.retrieve.jobs.model import Run, Verdict
+from services.retrieve.jobs.model import LeaseLostError, Run, Verdict
+from services.retrieve.jobs.run import Attempt
 from services.retrieve.jobs.runner import TURN_S
 from services.retrieve.jobs.tables import ITEMS
 from shared.errors import ApiError
@@ -240,6 +242,20 @@ async def test_a_dead_workers_job_is_taken_up_once_its_lease_has_run_out(
         job = await ended(jobs, job.id)
         assert (job.state, job.attempt) == ("succeeded", 2)
         await until(lambda: payload_rows(database) == 0)
+
+
+async def test_an_attempt_is_sure_of_its_job_only_after_a_sign_of_life(
+    database: CatalogueDatabase,
+) -> None:
+    leases = Leases(database)
+    Jobs(database).submit("ingest", "c", {}, "me")
+    lease = leases.claim(leases.waiting(["ingest"])[0], "stopped")
+    assert lease is not None
+    with ThreadPoolExecutor(1) as threads:
+        run = Attempt(leases, lease, threads, lambda: None, sure_s=60)
+        assert leases.take(leases.signs()[0], Patience().deaths)  # it stood still meanwhile
+        with pytest.raises(LeaseLostError):
+            await run.assure()
 
 
 async def test_a_job_that_every_process_dies_of_is_given_up(

@@ -3,7 +3,7 @@
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,6 +46,47 @@ def test_whichever_bit_of_it_flips_no_other_generation_is_taken_for_the_live_one
             roles(corpus)
 
 
+@pytest.mark.parametrize("wanted", [Roles(None, dark=1), Roles(None, previous=1)])
+def test_whichever_bit_of_it_flips_a_sole_generation_that_is_not_live_does_not_become_it(
+    tmp_path: Path, wanted: Roles
+) -> None:
+    (tmp_path / "g1").mkdir()
+    appoint(tmp_path, wanted)
+    sound = (tmp_path / LIVE).read_bytes()
+    for bit in range(8 * len(sound)):
+        data = bytearray(sound)
+        data[bit // 8] ^= 1 << bit % 8
+        (tmp_path / LIVE).write_bytes(data)
+        with pytest.raises(ApiError, match="can't be read"):
+            roles(tmp_path)
+
+
+def test_one_that_the_disk_does_not_give_is_not_guessed(tmp_path: Path) -> None:
+    (tmp_path / "g1").mkdir()
+    assert roles(tmp_path) == Roles(1)
+    (tmp_path / LIVE).mkdir()
+    with pytest.raises(ApiError, match="can't be read"):
+        roles(tmp_path)
+
+
+@pytest.mark.parametrize("made", [LocalEngine.build, LocalEngine.step_down])
+def test_a_corpus_that_nobody_serves_is_in_nobodys_way(
+    engine: LocalEngine, made: Callable[..., object]
+) -> None:
+    live = engine.open("c")
+    with live.sealed():
+        engine.step_down("c", LATER)
+    live.close()
+    if made is LocalEngine.build:
+        assert engine.forget("c", LATER)
+        engine.build(CUT).write([document("half", ["half of it"])])
+    expected = {"new": document("new", ["new words"])}
+    store = engine.create(CUT)
+    store.write(list(expected.values()))
+    require_sound(store, expected)
+    assert [one.state for one in engine.generations("c")] == ["live"]
+
+
 def test_one_that_is_written_by_hand_or_by_an_older_version_has_no_checksum(corpus: Path) -> None:
     for told in (
         {"generation": 2, "previous": 1, "dark": 3, "until": None},
@@ -80,6 +121,7 @@ def engine(tmp_path: Path) -> Iterator[LocalEngine]:
 def test_what_was_to_go_with_a_corpus_does_not_take_one_of_the_same_name_along(
     engine: LocalEngine,
 ) -> None:
+    others = set(threading.enumerate())
     searching = engine.open("c")
     engine.build(CUT)
     with searching.sealed():
@@ -92,9 +134,8 @@ def test_what_was_to_go_with_a_corpus_does_not_take_one_of_the_same_name_along(
     del searching
     new.close()
     del new
-    for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(5)
+    for thread in set(threading.enumerate()) - others:
+        thread.join(5)
     require_sound(engine.open("c"), expected)
 
 
@@ -111,7 +152,11 @@ def test_a_generation_that_goes_is_not_taken_for_the_next_of_its_name(
 
     monkeypatch.setattr(shutil, "rmtree", slowly)
     engine.build(CUT)
-    engine.discard("c")
+    live = engine.open("c")
+    with live.sealed():
+        engine.swap("c", LATER)
+    live.close()
+    assert engine.forget("c", LATER)
     engine.delete("c")
     engine.create(CUT).close()
     expected = {"new": document("new", ["new words"])}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.doctor.generation import examine
+from services.retrieve.doctor.report import Level
 from services.retrieve.stores.corpus import CorpusSpec, Preferences
 from services.retrieve.stores.local.acknowledged import NOTE
 from tests.corpora import STAMP, document
@@ -84,6 +86,22 @@ def test_acknowledged_changes_never_go_without_a_word(
         catalog.close()
         if damage in (lost, without_the_last_page):
             assert told
+
+
+@pytest.mark.parametrize("examining", [True, False])
+def test_what_is_behind_the_damage_is_kept(generation: Path, examining: bool) -> None:
+    log = generation / "corpus.db-wal"
+    damaged = bytearray(log.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    log.write_bytes(damaged)
+    if examining:
+        assert [one.level for one in examine(generation)] == [Level.DAMAGED]
+    for _ in range(2):
+        catalog = Catalog.open(generation.parent.parent)
+        kept = generation / "corpus.db-wal.damaged"
+        assert f"its log as it was is kept in {kept}" in catalog.damaged["c"]
+        catalog.close()
+        assert kept.read_bytes() == damaged
 
 
 def test_a_sound_log_is_taken_as_it_is(generation: Path) -> None:

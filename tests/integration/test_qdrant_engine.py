@@ -1,6 +1,7 @@
 """Generations in Qdrant: how one follows another, and what a process leaves that dies."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,6 +126,40 @@ def test_a_dark_generation_takes_the_place_of_the_live_one(
     assert (caught.value.status, caught.value.code) == (409, "no_dark_generation")
 
 
+def test_what_is_swapped_in_as_the_first_retires_no_other(engine: QdrantEngine) -> None:
+    engine.build(cut()).write([document("a", ["word"])])
+    live = replica(engine).create(cut())
+    live.write([document("b", ["word"])])
+    with pytest.raises(ApiError) as caught:
+        engine.swap("c", None)
+    assert (caught.value.status, caught.value.code) == (409, "corpus_exists")
+    engine.discard("c")
+    assert told(engine) == [(2, "live", 1)]
+    live.write([document("d", ["word"])])
+
+
+def test_a_catalogue_that_fails_after_it_was_written_undoes_no_success(
+    engine: QdrantEngine, link: Link
+) -> None:
+    def unavailable(_: CatalogueDatabase) -> None:
+        raise ApiError(503, "catalogue_unavailable", "the catalogue does not answer")
+
+    live = engine.create(cut())
+    engine.build(cut())
+    with pytest.MonkeyPatch.context() as patch, live.sealed():
+        patch.setattr(CatalogueDatabase, "read", unavailable)
+        engine.swap("c", LATER)
+        patch.setattr(CatalogueDatabase, "begin", unavailable)  # the seal runs out by itself
+    assert told(engine) == [(1, "previous", 0), (2, "live", 0)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CatalogueDatabase, "read", unavailable)
+        assert engine.forget("c", LATER)
+        engine.delete("c")
+    assert len(collections(link)) == 2
+    again = replica(engine)  # when an engine is opened, what is left goes
+    assert (again.names(), collections(link)) == ([], set())
+
+
 def test_another_replicas_store_is_retired_by_the_swap(engine: QdrantEngine) -> None:
     engine.create(cut())
     other = replica(engine).open("c")
@@ -183,13 +218,58 @@ def test_the_previous_generation_goes_when_its_time_is_over(
 def test_a_seal_that_ran_out_lets_nothing_be_swapped(
     engine: QdrantEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.retrieve.stores.qdrant.store._SEAL_S", -1.0)
+    monkeypatch.setattr("services.retrieve.stores.qdrant.standing._SEAL_S", -1.0)
     live = engine.create(cut())
     engine.build(cut())
     with pytest.raises(ApiError, match="held too long"), live.sealed():
         engine.swap("c", LATER)
     assert told(engine) == [(1, "live", 0), (2, "dark", 0)]
     live.write([document("a", ["word"])])
+
+
+def test_a_process_that_stood_still_over_its_seal_leaves_the_next_ones_alone(
+    engine: QdrantEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, writer = engine.create(cut()), replica(engine).open("c")
+    engine.build(cut())
+    other = replica(engine).open("c")
+
+    def go_on() -> None:
+        monkeypatch.undo()
+        with other.sealed():
+            with pytest.raises(ApiError, match="held too long"):
+                engine.swap("c", LATER)  # it is held, but not by this one
+            ended.close()
+            with pytest.raises(ApiError, match="about to get another generation"):
+                writer.write([document("a", ["word"])])
+
+    with ExitStack() as ended:
+        monkeypatch.setattr("services.retrieve.stores.qdrant.standing._SEAL_S", -1.0)
+        ended.enter_context(late.sealed())
+        go_on()
+    assert told(engine) == [(1, "live", 0), (2, "dark", 0)]
+    writer.write([document("a", ["word"])])
+
+
+def test_a_corpus_is_sealed_by_one_process_at_a_time(engine: QdrantEngine) -> None:
+    engine.create(cut())
+    one, other = engine.open("c"), replica(engine).open("c")
+    with one.sealed():
+        with pytest.raises(ApiError, match="another process gives corpus 'c'") as caught:
+            other.sealed().__enter__()
+        assert (caught.value.status, caught.value.code) == (503, "store_unavailable")
+    with other.sealed():
+        pass
+
+
+def test_the_seal_of_a_process_that_died_is_gone_when_the_next_one_starts(
+    tmp_path: Path, link: Link
+) -> None:
+    with qdrant_engine(tmp_path, link) as engine:
+        dying = engine.create(cut()).sealed()
+        dying.__enter__()
+        with qdrant_engine(tmp_path, link) as after:
+            after.open("c").write([document("a", ["word"])])
 
 
 def test_a_corpus_moves_in_from_another_engine_and_out_again(

@@ -54,7 +54,8 @@ class Sick:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        looks = (0.01,)  # seconds between two; its end waits for one
+        threading.Thread(target=self._server.serve_forever, args=looks, daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

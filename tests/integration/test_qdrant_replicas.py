@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
+from services.retrieve.corpus.transfer.carry import Carrying
 from services.retrieve.corpus.transfer.restore import clear_away
 from services.retrieve.stores.corpus import CorpusSpec
+from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.local.engine import LocalEngine
 from services.retrieve.stores.qdrant.engine import QdrantEngine
+from services.retrieve.stores.qdrant.tables import GENERATIONS
 from services.retrieve.stores.state import RetiredError
 from shared.errors import ApiError
 from tests.corpora import STAMP, document
@@ -138,10 +143,28 @@ def test_a_corpus_that_is_being_filled_is_on_no_replica_before_it_is_whole(two: 
     for catalog in two:
         assert len(catalog.get("c").bm25("word", 5)) == 1
         assert [made.state for made in catalog.engine("c").generations("c")] == ["live"]
-    with pytest.raises(ApiError, match="there is a corpus 'd'"), one.adding(cut("d")):
+    with pytest.raises(ApiError, match="'d' was made meanwhile"), one.adding(cut("d")):
         other.create(CorpusSpec("d"), STAMP)
     one.follow()
     assert one.get("d").info.documents == 0
+
+
+def test_what_is_written_before_a_backup_is_whole_is_carried_over_whatever_made_the_words(
+    two: Two, tmp_path: Path
+) -> None:
+    one, _ = two
+    one.create(CorpusSpec("c"), STAMP)
+    live, engine = one.get("c"), one.engine("c")
+    live.write([document("a", ["word"])])
+    assert isinstance(engine, QdrantEngine)
+    with engine._database.begin() as connection:
+        connection.execute(sa.update(GENERATIONS).values(analyser="words-1"))
+    with closing(Carrying(live, tmp_path)) as carrying:
+        live.write([document("b", ["word"])])
+        assert live.info.analyser == ""
+        dark = engine.build(Cut.of(live.info))
+        carrying.carry(dark)
+    assert [found.id for found in dark.documents(5, None)] == ["b"]
 
 
 def test_of_two_that_build_one_corpus_the_first_gives_way_and_harms_nothing(two: Two) -> None:

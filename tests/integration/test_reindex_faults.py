@@ -205,17 +205,23 @@ async def test_what_is_damaged_does_not_take_over(
     assert (served(desk), desk.states()) == ((1, 64, 40), [("local", 1, "live")])
 
 
+@pytest.mark.parametrize("full", [False, True])
 async def test_a_swap_whose_result_can_not_be_read_back_is_undone_at_once(
-    desk: Remaking, monkeypatch: pytest.MonkeyPatch
+    desk: Remaking, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
+    def kept(*_: object) -> None:
+        raise ApiError(507, "storage_full", "the disk is full")
+
     with monkeypatch.context() as broken:
         broken.setattr(swapping, "_fault", lambda *_: "document 'd3' is not as it was")
+        if full:
+            broken.setattr(LocalEngine, "forget", kept)
         job = await desk.done("reindex", chunk_tokens=128)
     assert job.error is not None
     assert job.error.code == "reindex_refused"
     assert "read back" in job.error.message
     assert desk.live.info.chunk_tokens == 64
-    assert [state for _, _, state in desk.states()] == ["live"]
+    assert [state for _, _, state in desk.states()] == ["previous"] * full + ["live"]
     await desk.write(d3=text_of(3, turn=1))
     assert (await desk.done("reindex", chunk_tokens=128)).state == "succeeded"
     assert desk.live.info.documents == 40

@@ -40,7 +40,8 @@ def serve() -> Iterator[Serve]:
 
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
         servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        looks = (0.01,)  # seconds between two; its end waits for one
+        threading.Thread(target=server.serve_forever, args=looks, daemon=True).start()
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     yield start

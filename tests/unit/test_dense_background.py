@@ -57,7 +57,9 @@ class TestFailingBackground:
         calls.clear()
         failing.set()
         self.change(index, there, work)
-        index.settle(1.0)
+        while not calls:
+            index.settle(0.01)
+        index.settle(0.2)
         assert calls == [work]
         self.assert_exact(index, there)
         index.change([], [9999], unit(1, seed=12))

@@ -241,6 +241,9 @@ def test_the_title_is_the_title_elements_or_the_first_heading(page: str, title: 
         ("<head><title>t</title><p>a", "a"),
         ("a<svg width=0 />b<object data='x'/>c", "abc"),
         ("<?xml version='1.0'?><script src='x'/>a<iframe src='y' />b", "ab"),
+        ("a<script src=/a/>var x</script>b<svg hidden/>c<object data= /x/>d</object>e", "abce"),
+        ("a<script async src=x />b<iframe title='a=b'/>c<svg/>d", "abcd"),
+        ("<nav>m</nav/><p>a", "a"),
         ("a <b> b </b> c<i>\n</i>d", "a b c d"),
     ],
 )

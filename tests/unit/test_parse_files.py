@@ -3,7 +3,7 @@
 import pytest
 
 from services.retrieve.corpus.parsing.file import parse_file
-from services.retrieve.corpus.parsing.formats import format_of
+from services.retrieve.corpus.parsing.formats import OLE, format_of
 from services.retrieve.corpus.parsing.parse import Parsed
 from services.retrieve.stores.base import DocumentFormat
 from services.retrieve.stores.outline import Mark
@@ -177,6 +177,9 @@ def test_a_few_damaged_bytes_do_not_make_another_encoding_of_utf8(text: str) -> 
         ("iso-8859-1", b"\x93quoted\x94 \x80", "“quoted” €"),
         ("latin1", b"\x85", "…"),
         ("us-ascii", b"\x85", "…"),
+        ("iso-8859-1", b"caf\xe9 na\xefve\x81 x", "café naïve x"),
+        ("windows-1252", b"\xe9t\xe9 \x9d", "été"),
+        ("windows-1255", b"\xf9\xec\xe5\xed \x81", "שלום"),
         ("gb2312", "镕基".encode("gbk"), "镕基"),
         ("euc-kr", "똠방".encode("cp949"), "똠방"),
     ],
@@ -259,6 +262,27 @@ def test_a_pdf_named_txt_is_read_as_what_it_is() -> None:
 def test_a_bad_file_gets_one_clear_error(name: str, data: bytes, status: int, code: str) -> None:
     error = refusal(name, data)
     assert (error.status, error.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.pdf", b"words", "is no PDF"),
+        ("a.docx", files.a_docx()[:200], "is damaged or no DOCX"),
+        ("a.doc", OLE + bytes(600), "is of the old binary kind: save it as DOCX"),
+        ("a.xls", OLE + bytes(600), "is of the old binary kind: save it as XLSX"),
+        ("a.png", b"\x89PNG\r\n", "is in no format that can be read"),
+    ],
+)
+def test_what_a_file_was_meant_to_be_is_told(name: str, data: bytes, words: str) -> None:
+    error = refusal(name, data)
+    assert (error.status, error.code) == (415, "unsupported_format")
+    assert words in error.message
+
+
+def test_the_words_of_a_library_are_told_once() -> None:
+    message = refusal("a.pdf", b"%PDF-1.7\nnothing").message
+    assert message.count("Invalid PDF") == 1
 
 
 def test_a_file_that_is_not_what_it_is_said_to_be_is_refused() -> None:

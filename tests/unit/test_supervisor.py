@@ -129,7 +129,7 @@ def test_leaving_ends_all_children_also_one_that_ignores_sigterm(
     program: Callable[..., Program],
 ) -> None:
     programs = [program(SLEEP), program(STUBBORN, "stubborn")]
-    with Supervisor(programs, print) as supervisor:
+    with Supervisor(programs, print, grace_s=0.5) as supervisor:
         pids = list(supervisor.pids().values())
         wait_until(lambda: all("here" in one.log.read_text() for one in programs))
         assert all(alive(pid) for pid in pids)

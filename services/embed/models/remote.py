@@ -218,12 +218,15 @@ async def _open(name: str, upstream: Upstream, root: Upstream, settings: Setting
             "bad_upstream",
             "the server puts a prompt of its own before texts that should have none",
         )
-    parts = (settings.embed_remote_url, name, first.revision, about.model_sha, about.model_dtype)
-    identity = "\n".join(str(part) for part in parts)
+    dimension = first.vectors.shape[1]
+    # The dimension too: most servers tell nothing else of another model behind the same name, and
+    # its vectors would pass for longer ones of the former model, of which a part is kept.
+    said = (first.revision, about.model_sha, about.model_dtype, dimension)
+    identity = "\n".join(str(part) for part in (settings.embed_remote_url, name, *said))
     info = ModelInfo(
         model=name,
         revision=f"remote-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
-        dimension=first.vectors.shape[1],
+        dimension=dimension,
         max_tokens=about.max_input_length,
         special_tokens=about.special_tokens,
         precision=about.model_dtype or "unknown",

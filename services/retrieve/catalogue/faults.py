@@ -14,7 +14,10 @@ _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PG_FULL = ("53100", "53200")  # disk_full, out_of_memory
 _PG_READ_ONLY = "25006"  # of a server that became a standby
-UNAVAILABLE = "catalogue_unavailable"
+_UNAVAILABLE = "catalogue_unavailable"
+_FULL_DISK, _NOT_WRITABLE = "storage_full", "storage_failed"
+# What passes once somebody has seen to the server or to the disk.
+PASSING_CODES = frozenset({_UNAVAILABLE, _FULL_DISK, _NOT_WRITABLE})
 _RETRY_AFTER_S = "2"
 
 
@@ -45,7 +48,7 @@ def gone(where: str) -> ApiError:
     """The error for a file that is not the one any more that was opened."""
     return ApiError(
         503,
-        UNAVAILABLE,
+        _UNAVAILABLE,
         f"{where} was removed or replaced while retrieve has it open: stop retrieve, put the file "
         "back (or leave it away, to start without jobs and their history) and start it again",
         headers={"Retry-After": _RETRY_AFTER_S},
@@ -68,7 +71,7 @@ def _of_sqlite(error: sqlite3.Error, where: str) -> ApiError | None:
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
         return ApiError(
             507,
-            "storage_failed",
+            _NOT_WRITABLE,
             f"{where} can't be written ({error}): check the disk and its rights",
         )
     return None
@@ -77,7 +80,7 @@ def _of_sqlite(error: sqlite3.Error, where: str) -> ApiError | None:
 def _full(where: str, reason: str) -> ApiError:
     return ApiError(
         507,
-        "storage_full",
+        _FULL_DISK,
         f"the disk of {where} took no more data ({reason}); nothing was changed: "
         "free space there and try again",
     )
@@ -86,7 +89,7 @@ def _full(where: str, reason: str) -> ApiError:
 def _unavailable(where: str, reason: str) -> ApiError:
     return ApiError(
         503,
-        UNAVAILABLE,
+        _UNAVAILABLE,
         f"the catalogue at {where} does not answer ({reason}); start it or try again soon",
         headers={"Retry-After": _RETRY_AFTER_S},
     )

@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from services.retrieve.corpus.chunk import CHUNKER
@@ -171,14 +170,14 @@ class Catalog:
             self._hidden.add(name)
         try:
             yield store
-            if name in engine.names():  # another process was faster
-                raise corpus_exists(name)
-            engine.swap(name, datetime.now(UTC))
+            engine.swap(name, None)
         except BaseException:
             with self._changes:
-                store.close(keep=False)
-                engine.discard(name)
-                self._hidden.discard(name)
+                try:
+                    store.close(keep=False)
+                    engine.discard(name)
+                finally:  # the name is free, whatever the disk or the catalogue says
+                    self._hidden.discard(name)
             raise
         with self._changes:
             self._hidden.discard(name)

@@ -158,6 +158,34 @@ class Librarian:
             return error
         return None
 
+    async def unserved(self, corpora: Sequence[CorpusInfo]) -> dict[str, str]:
+        """Those of the corpora that embed has no model for, by their names, and what to do. It is
+        asked at most twice, and loads no model: of one that is not its default one the name alone
+        is compared, and the rest when it is used."""
+        default = (await self.served()).stamp
+        names = {default.model}
+        if any(info.model not in names for info in corpora):
+            names |= await self._names()
+        return {
+            info.name: _model_mismatch(info, default).message
+            for info in corpora
+            if info.model not in names
+            or (info.model == default.model and not default.holds(info.stamp))
+        }
+
+    async def _names(self) -> set[str]:
+        """The models that embed serves by name, loaded or not."""
+        try:
+            answer = await self._client.get("/v1/models")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return set()  # it has but one
+        try:
+            return {str(one["id"]) for one in answer["data"]}
+        except (KeyError, TypeError):
+            raise bad_embed("no list of models at /v1/models") from None
+
     async def _shortened(self, vectors: Vector, corpus: CorpusInfo) -> Vector:
         """As many of the first numbers as the corpus has, at length 1, of vectors that are longer
         and as long as those of its model are."""

@@ -1,7 +1,7 @@
 """The way of documents into a corpus: see what changed, parse and chunk it, embed, write."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -75,6 +75,7 @@ class Ready:
 
 
 Refuse = Callable[[Mapping[str, Outcome]], None]  # by id what documents came to; may raise
+Assure = Callable[[], Awaitable[None]]  # raises where whoever writes is not to write any more
 
 
 class Ingest:
@@ -199,17 +200,18 @@ class Ingest:
         *,
         refuse: Refuse | None = None,
         embed: Embed | None = None,
+        assure: Assure | None = None,
     ) -> tuple[Ready, WriteResult]:
         """Write documents, made ready here where they are not, or not for the generation that is
-        live by now. refuse: looks at what they come to before, and may raise. Raises what `write`
-        does."""
+        live by now. refuse: looks at what they come to before, and may raise. assure: asked last
+        of all before they are written, and may raise. Raises what `write` does."""
         for pause in _SWAP_PAUSES_S:
             await asyncio.sleep(pause)
             store = self.live(corpus)
             if ready is None or ready.recipe != recipe_of(store.info):
                 ready = await self.ready(store, entries, embed=embed, refuse=refuse)
             try:
-                written = await self._alone(corpus, store.write, ready.documents)
+                written = await self._alone(corpus, store.write, ready.documents, assure)
             except RetiredError:
                 continue
             if self._fill is not None:
@@ -292,9 +294,12 @@ class Ingest:
         corpus: str,
         change: Callable[[Sequence[What]], Result],
         what: Sequence[What],
+        assure: Assure | None = None,
     ) -> Result:
         """Change a corpus in a thread, one change of it at a time."""
         async with self._writing.setdefault(corpus, asyncio.Lock()):
+            if assure is not None:
+                await assure()
             return await asyncio.to_thread(change, what)
 
 

@@ -166,9 +166,12 @@ class Loading:
         while (found := await groups.get()) is not None:
             group, making = found
             made = await making
-            await run.assure()
             ready, written = await self._ingest.written(
-                run.job.corpus, group.entries, made, embed=self._librarian.vectors
+                run.job.corpus,
+                group.entries,
+                made,
+                embed=self._librarian.vectors,
+                assure=run.assure,
             )
             done: dict[str, Outcome] = {one.id: one for one in written.results}
             done |= ready.settled

@@ -23,7 +23,8 @@ async def made_as(
 
     embedder: a model that embed serves, "" for its default one. dimension: so many of the first
     numbers of its vectors, None for all. unless: the stamp of a corpus that is made anew, which
-    keeps its dimension where the model stays. It has sparse vectors where the model makes them.
+    keeps its dimension where the model stays, whatever its revision, as far as its vectors reach.
+    It has sparse vectors where the model makes them.
 
     Raises ApiError 404 `unknown_model`, 422 `chunk_too_long`, `too_many_dimensions`,
     `unknown_chunker` and `unknown_language`, and what embed's errors are.
@@ -40,8 +41,8 @@ async def made_as(
             f"{served.max_tokens} tokens: ask for {served.max_tokens} or fewer",
             param="chunk_tokens",
         )
-    if dimension is None and unless is not None and stamp.holds(unless):
-        dimension = unless.dimension
+    if dimension is None and unless is not None and unless.model == stamp.model:
+        dimension = min(unless.dimension, stamp.dimension)
     if dimension is not None and dimension > stamp.dimension:
         raise ApiError(
             422,

@@ -23,7 +23,8 @@ from services.retrieve.stores.base import DocumentFormat, JsonScalar
 from shared.errors import ApiError, ErrorFields, refusal, shown
 
 CORPUS_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
-# Of a document in a job: what was loaded as a file can be exported and imported.
+# Of a document in a job: as much as a file of 64 MiB can hold. One whose line of NDJSON is over
+# MAX_LINE_BYTES comes back by Parquet alone.
 MAX_TEXT_CHARACTERS = 64 * 1024 * 1024
 MAX_AT_ONCE_CHARACTERS = 2_000_000  # of a document that a request waits for
 _MAX_METADATA_KEYS = 64

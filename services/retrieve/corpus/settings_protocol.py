@@ -83,7 +83,8 @@ class Corpus(Body):
     readers: for those who may change the corpus, else null. chunker: what cut its chunks.
     generation: counts from 1, one more with each reindex. engine: the kind of store that holds it.
     rebuilding: the arms whose index is built anew just now, and how much of it is there, 0 to 1;
-    searches go without them meanwhile.
+    searches go without them meanwhile. In Qdrant words of another version of refdesk stay at 0
+    until the corpus is reindexed.
     """
 
     name: str

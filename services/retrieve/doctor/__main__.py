@@ -63,7 +63,8 @@ def _print(settings: Settings, found: list[Told]) -> None:
     corpora = len(folder.corpora(settings.corpora_dir))
     counts = Counter(one.level for one in found)
     told = ", ".join(f"{counts[level]} {level}" for level in Level if counts[level])
-    print(f"{corpora} corpora in {settings.data_dir}: {told or 'all is well'}")
+    noun = "corpus" if corpora == 1 else "corpora"
+    print(f"{corpora} {noun} in {settings.data_dir}: {told or 'all is well'}")
 
 
 if __name__ == "__main__":

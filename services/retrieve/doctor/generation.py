@@ -25,7 +25,7 @@ _AT_START = "retrieve does it when it starts"
 
 
 def examine(folder: Path) -> Iterator[Told]:
-    """Whatever is wrong in the folder of a generation; all of it is read, and nothing is changed.
+    """Whatever is wrong in the folder of a generation; all of it is read, and no content changed.
 
     A database of an older schema is left as it is: only its file is looked at.
     """
@@ -76,9 +76,10 @@ def rebuild(folder: Path) -> list[str]:
 
 
 def _outdated(path: Path) -> bool:
-    """Raises ApiError 500 where the file can't be read."""
+    """Raises ApiError 500 where the file can't be read. Its log stays, which `Database.open` knows
+    to keep where it is damaged."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
             return is_outdated(db, path)
     except sqlite3.Error as error:
         raise read_failed(error, path) from error

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from services.retrieve.catalogue.faults import UNAVAILABLE
+from services.retrieve.catalogue.faults import PASSING_CODES
 from services.retrieve.jobs.leases import Lease, Leases, News
 from services.retrieve.jobs.model import Item, Job, LeaseLostError, Verdict
 from services.retrieve.jobs.rates import Window
@@ -49,7 +49,8 @@ class Attempt:
         self._window = Window(time.monotonic())
         self._told_at = float("-inf")
         self._sure_s = sure_s
-        self._sure_until = time.monotonic() + sure_s
+        # Since the claim nobody knows how long this process may have stood still.
+        self._sure_until = float("-inf")
         self._lost = False
         self.cancelled = False
         self._telling = asyncio.Lock()
@@ -175,12 +176,13 @@ class Attempt:
         return await loop.run_in_executor(self._threads, function, *arguments)
 
     async def _patiently(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Do it, and again for as long as the catalogue does not answer."""
+        """Do it, and again for as long as the catalogue does not answer or its disk takes nothing:
+        the work is no worse for that, and its end could not be written either."""
         while True:
             try:
                 return await call()
             except ApiError as error:
-                if error.code != UNAVAILABLE:
+                if error.code not in PASSING_CODES:
                     raise
             await asyncio.sleep(_UNREACHABLE_PAUSE_S)
 

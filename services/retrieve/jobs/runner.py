@@ -93,7 +93,7 @@ class JobRunner:
         ]
 
     def catalogue(self) -> str:
-        """Whether the catalogue answers, for people: `answers`, or why not."""
+        """Whether the catalogue does what the jobs need, for people: `answers`, or why not."""
         silent_s = time.monotonic() - self._answered_at
         if not self._trouble and silent_s > self._lease_s:
             return f"the catalogue has not answered for {silent_s:.0f} s"
@@ -122,8 +122,12 @@ class JobRunner:
             except ApiError as error:  # the catalogue does not answer; it will again
                 self._trouble[turn] = error.message
                 log.warning("jobs_wait", reason=error.message)
-            except Exception:
+            except Exception as error:
                 # Whatever it was, jobs that nobody looks after would be worse.
+                self._trouble[turn] = (
+                    f"refdesk failed over the catalogue ({type(error).__name__}), and jobs wait: "
+                    "its log has the cause"
+                )
                 log.exception("jobs_turn_failed")
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._turn_s):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from services.retrieve.protocol import Skipped
-from services.retrieve.search.candidates import Arm
+from services.retrieve.search.candidates import EMBEDDED, Arm
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.corpus import CorpusInfo
 from shared.errors import ApiError
 
@@ -33,3 +34,30 @@ def chosen(
             param="arms",
         )
     return others, [Skipped(stage=Arm.SPARSE.value, reason=reason)]
+
+
+def no_arm(
+    arms: Sequence[Arm], failed: Sequence[str], corpora: Mapping[str, CorpusInfo]
+) -> ApiError:
+    """The error for a search whose arms have all failed: 503 `no_arm`. failed: the stages that
+    did."""
+    embed, words = not EMBEDDED.isdisjoint(arms), Arm.BM25 in failed
+    others = [name for name, one in corpora.items() if one.documents and one.analyser != ANALYSER]
+    soon = words and not others  # else only a reindex ends it
+    why = ["embed does not answer"] if embed else []
+    ways = ["start embed"] if embed else ['search with the arm "dense", too']
+    if soon:
+        why.append("a word index is being built anew")
+        ways.append("try again soon")
+    elif words:
+        why.append(f"another version of refdesk indexed the words of {', '.join(others)}")
+        ways.append("make them anew with `refdesk reindex`")
+    else:
+        ways.append('search with the arm "bm25", too')
+    return ApiError(
+        503,
+        "no_arm",
+        f"{' and '.join(why)}, and the request allows no other arm than {' and '.join(arms)}; "
+        f"{', or '.join(ways)}",
+        headers={"Retry-After": "5"} if soon else None,
+    )

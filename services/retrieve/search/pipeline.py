@@ -20,7 +20,7 @@ from services.retrieve.corpus.tokenizers import Tokenizers
 from services.retrieve.protocol import RetrieveRequest, RetrieveResponse, Skipped
 from services.retrieve.search import fusion, recency
 from services.retrieve.search.answer import answer
-from services.retrieve.search.arms import chosen
+from services.retrieve.search.arms import chosen, no_arm
 from services.retrieve.search.assistant import Assistant
 from services.retrieve.search.candidates import (
     EMBEDDED,
@@ -135,7 +135,7 @@ async def search(
     work = _Work(request, arms, question, shelves, staff, deadline, Degraded(), skipped, watch)
     words, vectors = await both(_search_words(work), _query_vectors(work))
     if all(arm in work.degraded.stages for arm in arms):
-        raise _no_arm(arms, work.degraded)
+        raise no_arm(arms, work.degraded.stages, work.infos)
     dates = _dates(work)
     found = await compute(
         partial(_find, work, words, vectors or Vectors(), dates), long=work.reads_all
@@ -184,28 +184,12 @@ async def _search_words(work: _Work) -> list[Run]:
     return await compute(lists, long=work.reads_all)
 
 
-def _no_arm(arms: Sequence[Arm], degraded: Degraded) -> ApiError:
-    words = Arm.BM25 in degraded.stages
-    embed = not EMBEDDED.isdisjoint(arms)
-    why = ["embed does not answer"] if embed else []
-    why += ["a word index is being built anew"] if words else []
-    ways = ["start embed"] if embed else ['search with the arm "dense", too']
-    ways += ["try again soon"] if words else ['search with the arm "bm25", too']
-    return ApiError(
-        503,
-        "no_arm",
-        f"{' and '.join(why)}, and the request allows no other arm than {' and '.join(arms)}; "
-        f"{', or '.join(ways)}",
-        headers={"Retry-After": "5"} if words else None,
-    )
-
-
 async def _query_vectors(work: _Work) -> Vectors | None:
     """The queries' vectors of the arms that want them; None where no arm does or embed failed."""
     stages = [stage for stage in _OF_EMBED if stage in work.arms]
     if not stages:
         return None
-    # One call per model, however many corpora were made with it, for whatever arms.
+    # One call per model, revision and dimension, however many corpora were made so, for any arms.
     by_stamp = {info.stamp: info for info in work.infos.values()}
     with work.watch.stage("embed"):
         async with work.degraded.unless(stages, work.deadline):

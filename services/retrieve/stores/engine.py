@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.base import CorpusStore
 from services.retrieve.stores.corpus import CorpusInfo, CorpusSpec, ModelStamp
+from shared.errors import ApiError
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,16 @@ class Generation:
     until: datetime | None = None
 
 
+def made_meanwhile(name: str) -> ApiError:
+    """The error for a corpus that shall be the first of its name, and is not: 409."""
+    return ApiError(
+        409,
+        "corpus_exists",
+        f"corpus '{name}' was made meanwhile: look at it with GET /corpora/{name}, or take another "
+        "name",
+    )
+
+
 class Engine(Protocol):
     """One kind of store. Methods are synchronous and may be called from any thread; those about one
     corpus are not called side by side. All raise what `CorpusStore` does."""
@@ -94,9 +105,12 @@ class Engine(Protocol):
         """Remove the dark generation; no harm where there is none."""
         ...
 
-    def swap(self, name: str, keep_until: datetime) -> None:
+    def swap(self, name: str, keep_until: datetime | None) -> None:
         """The dark generation becomes the live one and the live one the previous one, in one step;
         a former previous one goes. To be called while the live store is sealed.
+
+        keep_until: None where there must be no live one, so that none is retired that came
+        meanwhile; raises ApiError 409 `corpus_exists` where one did.
 
         The new one's count of writes goes on above the old one's. Where the live one is in another
         engine there is none here to become the previous one: of two engines that have a corpus, the

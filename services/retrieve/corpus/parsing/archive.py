@@ -76,7 +76,9 @@ def members(
     or breaks off, `archive_too_large` for too many members or bytes, and where members overlap.
     """
     try:
-        opened = zipfile.ZipFile(_Guarded(archive, limits, param))
+        guarded = _Guarded(archive, limits, param)
+        opened = zipfile.ZipFile(guarded)
+        guarded.opened = True
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise ApiError(
             422, "broken_file", f"{param} can't be read as a ZIP: {error}", param=param
@@ -98,19 +100,26 @@ def members(
 
 class _Guarded:
     """A file as zipfile reads it: it takes the whole directory at once, and makes objects of the
-    many times its size."""
+    many times its size.
+
+    opened: whether the directory has been read; what is read from then on are members' data.
+    """
 
     def __init__(self, file: BinaryIO, limits: ArchiveLimits, param: str) -> None:
         self._file = file
         self._members = limits.members
         self._param = param
+        self.opened = False
         self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1, /) -> bytes:
-        """Raises ApiError 422 `archive_too_large` for a directory of too many members."""
-        large = size > max(_STEP, self._members * _ENTRY_BYTES)
-        data = b"" if large else self._file.read(size)
-        if large or (data.startswith(_ENTRY) and data.count(_ENTRY) > self._members):
+        """Raises ApiError 422 `archive_too_large` for a directory of too many members, or bytes."""
+        most = max(_STEP, self._members * _ENTRY_BYTES)
+        if size > most and not self.opened:
+            message = f"{self._param} has a directory of {size} bytes, over {most}"
+            raise _too_large(message, self._param)
+        data = self._file.read(size)
+        if not self.opened and data.startswith(_ENTRY) and data.count(_ENTRY) > self._members:
             raise _too_large(f"{self._param} has over {self._members} members", self._param)
         return data
 

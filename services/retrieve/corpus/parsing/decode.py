@@ -31,6 +31,10 @@ _MEANT = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
 }
+# The windows encodings of the standard give every byte of this range a character, Python's don't: a
+# stray one would be no reason to take a text for another than is declared.
+_CONTROLS = range(0x80, 0xA0)
+_AS_CONTROLS = "refdesk.controls"
 # So many characters beyond ASCII for each broken one are UTF-8 with a few bytes damaged: what is
 # in another encoding has more broken than whole ones.
 _SOUND_FOR_EACH_BROKEN = 4
@@ -75,6 +79,15 @@ def decode(data: bytes, *, param: str, declared: str | None = None) -> str:
     )
 
 
+def _as_controls(error: UnicodeError) -> tuple[str, int]:
+    if isinstance(error, UnicodeDecodeError) and error.object[error.start] in _CONTROLS:
+        return chr(error.object[error.start]), error.start + 1
+    raise error
+
+
+codecs.register_error(_AS_CONTROLS, _as_controls)
+
+
 def _damaged_utf8(data: bytes) -> str | None:
     text = data.decode("utf-8", "replace")
     broken = text.count("\ufffd")
@@ -91,6 +104,6 @@ def _decoded(data: bytes, encoding: str) -> str | None:
             ("utf", "cp", "iso", "koi", "gb", "big5", "euc", "shift", "mac")
         ):
             return None
-        return data.decode(name)
+        return data.decode(name, _AS_CONTROLS if name.startswith("cp125") else "strict")
     except (LookupError, UnicodeError, ValueError):
         return None

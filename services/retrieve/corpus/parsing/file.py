@@ -1,7 +1,7 @@
 """A document's readable text and structure from the bytes of its file."""
 
 from services.retrieve.corpus.parsing.decode import decode
-from services.retrieve.corpus.parsing.formats import TEXTS, format_of, language_of
+from services.retrieve.corpus.parsing.formats import TEXTS, format_of, language_of, meant_by
 from services.retrieve.corpus.parsing.layout import Layout
 from services.retrieve.corpus.parsing.mail import read_mail
 from services.retrieve.corpus.parsing.office import read_office
@@ -52,11 +52,19 @@ def _sure(name: str, data: bytes, format_: DocumentFormat | None, param: str) ->
             param=param,
         )
     if format_ is None:
-        raise ApiError(
-            415,
-            "unsupported_format",
-            f"{param} is in no format that can be read: text, Markdown, HTML, PDF, DOCX, PPTX, "
-            "XLSX, CSV, JSON, EML and source code are",
-            param=param,
-        )
+        raise ApiError(415, "unsupported_format", f"{param} is {_what_else(name)}", param=param)
     return format_
+
+
+def _what_else(name: str) -> str:
+    """What a file is that can't be read, as far as its name tells what was meant."""
+    match meant_by(name):
+        case "pdf":
+            return "no PDF, as its name says it is"
+        case "docx" | "pptx" | "xlsx" as meant:
+            return f"damaged or no {meant.upper()}, as its name says it is"
+        case _:
+            return (
+                "in no format that can be read: text, Markdown, HTML, PDF, DOCX, PPTX, XLSX, CSV, "
+                "JSON, EML and source code are"
+            )

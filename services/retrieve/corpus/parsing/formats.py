@@ -96,6 +96,12 @@ _NAMES = {
     "gemfile": "ruby",
 }
 _PLAIN_NAMES = {"readme", "license", "licence", "copying", "changelog", "news", "authors", "notice"}
+# What files of the old binary kind are told to be saved as.
+_OLD: dict[str, DocumentFormat] = {
+    **dict.fromkeys(("doc", "dot"), "docx"),
+    **dict.fromkeys(("ppt", "pps"), "pptx"),
+    **dict.fromkeys(("xls", "xlt"), "xlsx"),
+}
 # Formats whose files are text.
 TEXTS: frozenset[DocumentFormat] = frozenset({"text", "markdown", "html", "csv", "json", "code"})
 _OFFICE: dict[bytes, DocumentFormat] = {b"word/": "docx", b"ppt/": "pptx", b"xl/": "xlsx"}
@@ -107,7 +113,7 @@ _BINARY = (
     *(b"MZ", b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\x00asm"),
     *(b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"RIFF", b"OggS", b"ID3", b"fLaC"),
     *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd"),
-    *(b"SQLite format 3\x00", b"PAR1", OLE),
+    *(b"SQLite format 3\x00", b"PAR1"),
 )
 _PDF_WITHIN = 1024  # bytes: where a PDF's sign may stand, by the format's implementation notes
 _HTML = re.compile(rb"\s*+(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
@@ -124,6 +130,11 @@ def language_of(name: str) -> str:
     return _NAMES.get(last) or _LANGUAGES.get(suffix_of(name), "")
 
 
+def meant_by(name: str) -> DocumentFormat | None:
+    """The format that a file's name says; None where it says none."""
+    return _SUFFIXES.get(suffix_of(name))
+
+
 def format_of(name: str, data: bytes) -> DocumentFormat | None:
     """The format that a file is to be read as; None where nothing can be read.
 
@@ -131,10 +142,12 @@ def format_of(name: str, data: bytes) -> DocumentFormat | None:
     is what it is, and a program named `.pdf` is nothing that can be read. A file without a known
     suffix is read where it is a PDF, an office file or an HTML page.
     """
+    if data.startswith(OLE):
+        # One of the old kind, or under a password, is told from others when it is read.
+        named = _OLD.get(suffix_of(name)) or meant_by(name)
+        return named if named in _OFFICE.values() else None
     if data.startswith(_BINARY):
-        # An office file under a password is told from others when it is read.
-        named = _SUFFIXES.get(suffix_of(name))
-        return named if data.startswith(OLE) and named in ("docx", "pptx", "xlsx") else None
+        return None
     if data.startswith(ZIP):
         return next((one for sign, one in _OFFICE.items() if sign in data), None)
     if b"%PDF-" in data[:_PDF_WITHIN] and (
@@ -143,7 +156,7 @@ def format_of(name: str, data: bytes) -> DocumentFormat | None:
         return "pdf"
     if language_of(name):
         return "code"
-    named = _SUFFIXES.get(suffix_of(name))
+    named = meant_by(name)
     if named in TEXTS or named == "eml":
         return named
     if named is None and not suffix_of(name):

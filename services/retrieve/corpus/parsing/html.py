@@ -37,6 +37,8 @@ _LANGUAGE = re.compile(
 )
 _LANGUAGE_WITHIN = 1000  # characters of a tag
 _NO_LANGUAGE = {"default", "none", "notranslate", "plain", "plaintext", "text", "txt"}
+# What a value without quotes does not hold.
+_PAST_VALUE = re.compile(r"""[\s"']""")
 # White space that is not one space already.
 _SPACE = re.compile(r"\s\s+|[^\S ]")
 _HANDLED = _SKIPPED | _PARAGRAPHS | _LINES | _CELLS
@@ -63,8 +65,7 @@ def read_html(page: str, layout: Layout) -> str | None:
                 reader.tag(name, inside, closing=bool(slash))
             elif name == "code":
                 reader.language(inside)
-            # XML may close an element in its opening tag.
-            elif name in _RAW and not slash and not inside.endswith("/"):
+            elif name in _RAW and not slash and not _closes_itself(inside):
                 close = _CLOSING[name].search(page, at)
                 reader.raw(name, page[at : close.start()] if close else "")
                 end = _PIECE.match(page, close.start()) if close else None
@@ -132,10 +133,10 @@ class _Reader:
         """An opening or closing tag of any other element; `inside`: its attributes."""
         self.text()
         if self._depth:
-            if name == self._skipping and not inside.endswith("/"):
+            if name == self._skipping and (closing or not _closes_itself(inside)):
                 self._depth += -1 if closing else 1
             return
-        if name in _SKIPPED and not closing and not inside.endswith("/"):
+        if name in _SKIPPED and not closing and not _closes_itself(inside):
             self._skipping, self._depth = name, 1
         elif name in _PARAGRAPHS:
             self.layout.gap(3 if name in _HEADINGS and not closing else 2)
@@ -180,6 +181,15 @@ class _Reader:
         if not closing:
             self.layout.open("code", _language(inside) or self._language)
         self._language = ""
+
+
+def _closes_itself(inside: str) -> bool:
+    """Whether an opening tag ends its element, as in XML; a slash that ends a value without quotes
+    is the value's."""
+    if not inside.endswith("/"):
+        return False
+    _, given, value = inside[:-1].rpartition("=")
+    return not given or bool(_PAST_VALUE.search(value.lstrip()))
 
 
 def _language(inside: str) -> str:

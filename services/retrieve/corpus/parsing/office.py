@@ -88,7 +88,7 @@ def _check_package(data: bytes, format_: DocumentFormat, param: str) -> None:
         raise ApiError(
             415,
             "unsupported_format",
-            f"{param} is an office file of the old binary kind: save it as DOCX, PPTX or XLSX",
+            f"{param} is of the old binary kind: save it as {format_.upper()}",
             param=param,
         )
     try:
@@ -162,9 +162,16 @@ def _unreadable(format_: DocumentFormat, words: str, param: str) -> ApiError:
     return ApiError(
         422,
         "broken_file",
-        f"{param} can't be read as {format_.upper()}: {' '.join(words.split())[:200]}",
+        f"{param} can't be read as {format_.upper()}: {_once(words)}",
         param=param,
     )
+
+
+def _once(words: str) -> str:
+    """What a library says, on a line: each layer of it puts words of its own before those of the
+    layer below, the same ones now and then."""
+    parts = dict.fromkeys(" ".join(words.split()).split(": "))
+    return ": ".join(parts)[:200]
 
 
 class _Nodes:

@@ -13,7 +13,7 @@ from services.retrieve.stores.outline import Outline
 from shared.errors import ApiError
 
 # Part of every document's hash: raise it whenever the same bytes would be read otherwise.
-PARSER = "parse-3"
+PARSER = "parse-4"
 
 _MAX_TITLE_CHARACTERS = 300
 # More control or replacement characters than these: a file that was read as text but is none.

@@ -116,14 +116,17 @@ class CatchingUp:
             self._turn += 1
             return False
         for ids in _batches(left.delete):
+            await self._run.assure()
             await _called(threads, self._way.dark.delete, ids)
         for ids in _batches(left.copy):
             found = await _called(threads, self._way.live.whole, ids)
             made, copied = await self._way.copier.make(list(found.values()))
+            await self._run.assure()
             await _called(threads, self._way.dark.write, made)
             self._copied += copied
         wanted = preferences_of(self._way.live.info)
         if preferences_of(self._way.dark.info) != wanted:
+            await self._run.assure()
             await _called(threads, self._way.dark.configure, wanted)
         await self._run.assure()  # the swap follows
         return True

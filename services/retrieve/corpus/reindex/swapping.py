@@ -104,7 +104,8 @@ def _undo(engine: Engine, name: str, *, moved: bool) -> None:
     else:
         engine.revive(name)
         engine.swap(name, now)
-    engine.forget(name, now)
+    with suppress(ApiError):  # it goes when its time is over
+        engine.forget(name, now)
 
 
 def _not_undone(

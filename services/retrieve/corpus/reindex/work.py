@@ -88,6 +88,7 @@ class Reindex:
         async with self._alone(name):
             live = self._catalog.get(name)
             engine = self._catalog.engine_named(request.engine or live.info.engine)
+            await run.assure()
             state = await asyncio.to_thread(self._state, engine, name, _moment(run))
             if state == "live":  # the process died just after the swap
                 return await self._ended(name, engine, request.keep_days)
@@ -97,8 +98,9 @@ class Reindex:
                 changed = request.engine not in (None, live.info.engine) or request.force
                 if not changed and same_made(Cut.of(live.info), cut):  # another job was faster
                     return _told(live)
-                dark = await self._built(engine, cut, live)
-            begun = await _to_the_end(_begun, engine, name)
+                await run.assure()
+                dark = await self._made(live, engine.build, cut, live.info.generation)
+            begun = await self._made(live, _begun, engine, name)
             plan = _Plan(name, live, dark, engine, request)
             return await self._replace(run, plan, begun)
 
@@ -112,12 +114,14 @@ class Reindex:
         async with self._alone(name):
             live = self._catalog.get(name)
             engine = self._catalog.engine_named(wanted.engine)
+            await run.assure()
             match await asyncio.to_thread(self._state, engine, name, wanted.made_at):
                 case "live":
                     return await self._ended(name, engine, wanted.keep_days)
                 case "dark":
                     dark = await asyncio.to_thread(engine.dark, name)
                 case "previous":
+                    await run.assure()
                     dark = await asyncio.to_thread(engine.revive, name, live.info.generation)
                 case _:
                     dark = None
@@ -138,11 +142,14 @@ class Reindex:
         finally:
             held.release()
 
-    async def _built(self, engine: Engine, cut: Cut, live: CorpusStore) -> CorpusStore:
-        """Raises ApiError 404 where the corpus has been deleted under the work, whatever error came
-        of that."""
+    async def _made(
+        self, live: CorpusStore, method: Callable[..., Result], *given: object
+    ) -> Result:
+        """What a method of the engine gives, in a thread. Raises ApiError 404 where the corpus has
+        been deleted under the work, whatever error came of that."""
+        loop = asyncio.get_running_loop()
         try:
-            return await _to_the_end(engine.build, cut, live.info.generation)
+            return await to_the_end(loop.run_in_executor(None, method, *given))
         except ApiError as error:
             if _serves(self._catalog, live):
                 raise
@@ -191,6 +198,10 @@ class Reindex:
         gone = not _serves(self._catalog, plan.live)
         if not (gone or _is_final(error, run)):
             return
+        try:
+            await run.assure()
+        except (LeaseLostError, ApiError):  # another attempt goes on with it, or may do so
+            return
 
         def leave() -> None:
             with suppress(ApiError):
@@ -235,11 +246,6 @@ class Reindex:
 
 class _NotYetError(Exception):
     """Too much is left to be copied while writes wait."""
-
-
-async def _to_the_end(method: Callable[..., Result], *given: object) -> Result:
-    """What a method gives, in a thread; see `to_the_end`."""
-    return await to_the_end(asyncio.get_running_loop().run_in_executor(None, method, *given))
 
 
 def _told(store: CorpusStore) -> dict[str, Any]:

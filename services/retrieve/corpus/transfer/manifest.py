@@ -9,17 +9,26 @@ from datetime import datetime
 from services.retrieve.stores.local import meta
 
 ROW = "manifest"  # of the table `meta`
-# All that a corpus is made of; what else there is in its database is derived from these.
-_PARTS = (
-    # `changes` and `checksum` follow with every change of a row, that of the manifest, too.
+# `changes` and `checksum` follow with every change of a row, that of the manifest, too.
+_SETTINGS = (
     f"SELECT name, value FROM meta WHERE name NOT IN ('{ROW}', 'changes', 'checksum')"  # noqa: S608 - a constant
-    " ORDER BY name",
+    " ORDER BY name"
+)
+_TABLES = (
     "SELECT * FROM documents ORDER BY number",
     "SELECT * FROM restricted ORDER BY document",
     "SELECT * FROM chunks ORDER BY key",
     "SELECT * FROM vectors ORDER BY key",
     "SELECT * FROM sparse_vectors ORDER BY key",
 )
+# All that a corpus is made of; what else there is in its database is derived from these. The key of
+# a part is in the sum, too: it stays as it is, or no backup that was made before is believed.
+_PARTS = {
+    "SELECT name, value FROM meta WHERE name NOT IN ('manifest', 'checksum') ORDER BY name": (
+        _SETTINGS
+    ),
+    **dict(zip(_TABLES, _TABLES, strict=True)),
+}
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,8 @@ class Manifest:
 def content_sha256(db: sqlite3.Connection) -> str:
     """Hex SHA-256 over every row of a corpus, whatever the pages that SQLite keeps them in."""
     found = hashlib.sha256()
-    for query in _PARTS:
-        found.update(query.encode())
+    for label, query in _PARTS.items():
+        found.update(label.encode())
         for row in db.execute(query):
             # Bytes as they are, after a line with their lengths and all other fields.
             blobs = [field for field in row if type(field) is bytes]

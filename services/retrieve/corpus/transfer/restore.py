@@ -2,12 +2,14 @@
 
 It is built as a dark generation, which nobody sees, and swapped in. What was written meanwhile to
 the corpus whose place it takes is carried over first. A note on the disk says which generation it
-is, so that what a process leaves behind that died is removed when the next one starts.
+is, so that what a process leaves behind that died, or could not remove, is removed when the next
+one starts.
 """
 
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from services.retrieve.stores.corpus import CorpusInfo
 from services.retrieve.stores.engine import Cut, Engine
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.layout import DATABASE
+from services.retrieve.stores.remote import Shared
 from services.retrieve.stores.state import RetiredError
 from shared.context import current
 from shared.durable import atomic_write
@@ -29,7 +32,7 @@ from shared.errors import ApiError, StartupError
 from shared.telemetry import get_logger
 
 _CHUNKS = 2048  # written at a time
-_NOTE = "restoring-"  # and the corpus's name
+_NOTE = "restoring-"  # the corpus's name, which has no dot, and .<a name of its own>
 _TURNS = 3  # of carrying over before writes wait for the last one
 
 Note = Callable[[Engine], None]  # has the note on the disk name an engine's dark generation
@@ -51,28 +54,29 @@ def clear_away(folder: Path, catalog: Catalog) -> None:
 def _clear_away(folder: Path, catalog: Catalog) -> None:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(_NOTE):
-            name, begun = path.name.removeprefix(_NOTE), path.read_text()
             try:
-                for engine in catalog.engines.values():
-                    _undo(engine, name, begun)
+                _undo(path, catalog)
             except ApiError as error:  # such as that of a damaged corpus: at the next start
-                log.warning("restore_not_undone", corpus=name, reason=error.message)
-                continue
-            path.unlink()
+                log.warning("restore_not_undone", note=path.name, reason=error.message)
         elif path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
-def _undo(engine: Engine, name: str, begun: str) -> None:
-    """Remove the dark generation of a restore that died, and no other: what is live by now, or
-    built, may be another process's. begun: as noted; empty where it died before it had any."""
-    for one in engine.generations(name):
-        own = one.made_at.isoformat() == begun if begun else one.documents == 0
-        if one.state == "dark" and own:
-            engine.discard(name)
-            log.warning("restore_undone", corpus=name)
+def _undo(path: Path, catalog: Catalog) -> None:
+    """Remove the dark generation that a note names, and no other: what is live by now, or built,
+    may be another process's. Then the note."""
+    name, begun = path.name.removeprefix(_NOTE).split(".")[0], path.read_text()
+    for engine in catalog.engines.values():
+        for one in engine.generations(name):
+            # An empty note is of a restore that died before it had any, or just then.
+            new = one.documents == 0 and not isinstance(engine, Shared)
+            own = one.made_at.isoformat() == begun if begun else new
+            if one.state == "dark" and own:
+                engine.discard(name)
+                log.warning("restore_undone", corpus=name)
+    path.unlink(missing_ok=True)
 
 
 def restore(
@@ -97,7 +101,7 @@ def restore(
         if there and keep_until is not None:
             _replace(cut, catalog, folder, database, keep_until)
         else:
-            with _noted(folder, name) as note, catalog.adding(cut) as store:
+            with _noted(folder, name, catalog) as note, catalog.adding(cut) as store:
                 note(catalog.engine_named(store.info.engine))
                 _fill(store, database, found)
     finally:
@@ -115,9 +119,12 @@ def _replace(
     if not busy.acquire(blocking=False):
         raise _in_progress(name)
     try:
+        for left in folder.glob(f"{_NOTE}{name}.*"):  # by a restore that could not be undone
+            with suppress(FileNotFoundError):  # that restore has just come to its end
+                _undo(left, catalog)
         if any(one.state == "dark" for one in engine.generations(name)):
             raise _in_progress(name)
-        with _noted(folder, name) as note, closing(Carrying(live, folder)) as carrying:
+        with _noted(folder, name, catalog) as note, closing(Carrying(live, folder)) as carrying:
             dark = engine.build(cut)
             try:
                 note(engine)
@@ -164,9 +171,14 @@ def _fill(store: CorpusStore, database: Database, found: CorpusInfo) -> None:
         raise check.bad(f"it has {found.chunks} chunks, and {chunks} of them are of a document")
 
 
+def _any_dark(name: str, catalog: Catalog) -> bool:
+    engines = catalog.engines.values()
+    return any(one.state == "dark" for engine in engines for one in engine.generations(name))
+
+
 @contextmanager
-def _noted(folder: Path, name: str) -> Iterator[Note]:
-    path = folder / f"{_NOTE}{name}"
+def _noted(folder: Path, name: str, catalog: Catalog) -> Iterator[Note]:
+    path = folder / f"{_NOTE}{name}.{uuid.uuid4().hex}"
 
     def note(engine: Engine) -> None:
         for one in engine.generations(name):
@@ -176,5 +188,10 @@ def _noted(folder: Path, name: str) -> Iterator[Note]:
     atomic_write(path, b"")
     try:
         yield note
-    finally:
-        path.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(ApiError, OSError):  # what can't be removed now is removed at the next start
+            # An empty one waits till then if anything is dark: now that may be another's.
+            if path.stat().st_size or not _any_dark(name, catalog):
+                _undo(path, catalog)
+        raise
+    path.unlink(missing_ok=True)

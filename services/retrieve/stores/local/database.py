@@ -5,10 +5,11 @@ the disk when it returns (`synchronous=FULL`). Chunk keys are never used again (
 index that lags behind can name a chunk that is gone, but never a wrong one.
 """
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from services.retrieve.stores.local.sparse_rows import SparseRows
 from services.retrieve.stores.local.transaction import Transaction, bodies
 from services.retrieve.stores.local.verify import findings
 from services.retrieve.stores.state import Finding, Revision
+from shared.durable import atomic_file
 
 
 class Database:
@@ -128,7 +130,9 @@ class Database:
             with database._reading() as db:
                 lost = noted - meta.changes_of(meta.read(db))
             if lost > 0:
-                raise changes_lost(path, lost, folder / acknowledged.NOTE)
+                # SQLite removes the log when it is closed, with what is behind the damage.
+                kept = _kept_log(path)
+                raise changes_lost(path, lost, folder / acknowledged.NOTE, kept)
         except BaseException:
             database.close()
             raise
@@ -268,7 +272,8 @@ class Database:
         with self._changing() as db:
             change = Transaction(db)
             yield change
-        acknowledged.note(self.path.parent, change.changes)
+        if change.changes:
+            acknowledged.note(self.path.parent, change.changes)
 
     def derive_anew(self) -> None:
         """Make anew what follows from the documents in the database: facts, and SQLite's indexes.
@@ -353,6 +358,16 @@ class Database:
                 # the transaction already.
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
+
+
+def _kept_log(path: Path) -> Path | None:
+    """A copy of a database's damaged log; None where there is none."""
+    log, kept = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-wal.damaged")
+    with suppress(OSError):
+        if log.stat().st_size:  # else it was opened before
+            with log.open("rb") as source, atomic_file(kept) as copy:
+                shutil.copyfileobj(source, copy)
+    return kept if kept.exists() else None
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -108,7 +108,7 @@ def load(folder: Path, dimension: int) -> Saved:
     except FileNotFoundError:
         raise ListsDamagedError("it is not there") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ListsDamagedError(str(error)) from error
+        raise ListsDamagedError(f"it can't be read ({error})") from error
 
 
 def fits(saved: Saved, rows: VectorRows) -> bool:

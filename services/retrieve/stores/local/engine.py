@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 from services.retrieve.stores.analysis import analyser
 from services.retrieve.stores.corpus import CORPUS_NAME
-from services.retrieve.stores.engine import Cut, Generation
+from services.retrieve.stores.engine import Cut, Generation, made_meanwhile
 from services.retrieve.stores.local import layout
 from services.retrieve.stores.local.database import Database
 from services.retrieve.stores.local.dense_gpu import Place, gpu
@@ -104,8 +104,8 @@ class LocalEngine:
     def create(self, cut: Cut) -> LocalStore:
         """See `Engine.create`."""
         left = self._folder / cut.spec.name
-        if left.is_dir() and not layout.roles(left).kept:  # of one that moved away, or never came
-            self.delete(cut.spec.name)
+        if left.is_dir() and layout.roles(left).generation is None:
+            self.delete(cut.spec.name)  # of one that moved away and is no more, or never came
         path = self._make(cut, Roles(1), 1)
         try:
             return self._open_store(folder_of(path, 1))
@@ -122,7 +122,7 @@ class LocalEngine:
         self._darks.pop(name, None)
         self._swapped.pop(name, None)
         # A corpus of this name that is made later has folders of the same names.
-        self._going = {folder for folder in self._going if folder.parent != path}
+        self._going -= {folder for folder in list(self._going) if folder.parent == path}
         if not path.is_dir():
             return
         try:
@@ -155,7 +155,11 @@ class LocalEngine:
         else:
             place = 1
             self._make(cut, Roles(None, dark=place), number)
-        self._darks[name] = self._open_store(folder_of(corpus, place))
+        try:
+            self._darks[name] = self._open_store(folder_of(corpus, place))
+        except BaseException:
+            self.discard(name)
+            raise
         return self._darks[name]
 
     def discard(self, name: str) -> None:
@@ -166,9 +170,15 @@ class LocalEngine:
         if store is not None:
             store.close(keep=False)
         if roles.dark is not None:
+            # Its room first: on a full disk nothing can be said before. A live.json that names what
+            # is not there names nothing.
+            with suppress(OSError):
+                trash = corpus / f"{TRASH}{uuid.uuid4().hex}"
+                folder_of(corpus, roles.dark).rename(trash)
+                shutil.rmtree(trash, ignore_errors=True)
             self._appoint(corpus, replace(roles, dark=None))
 
-    def swap(self, name: str, keep_until: datetime) -> None:
+    def swap(self, name: str, keep_until: datetime | None) -> None:
         """See `Engine.swap`."""
         corpus = self._folder / name
         roles = layout.roles(corpus)
@@ -179,6 +189,8 @@ class LocalEngine:
             )
         if roles.generation is None:
             self._appoint(corpus, replace(roles, generation=roles.dark, dark=None))
+        elif keep_until is None:
+            raise made_meanwhile(name)
         else:
             with closing(Database.open(folder_of(corpus, roles.generation))) as database:
                 dark.succeed(database.info())

@@ -78,14 +78,16 @@ def damaged(path: Path, reason: object) -> ApiError:
     )
 
 
-def changes_lost(path: Path, lost: int, note: Path) -> ApiError:
-    """The error for a database without its last changes: 500 `corpus_damaged`."""
+def changes_lost(path: Path, lost: int, note: Path, log: Path | None) -> ApiError:
+    """The error for a database without its last changes: 500 `corpus_damaged`. log: a copy of its
+    damaged log."""
+    kept = "" if log is None else f" (its log as it was is kept in {log})"
     return ApiError(
         500,
         "corpus_damaged",
-        f"{path} lacks the last {lost} changes that were acknowledged, as after damage to its log: "
-        "restore it from a backup, or delete this corpus and load its documents again; to go on "
-        f"with what there is, remove {note}",
+        f"{path} lacks the last {lost} changes that were acknowledged, as after damage to its log"
+        f"{kept}: restore it from a backup, or delete this corpus and load its documents again; to "
+        f"go on with what there is, remove {note}",
     )
 
 

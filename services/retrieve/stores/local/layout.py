@@ -80,18 +80,20 @@ def corpus_of(folder: Path) -> str:
 
 
 def roles(corpus: Path) -> Roles:
-    """Which generation is what; the sole one is live where nothing says so. None are where there
-    is no folder. Raises ApiError 500 `corpus_damaged`.
+    """Which generation is what; the sole one is live where nothing says so, and nothing that it is
+    not. None are where there is no folder. Raises ApiError 500 `corpus_damaged`.
     """
     if not corpus.is_dir():
         return Roles(None)
-    file, there = corpus / LIVE, generations(corpus)
+    said, there = b"", generations(corpus)
     try:
-        found = _roles_of(json.loads(file.read_bytes()))
+        said = (corpus / LIVE).read_bytes()
+        found = _roles_of(json.loads(said))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if len(there) == 1:
-            return Roles(there[0])
-        raise _damaged(corpus, there, error) from error
+        unread = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        if len(there) != 1 or unread or _says_other(said, there[0]):
+            raise _damaged(corpus, there, error) from error
+        return Roles(there[0])
     if found.generation is not None and found.generation not in there:
         raise _damaged(corpus, there, f"it names g{found.generation}, which is not there")
     return Roles(
@@ -191,6 +193,15 @@ def _said(file: Path) -> bytes:
         return b""
 
 
+def _says_other(said: bytes, sole: int) -> bool:
+    """Whether a damaged file says in one place or another that the sole generation is not live, as
+    of a corpus that was half restored or moved away. It does so twice: damage leaves one."""
+    return any(
+        part in said
+        for part in (b'"generation": n', b'"dark": %d' % sole, b'"previous": %d' % sole)
+    )
+
+
 def _roles_of(told: dict[str, object]) -> Roles:
     """What a file says. What is written by hand has no checksum, and is held to the same form."""
     unknown = told.keys() - {"generation", "previous", "dark", "until", _SUM}
@@ -233,5 +244,6 @@ def _damaged(corpus: Path, there: list[int], reason: object) -> ApiError:
         500,
         "corpus_damaged",
         f"{corpus / LIVE} can't be read ({reason}), and the corpus has the generations {named}: "
-        f"write into it which one is live, such as {example}, or restore it from a backup",
+        f"write into it which one is live (null where none was), such as {example}, or restore it "
+        "from a backup",
     )

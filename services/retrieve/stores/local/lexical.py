@@ -76,7 +76,7 @@ class LexicalIndex:
                 raise LexicalDamagedError("it has other fields")
             return cls(index, _schema(), language, folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-            raise LexicalDamagedError(str(error)) from error
+            raise LexicalDamagedError(f"it can't be read ({error})") from error
 
     @classmethod
     def build(

@@ -45,7 +45,7 @@ def _settings(db: sqlite3.Connection) -> Iterator[Finding]:
     try:
         meta.info_of(meta.read(db), "", 0, 0)
     except (ValueError, KeyError, TypeError) as error:
-        yield Finding("", str(error))
+        yield Finding("", f"its settings can't be read ({error})")
 
 
 def _documents(db: sqlite3.Connection) -> Iterator[Finding]:

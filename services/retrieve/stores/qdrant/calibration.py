@@ -10,6 +10,7 @@ it is exact after every write. docs/operations/qdrant.md says how far scores are
 import sqlalchemy as sa
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.analysis import ANALYSER
 from services.retrieve.stores.qdrant import rows
 from services.retrieve.stores.qdrant.points import Points, keys_of
 from services.retrieve.stores.qdrant.tables import DOCUMENTS, GENERATIONS
@@ -28,7 +29,11 @@ log = get_logger(__name__)
 def calibrate(
     database: CatalogueDatabase, points: Points, words: Words, generation: int, state: rows.State
 ) -> None:
-    """Measure the average again if it is time. What Qdrant refuses is put off to the next write."""
+    """Measure the average again if it is time. What Qdrant refuses is put off to the next write.
+
+    Words of another analyser stay as they are: these terms would get in among them."""
+    if state.info.analyser != ANALYSER:
+        return
     chunks = state.info.chunks
     small = 0 < chunks <= SMALL
     grown = chunks >= 2 * state.average_of and state.average_of < ENOUGH

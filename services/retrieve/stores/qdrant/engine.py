@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.stores.analysis import analyser
 from services.retrieve.stores.corpus import Preferences
-from services.retrieve.stores.engine import Cut, Generation
+from services.retrieve.stores.engine import Cut, Generation, made_meanwhile
 from services.retrieve.stores.qdrant import rows
 from services.retrieve.stores.qdrant.lifecycle import Collections, drop, now_text
 from services.retrieve.stores.qdrant.link import Link
@@ -84,7 +84,7 @@ class QdrantEngine:
 
         def appoint(connection: sa.Connection, corpus: Any, generation: int) -> None:
             if corpus is not None and corpus["live"] is not None:
-                raise ApiError(409, "corpus_exists", f"corpus '{name}' was made just now")
+                raise made_meanwhile(name)
             _update(connection, name, live=generation)
 
         self._make(cut, 1, appoint)
@@ -132,9 +132,10 @@ class QdrantEngine:
                 _update(connection, name, dark=None)
         self._collections.remove_dropped()
 
-    def swap(self, name: str, keep_until: datetime) -> None:
-        """See `Engine.swap`. Raises ApiError 503 where the live store's seal has run out: another
-        process may have written since; and 409 where another process builds the dark one by now."""
+    def swap(self, name: str, keep_until: datetime | None) -> None:
+        """See `Engine.swap`. Raises ApiError 503 where the live store's seal has run out or is
+        another process's by now: somebody may have written since; and 409 where another process
+        builds the dark one by now."""
         own = self._building.get(name)
         with self._database.begin() as connection:
             corpus = _corpus(connection, name)
@@ -145,8 +146,10 @@ class QdrantEngine:
                     f"corpus '{name}' has no generation that is being built here",
                 )
             if corpus["live"] is not None:
+                if keep_until is None:
+                    raise made_meanwhile(name)
                 live = rows.state(connection, corpus["live"], name)
-                _require_sealed(live)
+                self._require_sealed(corpus["live"], live)
                 goes_on = sa.case((_G.writes > live.info.writes, _G.writes), else_=live.info.writes)
                 connection.execute(
                     sa.update(GENERATIONS).where(_G.id == corpus["dark"]).values(writes=goes_on + 1)
@@ -164,7 +167,8 @@ class QdrantEngine:
         with self._database.begin() as connection:
             corpus = _corpus(connection, name)
             if corpus is not None and corpus["live"] is not None:
-                _require_sealed(rows.state(connection, corpus["live"], name))
+                live = rows.state(connection, corpus["live"], name)
+                self._require_sealed(corpus["live"], live)
                 self._retire(connection, corpus, keep_until)
                 _update(connection, name, live=None)
         self._collections.set_alias(name)
@@ -273,6 +277,20 @@ class QdrantEngine:
         until = keep_until.astimezone(UTC).isoformat()
         _update(connection, corpus["name"], previous=corpus["live"], until=until)
 
+    def _require_sealed(self, generation: int, live: rows.State) -> None:
+        """Raise ApiError 503 unless the live generation's seal, if there is one, is that of this
+        process's store, and holds."""
+        store = self._stores.get(generation)
+        until = 0.0 if store is None else store.standing.sealed_until
+        if live.sealed_until != until or 0 < until < datetime.now(UTC).timestamp():
+            raise ApiError(
+                503,
+                "store_unavailable",
+                f"corpus '{live.info.name}' was held too long for another generation to take its "
+                "place: nothing was changed; catch up and swap again",
+                headers={"Retry-After": "1"},
+            )
+
     def _found(self, name: str, state: Role) -> QdrantStore:
         store = self._opened(name, state)
         if store is None:
@@ -321,14 +339,3 @@ def _preferences(cut: Cut) -> dict[str, Any]:
     spec = cut.spec
     curate = True if spec.curate is None else spec.curate
     return rows.preferences_row(Preferences(spec.description, curate, spec.recency, spec.readers))
-
-
-def _require_sealed(live: rows.State) -> None:
-    if 0 < live.sealed_until < datetime.now(UTC).timestamp():
-        raise ApiError(
-            503,
-            "store_unavailable",
-            f"corpus '{live.info.name}' was held too long for another generation to take its "
-            "place: nothing was changed; catch up and swap again",
-            headers={"Retry-After": "1"},
-        )

@@ -110,12 +110,18 @@ class Collections:
             )
             died = sa.select(_G.id).where(_G.id.not_in(used), _G.made_at < before.isoformat())
             drop(connection, *connection.scalars(died))
+            if self._database.exclusive:  # a seal is of a process that died
+                connection.execute(sa.update(GENERATIONS).values(sealed_until=0.0))
         self.remove_dropped()
         for name in names:
             self.set_alias(name)
 
     def remove_dropped(self) -> None:
-        """Remove collections that no generation has; what fails is left for the next time."""
+        """Remove collections that no generation has, now or the next time: whatever fails, what
+        made them useless has been done."""
+        self._tried("collections_left", self._remove_dropped)
+
+    def _remove_dropped(self) -> None:
         with self._database.read() as connection:
             owned = sa.select(_G.collection)
             dropped = connection.scalars(
@@ -128,13 +134,13 @@ class Collections:
 
     def set_alias(self, name: str) -> None:
         """Have a corpus's alias follow its live generation, now or at a later start."""
+        self._tried("alias_left", partial(self._point_alias, name))
+
+    def _point_alias(self, name: str) -> None:
         with self._database.read() as connection:
             wanted = connection.scalar(
                 sa.select(_G.collection).join(CORPORA, _C.live == _G.id).where(_C.name == name)
             )
-        self._tried("alias_left", partial(self._point_alias, name, wanted))
-
-    def _point_alias(self, name: str, wanted: str | None) -> None:
         # No collection can have this name: theirs have no dot.
         alias = f"{self._link.layout.prefix}_{name}.live"
         client = self._link.client

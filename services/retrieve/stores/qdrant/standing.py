@@ -1,7 +1,9 @@
 """What this process knows of a generation: as it read the catalogue last."""
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 import sqlalchemy as sa
 
@@ -10,6 +12,10 @@ from services.retrieve.stores.corpus import CorpusInfo
 from services.retrieve.stores.qdrant import rows
 from services.retrieve.stores.qdrant.rows import Live
 from services.retrieve.stores.qdrant.tables import GENERATIONS
+from shared.errors import ApiError
+
+_SEAL_S = 120.0
+_G = GENERATIONS.c
 
 
 class Standing:
@@ -19,6 +25,7 @@ class Standing:
         self._database = database
         self._generation = generation
         self._state = state
+        self.sealed_until = 0.0  # by this process, seconds since 1970
         self._noting = threading.Lock()
 
     @property
@@ -53,11 +60,37 @@ class Standing:
         self.note(state)
         return live, state.info.writes
 
-    def seal(self, until: float) -> None:
-        """Have every process's writes wait until a time, in seconds since 1970; 0.0 ends it."""
+    @contextmanager
+    def sealed(self) -> Iterator[None]:
+        """Have every process's writes wait while the block lasts, at most two minutes; what was
+        written before is in `info`. Raises ApiError 503 where another process has them wait."""
+        until = time.time() + _SEAL_S
+        if not self._seal(until, _G.sealed_until < time.time()):
+            self.read()  # says so where another process deleted the corpus
+            raise ApiError(
+                503,
+                "store_unavailable",
+                f"another process gives corpus '{self.info.name}' another generation just now; "
+                "nothing was changed: try again",
+                headers={"Retry-After": "1"},
+            )
+        self.sealed_until = until
+        try:
+            self.read()
+            yield
+        finally:
+            self.sealed_until = 0.0
+            # After standing still it may have run out, and the one that is there be another's.
+            with suppress(ApiError):  # it runs out by itself, and what was done is done
+                self._seal(0.0, _G.sealed_until == until)
+
+    def _seal(self, until: float, so_far: sa.ColumnElement[bool]) -> bool:
+        """Seal until a time, 0.0 for not at all; False where it is not `so_far`."""
         with self._database.begin() as connection:
-            connection.execute(
-                sa.update(GENERATIONS)
-                .where(GENERATIONS.c.id == self._generation)
-                .values(sealed_until=until)
+            return bool(
+                connection.execute(
+                    sa.update(GENERATIONS)
+                    .where(_G.id == self._generation, so_far)
+                    .values(sealed_until=until)
+                ).rowcount
             )

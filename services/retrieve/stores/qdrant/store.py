@@ -7,7 +7,6 @@ about points that are not live.
 """
 
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -48,7 +47,6 @@ from services.retrieve.stores.state import INDEX_REBUILDING, Finding, RetiredErr
 from shared.errors import ApiError
 
 EXACT = 10_000  # chunks up to which vectors are compared one by one
-_SEAL_S = 120.0
 _D = DOCUMENTS.c
 
 
@@ -288,19 +286,13 @@ class QdrantStore:
 
     @contextmanager
     def sealed(self) -> Iterator[None]:
-        """See `CorpusStore.sealed`; other processes' writes wait too, at most two minutes."""
+        """See `CorpusStore.sealed`; other processes' writes wait too (`Standing.sealed`)."""
         self._require_open()
         with self._writing:
             self._require_writable()
-            self.standing.seal(time.time() + _SEAL_S)
-            try:
-                self.standing.read()  # what others wrote is in `info` now
+            with self.standing.sealed():
                 yield
-            except BaseException:
-                self.standing.seal(0.0)
-                raise
-            self._retired = True
-            self.standing.seal(0.0)
+                self._retired = True
 
     def verify(self) -> Iterator[Finding]:
         """See `CorpusStore.verify`."""
