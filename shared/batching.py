@@ -1,8 +1,9 @@
 """Batches for one model: a bounded queue, a padded-token budget, one owner thread, no timer.
 
-A request's items wait as one job. The owner thread takes the jobs in turn, so that a client with
-thousands of texts holds up one with a single query for one batch at most. A batch is filled from
-the job whose turn it is, longest items first, then with items of other jobs of like length. There
+A request's items wait as one job. The owner thread takes the jobs in turn, but a short one, such as
+a single query, as soon as the batch that runs has ended, however many clients with thousands of
+texts are in line. A batch is filled from the job whose turn it is, longest items first, then with
+items of other jobs of like length. There
 is no delay timer: while the model runs, the next batch gathers by itself. Items of a caller who has
 left are never run.
 """
@@ -34,6 +35,7 @@ BATCH_SECONDS = Histogram(
 # Texts up to this length are alike; of longer ones, those up to twice as long. So a query never
 # waits for a page, nor do singles of many lengths each make a batch.
 _ALIKE_TOKENS = 32
+_OUT_OF_TURN = 4  # requests of no more than that go first, so often in a row while others wait
 _LONGEST_WAIT_S = 30  # that a caller is told
 QUEUE_SHARES = 4  # of the queue: what one request counts for at most
 
@@ -118,6 +120,7 @@ class Batcher(Generic[Item, Result]):
         self._limit = queue_tokens
         # In the order of their turns; a job may leave from anywhere.
         self._jobs: OrderedDict[_Job[Item, Result], None] = OrderedDict()
+        self._out_of_turn = 0  # short jobs that went first since another had its turn
         self._waiting = 0
         self._waiting_tokens = 0
         # What the model did of late: each batch counts half as much as the next.
@@ -224,11 +227,11 @@ class Batcher(Generic[Item, Result]):
 
     def _next_batch(self) -> list[tuple[_Job[Item, Result], int]]:
         """The next items to run; called with the lock held, while there are jobs."""
-        first = next(iter(self._jobs))
+        first = self._next_job()
         reach = max(_ALIKE_TOKENS, 2 * first.longest)
         batch: list[tuple[_Job[Item, Result], int]] = []
         padded = 0
-        for job in self._jobs:
+        for job in (first, *(job for job in self._jobs if job is not first)):
             while job.todo and (length := job.longest) <= reach:
                 wider = max(padded, length)
                 if batch and wider * (len(batch) + 1) > self._batch_tokens:
@@ -243,6 +246,17 @@ class Batcher(Generic[Item, Result]):
             if not job.todo:  # nothing of it waits any more
                 self._drop(job)
         return batch
+
+    def _next_job(self) -> _Job[Item, Result]:
+        """The job that a batch is filled from first."""
+        in_turn = next(iter(self._jobs))
+        if self._out_of_turn < _OUT_OF_TURN and in_turn.todo_tokens > _ALIKE_TOKENS:
+            for job in self._jobs:
+                if job.todo_tokens <= _ALIKE_TOKENS:
+                    self._out_of_turn += 1
+                    return job
+        self._out_of_turn = 0
+        return in_turn
 
     def _drop(self, job: _Job[Item, Result]) -> None:
         """Take a job out of the queue, if it is still in it; called with the lock held."""

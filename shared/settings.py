@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     embed_remote_url: str = Field("", description="API base URL of the server, for `remote`")
     embed_remote_key: Key = Field(None, description="API key there")
     embed_threads: Threads = Field(2, description="inferences of embed that run side by side")
-    embed_batch_tokens: int = Field(2048, ge=256, description="padded tokens in one batch, at most")
+    embed_batch_tokens: int = Field(
+        512, ge=256, description="padded tokens in one batch, at most; a GPU wants 16384 or more"
+    )
     embed_queue_tokens: int = Field(131_072, ge=1, description="tokens that may wait; more get 429")
     embed_cache_mb: int = Field(32, ge=0, description="memory for cached vectors, MiB; 0 = none")
     embed_cache_dir: Path | None = Field(None, description="folder for cached vectors on disk")

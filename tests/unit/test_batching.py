@@ -91,6 +91,31 @@ async def test_a_single_query_waits_for_one_batch_of_a_big_client_at_most() -> N
     under_test.close()
 
 
+async def test_a_query_goes_next_however_many_big_clients_are_in_line() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, batch_tokens=100, queue_tokens=100_000)
+    tasks = [await begun(under_test, recorder, ["a" * 90] * 5)]
+    for text in ("b" * 90, "c" * 90, "d" * 90, "q"):
+        tasks.append(asyncio.create_task(under_test.submit([text] * (5 if len(text) > 1 else 1))))
+        await asyncio.sleep(0)
+    recorder.go.release(100)
+    await asyncio.gather(*tasks)
+    assert recorder.batches[1] == ["q"]
+    under_test.close()
+
+
+async def test_queries_without_end_leave_big_clients_their_turns() -> None:
+    recorder = Recorder()
+    under_test = batcher(recorder, batch_tokens=50, queue_tokens=100_000)
+    big = await begun(under_test, recorder, ["a" * 40] * 3)
+    queries = [asyncio.create_task(under_test.submit(["q" * 30])) for _ in range(20)]
+    await asyncio.sleep(0)
+    recorder.go.release(100)
+    await asyncio.gather(big, *queries)
+    assert "".join(batch[0][0] for batch in recorder.batches) == "aqqqqa" + "q" * 16 + "a"
+    under_test.close()
+
+
 async def test_a_caller_who_left_is_not_computed_for() -> None:
     recorder = Recorder()
     under_test = batcher(recorder)
