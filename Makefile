@@ -13,10 +13,10 @@ demo: install
 	@$(BIN)/refdesk demo $(if $(EXIT),--exit)
 
 # Files in their order: by number of tests, the slow files of a few tests would come last, and one
-# worker would end long after the other. A third worker on two cores makes it slower.
+# worker would end long after the other. A third worker on two cores works while others wait.
 test: .venv/tested lint
 	@$(BIN)/refdesk models pull default
-	@$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 # The long forms of the fault, fuzz and quality runs: about an hour.
 test-long: .venv/tested

@@ -31,9 +31,9 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o600) -> None:
 def atomic_file(path: Path, mode: int = 0o600) -> Iterator[BinaryIO]:
     """A file to write that is at `path` once the block has ended, and never if it raises.
 
-    mode and errors as for `atomic_write`.
+    mode and errors as for `atomic_write`; the folder must be there: one that was deleted meanwhile
+    would come back.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -22,6 +22,7 @@ EmbedBackend = Literal["onnx", "sentence-transformers", "flag", "remote"]
 RerankBackend = Literal[
     "late-interaction", "cross-encoder", "sentence-transformers", "flag", "remote"
 ]
+AuditText = Literal["hash", "redacted", "full"]
 RerankRemoteApi = Literal["cohere", "jina", "jina-logits", "tei"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Threads = Annotated[int, Field(ge=1, le=256)]
@@ -174,6 +175,13 @@ class Settings(BaseSettings):
     qdrant_on_disk: bool = Field(False, description="vectors on disk, memory as a cache")
     qdrant_quantised: bool = Field(False, description="search vectors as bytes kept in memory")
 
+    generate_database_url: SecretStr = Field(
+        SecretStr(""), description="PostgreSQL of the audit trail; empty = a file"
+    )
+    audit: Literal["required", "off"] = Field(
+        "required", description="whether an answer that can't be put on record is kept back"
+    )
+    audit_text: AuditText = Field("hash", description="how texts are kept in the audit trail")
     default_corpora: Annotated[list[str], NoDecode] = Field(
         [], description="comma-separated corpora a chat searches if it names none; empty = all"
     )
@@ -186,6 +194,10 @@ class Settings(BaseSettings):
     reasoning_url: str = Field("", description="OpenAI-compatible base URL for tier reasoning")
     reasoning_model: str = Field("", description="model name there")
     reasoning_key: Key = Field(None, description="API key there")
+    policy_file: Path | None = Field(None, description="YAML file of the routing policy")
+    model_keys: Annotated[dict[str, Key], NoDecode] = Field(
+        {}, description="comma-separated NAME=KEY for the policy's models"
+    )
 
     @field_validator("default_corpora", mode="before")
     @classmethod
@@ -205,12 +217,22 @@ class Settings(BaseSettings):
             raise ValueError("a model has no name")
         return found
 
-    @field_validator("embed_cache_dir", mode="before")
+    @field_validator("model_keys", mode="before")
+    @classmethod
+    def _keys_by_model(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(name.strip() and key.strip() for name, _, key in pairs):
+            raise ValueError("each must be NAME=KEY: a model of the policy and its key")
+        return {name.strip(): key.strip() for name, _, key in pairs}
+
+    @field_validator("embed_cache_dir", "policy_file", mode="before")
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return value or None
 
-    @field_validator("data_dir", "models_dir", "keys_file", "embed_cache_dir")
+    @field_validator("data_dir", "models_dir", "keys_file", "embed_cache_dir", "policy_file")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return absolute(value) if value is not None else None

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from shared.modelstore.store import ModelStore
@@ -22,6 +23,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A client of HTTP reads the authorities of the web when it is made, which takes longer than most
 # requests. The tests make thousands of clients, for servers on loopback that have no certificates.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
+
+# No test has a clock in it: a property that a busy machine is slow to try is none the less true.
+hypothesis.settings.register_profile(
+    "refdesk", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("refdesk")
 
 
 def pytest_collection_finish() -> None:

@@ -4,11 +4,6 @@ import io
 import zipfile
 from email.message import EmailMessage
 
-import docx
-import openpyxl
-import pptx
-from fpdf import FPDF
-
 _PARTS = {
     "[Content_Types].xml": (
         '<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/'
@@ -28,6 +23,8 @@ _PARTS = {
 
 def a_docx(title: str = "The handbook") -> bytes:
     """A title, two headings, a list and a table of three rows."""
+    import docx
+
     document = docx.Document()
     document.core_properties.title = title
     document.add_heading("First steps", 1)
@@ -59,6 +56,8 @@ def raw_docx(body: str, before: str = "") -> bytes:
 
 def a_pptx() -> bytes:
     """Three slides with titles and points, and one with a table."""
+    import pptx
+
     deck = pptx.Presentation()
     deck.core_properties.title = "The plan"
     for number in (1, 2, 3):
@@ -78,6 +77,8 @@ def a_pptx() -> bytes:
 
 def an_xlsx(title: str | None = "The prices") -> bytes:
     """Two sheets with values and an empty one."""
+    import openpyxl
+
     book = openpyxl.Workbook()
     book.properties.title = title
     book.active.title = "Fruit"
@@ -92,6 +93,8 @@ def an_xlsx(title: str | None = "The prices") -> bytes:
 
 def sparse_xlsx(rows: int) -> bytes:
     """A value in the first row and one in the last, and nothing but empty rows between them."""
+    import openpyxl
+
     cell = '<c r="A{0}" t="inlineStr"><is><t>value {0}</t></is></c>'
     between = "".join(f'<row r="{row}"/>' for row in range(2, rows))
     sheet = (
@@ -114,6 +117,8 @@ def a_pdf(
     *, title: str | None = "The manual", password: str | None = None, script: str | None = None
 ) -> bytes:
     """Three pages, a chapter on each."""
+    from fpdf import FPDF
+
     pdf = FPDF()
     if title is not None:
         pdf.set_title(title)

@@ -4,9 +4,6 @@ read differently changes them."""
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
 
 def save_random_model(kind: str, folder: Path, **config: Any) -> None:
     """Write the weights and config.json of a model of two layers and 32 dimensions to `folder`.
@@ -14,6 +11,9 @@ def save_random_model(kind: str, folder: Path, **config: Any) -> None:
     kind: its class in transformers, as "BertForSequenceClassification". config: what else its
     configuration says.
     """
+    import torch
+    import transformers
+
     model = getattr(transformers, kind)
     torch.manual_seed(1)
     small = model.config_class(

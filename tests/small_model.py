@@ -8,9 +8,6 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-
 from shared.modelstore.entry import ModelEntry
 from shared.modelstore.folder import FolderSource
 from shared.modelstore.store import ModelStore
@@ -20,6 +17,9 @@ NAME = "small"
 
 def make_small_model(minilm_dir: Path, folder: Path) -> Path:
     """Write the model into the new `folder`, as a model hub would lay it out."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
     shutil.copytree(
         minilm_dir, folder, ignore=shutil.ignore_patterns("entry.json", "*.safetensors")
     )

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -68,17 +69,16 @@ def writers_over(models_dir: Path) -> Serve:
         desk: Any, *, llm: bool = False, **settings: Any
     ) -> AsyncIterator[httpx.AsyncClient]:
         served = {} if llm else {"reasoning_url": nowhere(), "reasoning_model": "m"}
-        async with serving(desk) as desk_url:
-            chosen = Settings(
-                models_dir=models_dir,
-                **{"retrieve_url": desk_url, "embed_url": nowhere(), **served, **settings},
-            )
-            app = await build(chosen)
-            async with (
-                serving(app) as url,
-                httpx.AsyncClient(base_url=url, timeout=300) as client,
-            ):
-                yield client
+        with TemporaryDirectory() as data:
+            async with serving(desk) as desk_url:
+                given = {"retrieve_url": desk_url, "embed_url": nowhere(), "data_dir": data}
+                chosen = Settings(models_dir=models_dir, **{**given, **served, **settings})
+                app = await build(chosen)
+                async with (
+                    serving(app) as url,
+                    httpx.AsyncClient(base_url=url, timeout=300) as client,
+                ):
+                    yield client
 
     return start
 

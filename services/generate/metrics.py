@@ -6,6 +6,7 @@ from prometheus_client import Counter, Histogram
 
 from services.generate.answer.escalate import Outcome
 from services.generate.answer.pipeline import Prepared
+from services.generate.trust.audit import Head
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -20,8 +21,13 @@ DEGRADED = Counter("refdesk_generate_degraded_total", "Answers that did without 
 STAGES = Histogram("refdesk_generate_stage_seconds", "Time of each stage", ["stage"])
 
 
-def record(prepared: Prepared, outcome: Outcome, started: float) -> float:
-    """Count the answer; returns the milliseconds since `started`."""
+def record(
+    prepared: Prepared, outcome: Outcome, head: Head | None, audit_ms: float, started: float
+) -> float:
+    """Count the answer; returns the milliseconds since `started`.
+
+    head: its place in the audit trail, which the log line keeps outside of the database.
+    """
     total = time.perf_counter() - started
     ANSWERS.labels(outcome.endpoint, str(outcome.answered).lower()).inc()
     for check in {failure.check for failure in outcome.failures}:
@@ -33,6 +39,7 @@ def record(prepared: Prepared, outcome: Outcome, started: float) -> float:
         "route": prepared.route_ms,
         "draft": outcome.draft_ms,
         "verify": outcome.verify_ms,
+        "audit": audit_ms,
     }
     for stage, milliseconds in stages.items():
         STAGES.labels(stage).observe(milliseconds / 1000)
@@ -42,6 +49,7 @@ def record(prepared: Prepared, outcome: Outcome, started: float) -> float:
         answered=outcome.answered,
         escalated_from=outcome.escalated_from,
         passages=len(prepared.passages),
+        audit=str(head) if head else None,
         ms=round(total * 1000, 1),
     )
     return total * 1000

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from shared.errors import ApiError, shown
 
-MODELS = ("auto", "utility", "reasoning")
 MAX_QUESTION_CHARACTERS = 8192  # the desk takes no longer query
 _MAX_MESSAGES = 512
 _MAX_CONVERSATION_CHARACTERS = 400_000
@@ -70,17 +69,23 @@ CorpusName = Annotated[
 
 
 class Options(_Own):
-    """Our extension of the request: where to look, and how much to read.
+    """Our extension of the request: where to look, how much to read, and who may write.
 
     corpora: names, default is the service's setting or else every corpus that the caller may read.
     top_k: passages. max_tokens: budget of all passages together, in tokens of the desk's embedder.
     curate: whether the curator reorders the candidates; None: as the corpora say.
+    data_class: of the question, by the policy's names; the strictest of this, what is found in the
+    texts, the corpora's and the default one counts. tiers: those that may write, None for all.
+    budget_nano_dollars: what one draft may cost at most.
     """
 
     corpora: Annotated[list[CorpusName], Field(min_length=1, max_length=16)] | None = None
     top_k: Annotated[int, Field(ge=1, le=50)] = 5
     max_tokens: Annotated[int, Field(ge=32, le=100_000)] = 1200
     curate: bool | None = None
+    data_class: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    tiers: Annotated[list[str], Field(min_length=1, max_length=64)] | None = None
+    budget_nano_dollars: Annotated[int, Field(ge=0, le=10**15)] | None = None
 
 
 class ChatRequest(_Foreign):
@@ -89,7 +94,7 @@ class ChatRequest(_Foreign):
     max_tokens, max_completion_tokens: longest draft of a language model; by default the service's.
     """
 
-    model: str = "auto"
+    model: Annotated[str, Field(max_length=200)] = "auto"
     messages: Annotated[list[Message], Field(min_length=1, max_length=_MAX_MESSAGES)]
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -98,6 +103,7 @@ class ChatRequest(_Foreign):
     n: int | None = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
+    response_format: Any = None
     refdesk: Options = Options()
 
     @field_validator("refdesk", mode="before")
@@ -121,10 +127,9 @@ class ChatRequest(_Foreign):
     def question(self) -> str:
         """The text of the last user message, stripped.
 
-        Raises ApiError 400 where there is none, it is blank or too long, holds something that is
-        not text, or the request asks for what this service does not do.
+        Raises ApiError 400 where there is none, it is blank or too long, or holds something that is
+        not text.
         """
-        self._refuse_what_is_not_done()
         users = [place for place, one in enumerate(self.messages) if one.role == "user"]
         if not users:
             raise _bad("messages", "no message has the role 'user': there is no question to answer")
@@ -148,14 +153,20 @@ class ChatRequest(_Foreign):
             )
         return text
 
-    def _refuse_what_is_not_done(self) -> None:
-        if self.model not in MODELS:
-            raise ApiError(
-                404,
-                "model_not_found",
-                f"there is no model '{shown(self.model)}'; there are {', '.join(MODELS)}",
-                param="model",
-            )
+    @property
+    def turns(self) -> int:
+        """Messages of the user."""
+        return sum(message.role == "user" for message in self.messages)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a model must be able to do beyond text, by the names of `policy.schema`."""
+        kind = self.response_format.get("type") if isinstance(self.response_format, dict) else None
+        needs = {"tools"} if self.tools or self.functions else set()
+        return frozenset(needs | ({"schema"} if kind in ("json_schema", "json_object") else set()))
+
+    def refuse_what_is_not_done(self) -> None:
+        """Raise ApiError 400 where the request asks for what this service does not do."""
         if self.n is not None and self.n != 1:
             raise _bad("n", "only one answer is given: leave n out or send 1")
         if self.tools or self.functions:
@@ -235,10 +246,11 @@ class SignalsBody(_Own):
 
 
 class FailureBody(_Own):
-    """A failed check of verification."""
+    """A failed check of verification. evidence: the source sentence the claim was held against."""
 
     check: str
     detail: str
+    evidence: str = ""
 
 
 class Verification(_Own):
@@ -248,11 +260,21 @@ class Verification(_Own):
     failures: list[FailureBody]
 
 
+class RuledOutBody(_Own):
+    """A model that might not write this time; rule: a word for programs, why: for people."""
+
+    model: str
+    rule: str
+    why: str
+
+
 class DecisionBody(_Own):
     """Who wrote what is shown, and why.
 
     answered: False where the content only says that the sources do not answer. reasons: in order.
-    escalated_from: ``tier:endpoint`` whose draft is not shown, or null.
+    escalated_from: ``tier:endpoint`` whose draft is not shown, or null. rule: what decided.
+    data_class: of question and passages. policy: SHA-256 of the policy's content. ruled_out: the
+    models that might not write.
     """
 
     tier: str
@@ -262,6 +284,10 @@ class DecisionBody(_Own):
     reasons: list[str]
     verification: Verification
     escalated_from: str | None
+    rule: str
+    data_class: str
+    policy: str
+    ruled_out: list[RuledOutBody]
 
 
 class Timings(_Own):
@@ -294,6 +320,47 @@ class ChatCompletion(_Own):
     choices: list[Choice]
     usage: Usage
     refdesk: Extension
+
+
+class ReasonBody(_Own):
+    """What counted in a decision; weight: in a score, 1 for what decided alone, 0 if only told."""
+
+    name: str
+    weight: float
+    seen: str
+
+
+class StepBody(_Own):
+    """A tier, with its models that may write: the first, then its fallbacks."""
+
+    tier: str
+    models: list[str]
+
+
+class RouteAnswer(_Own):
+    """Where a question would go, and why. See `routing.router.Decision`.
+
+    declines: the sources don't say, so that no writer would be asked. confidence: of the evidence.
+    """
+
+    tier: str | None
+    model: str | None
+    version: str
+    fallbacks: list[str]
+    escalation: list[StepBody]
+    last_resort: str | None
+    declines: bool
+    checks: str
+    rule: str
+    data_class: str
+    data_class_source: str
+    policy: str
+    reasons: list[ReasonBody]
+    ruled_out: list[RuledOutBody]
+    confidence: float
+    signals: SignalsBody
+    degraded: list[str]
+    timings_ms: dict[str, float]
 
 
 class ModelCard(_Own):

@@ -21,7 +21,7 @@ PATIENCE_S = 600.0  # a language model on a small machine takes its time
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
     corpus: Annotated[list[str], typer.Option(help="Where to look; may be repeated.")],
-    model: Annotated[str, typer.Option(help="auto, utility or reasoning.")] = "auto",
+    model: Annotated[str, typer.Option(help="auto, a tier or a model.")] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="The answer as it came, as JSON.")
     ] = False,

@@ -1,13 +1,11 @@
 """``refdesk doctor``: what is wrong in a data folder that no service uses just now."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from shared.cli.module import run_module
 from shared.settings import load_settings
 
 
@@ -28,8 +26,4 @@ def doctor(
     """
     folder = (data or load_settings().data_dir).absolute()
     wanted = [name for name, on in (("--rebuild", rebuild), ("--json", as_json)) if on]
-    # -P: a folder named `services` where the command happens to be run is not ours.
-    command = [sys.executable, "-P", "-m", "services.retrieve.doctor", *wanted]
-    # Passed on, not read: what the variables mean is the settings' business.
-    environment = {**os.environ, "REFDESK_DATA_DIR": str(folder)}
-    return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - ours
+    return run_module("services.retrieve.doctor", *wanted, REFDESK_DATA_DIR=str(folder))

@@ -12,19 +12,24 @@ from typer.exceptions import TyperException
 from shared import __version__
 from shared.cli import (
     ask,
+    audit,
     backup,
     corpora,
     demo,
     doctor,
     documents,
+    escalations,
     evaluate,
     export,
     ingest,
     jobs,
     keys,
     models,
+    policy,
     reindex,
     retrieve,
+    route,
+    router,
     status,
     up,
 )
@@ -50,6 +55,7 @@ app.command(rich_help_panel=_SUITE)(demo.demo)
 app.command(rich_help_panel=_USE)(ingest.ingest)
 app.command(rich_help_panel=_USE)(retrieve.retrieve)
 app.command(rich_help_panel=_USE)(ask.ask)
+app.command(rich_help_panel=_USE)(route.route)
 app.add_typer(corpora.app, name="corpora", rich_help_panel=_CORPORA)
 app.add_typer(documents.app, name="documents", rich_help_panel=_CORPORA)
 app.command(rich_help_panel=_CORPORA)(export.export)
@@ -62,7 +68,11 @@ app.command(rich_help_panel=_CORPORA)(reindex.generations)
 app.command(rich_help_panel=_CORPORA)(reindex.migrate)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_CARE)
 app.command(rich_help_panel=_CARE)(doctor.doctor)
+app.command(rich_help_panel=_CARE)(escalations.escalations)
+app.add_typer(audit.app, name="audit", rich_help_panel=_CARE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
+app.add_typer(policy.app, name="policy", rich_help_panel=_CARE)
+app.add_typer(router.app, name="router", rich_help_panel=_CARE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.command("eval", rich_help_panel=_CARE)(evaluate.evaluate)
 

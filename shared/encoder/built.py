@@ -107,6 +107,7 @@ def _build(folder: Path, built_dir: Path, stem: str, precision: Precision, head:
     with open_weights(folder) as weights:
         graph = make(read_config(folder), weights, arithmetic).SerializeToString()
     path = built_dir / _name(stem, hashlib.sha256(graph).hexdigest())
+    built_dir.mkdir(parents=True, exist_ok=True)
     atomic_write(path, graph)
     return path
 

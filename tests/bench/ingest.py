@@ -3,6 +3,7 @@
     python -m tests.bench.ingest speed FOLDER... [--files 2000] [--bare 4000]
     python -m tests.bench.ingest memory [--documents 50000]
     python -m tests.bench.ingest sync [--documents 10000]
+    python -m tests.bench.ingest delete [--documents 50000]
 
 speed: so many files of the folders (random order, fixed seed, up to 100 kB each) are put into one
 folder and loaded by `refdesk ingest`. Before that, embed alone is sent chunks of the same files, as
@@ -11,6 +12,7 @@ time that embed has had is told, too: on a machine with other work it says more 
 memory: documents of one sentence are loaded with vectors of their own, by a job for each tenth; a
 line for each job says what retrieve and the processes that read files have in memory then.
 sync: documents of one sentence are loaded, and `POST …/changes` is asked about all of them.
+delete: documents as for memory are loaded, and 1,000 of them deleted at once, five times.
 """
 
 import argparse
@@ -222,10 +224,28 @@ def sync(suite: Suite, http: httpx.Client, options: argparse.Namespace, table: T
         table.add_row(str(len(states)), str(unchanged), f"{seconds:.2f}")
 
 
+def delete(suite: Suite, http: httpx.Client, options: argparse.Namespace, table: Table) -> None:
+    """Delete a thousand documents in a request, and so again."""
+    info = http.put(f"/corpora/{CORPUS}").json()
+    load(http, with_vectors(0, options.documents, info))
+    ids = [f"d{n}" for n in random.Random(1).sample(range(options.documents), 5000)]
+    for at in range(0, len(ids), 1000):
+        begin = time.perf_counter()
+        answer = http.post(
+            f"/corpora/{CORPUS}/documents/delete", json={"ids": ids[at : at + 1000]}
+        ).json()
+        seconds = time.perf_counter() - begin
+        if len(answer["deleted"]) != 1000:
+            sys.exit(f"not all were deleted: {answer}")
+        left = http.get(f"/corpora/{CORPUS}").json()["documents"]
+        table.add_row(f"{left:,}", f"{seconds:.2f}")
+
+
 COLUMNS = {
     speed: ("way", "chunks", "seconds", "chunks/s", "of embed alone", "embed's share of the cores"),
     memory: ("documents", "seconds", "documents/s", "MiB", "highest", "readers' MiB"),
     sync: ("documents", "unchanged", "seconds"),
+    delete: ("documents left", "seconds"),
 }
 
 
@@ -241,8 +261,9 @@ def main() -> None:
     of_speed.add_argument("--bare", type=int, default=4000, help="chunks for embed alone, at most")
     what.add_parser("memory").add_argument("--documents", type=int, default=50_000)
     what.add_parser("sync").add_argument("--documents", type=int, default=10_000)
+    what.add_parser("delete").add_argument("--documents", type=int, default=50_000)
     options = parser.parse_args()
-    measure = {"speed": speed, "memory": memory, "sync": sync}[options.what]
+    measure = {one.__name__: one for one in COLUMNS}[options.what]
     table = Table(*COLUMNS[measure], box=None)
     with tempfile.TemporaryDirectory() as folder:
         suite = prepare_suite(Path(folder), REFDESK_EMBED_CACHE_MB="0")

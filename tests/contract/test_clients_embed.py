@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
-from huggingface_hub import AsyncInferenceClient, InferenceClient
-from huggingface_hub.errors import HfHubHTTPError
 
 from tests.guarded import KEY, service_with_a_key
 from tests.suite import Suite
@@ -41,6 +38,8 @@ def assert_sensible(vectors: Any) -> None:
 
 
 async def test_openai_asks_asynchronously_many_at_once(url: str) -> None:
+    import openai
+
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any") as client:
         # base64 is what it asks for by default, and what it decodes unseen.
         answer = await client.embeddings.create(input=TEXTS, model=MODEL)
@@ -58,6 +57,8 @@ async def test_openai_asks_asynchronously_many_at_once(url: str) -> None:
 
 
 def test_openai_sends_its_key_and_raises_its_own_errors(url: str, guarded: str) -> None:
+    import openai
+
     with openai.OpenAI(base_url=f"{guarded}/v1", api_key=KEY) as client:
         assert len(client.embeddings.create(input="x", model=MODEL).data) == 1
     with openai.OpenAI(base_url=f"{guarded}/v1", api_key="wrong") as client:
@@ -91,6 +92,7 @@ async def test_langchain_embeds_texts_once_it_is_told_to_send_them(url: str) -> 
 def test_langchain_left_as_it_is_shows_which_setting_to_change(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import openai
     import tiktoken.registry
 
     # In place of the vocabulary that it would download: any makes ids that mean nothing here.
@@ -107,6 +109,8 @@ def test_langchain_left_as_it_is_shows_which_setting_to_change(
 
 
 def test_langchain_sends_its_key(guarded: str) -> None:
+    import openai
+
     texts_only = {"check_embedding_ctx_length": False}
     assert len(langchain(guarded, KEY, **texts_only).embed_query("a cat")) == 384
     with pytest.raises(openai.AuthenticationError, match="valid API key"):
@@ -114,6 +118,8 @@ def test_langchain_sends_its_key(guarded: str) -> None:
 
 
 async def test_the_client_of_huggingface_asks_asynchronously_and_compares(url: str) -> None:
+    from huggingface_hub import AsyncInferenceClient, InferenceClient
+
     async with AsyncInferenceClient(model=url) as client:
         assert_sensible(await client.feature_extraction(TEXTS))
     similarity = InferenceClient(model=f"{url}/similarity").sentence_similarity(
@@ -123,6 +129,9 @@ async def test_the_client_of_huggingface_asks_asynchronously_and_compares(url: s
 
 
 def test_the_client_of_huggingface_sends_its_token(guarded: str) -> None:
+    from huggingface_hub import InferenceClient
+    from huggingface_hub.errors import HfHubHTTPError
+
     client = InferenceClient(model=guarded, token=KEY)
     assert client.feature_extraction("a cat").shape == (1, 384)
     with pytest.raises(HfHubHTTPError) as refused:
@@ -155,6 +164,8 @@ def test_haystack_embeds_queries_and_documents_by_tei(url: str) -> None:
 
 
 def test_haystack_sends_its_token(guarded: str) -> None:
+    from huggingface_hub.errors import HfHubHTTPError
+
     assert len(haystack(guarded, KEY)[0].run(text="a cat")["embedding"]) == 384
     with pytest.raises(HfHubHTTPError, match="401"):
         haystack(guarded, "wrong")[0].run(text="a cat")

@@ -213,7 +213,7 @@ CHANGES = st.lists(st.tuples(st.sampled_from("abcde"), st.none() | TEXTS), min_s
 
 @pytest.mark.parametrize("name", list(STORES))
 @given(changes=CHANGES)
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_a_copy_of_every_document_answers_alike(
     name: str, changes: list[tuple[str, list[str] | None]]
 ) -> None:

@@ -253,7 +253,7 @@ def test_a_search_beside_a_write_misses_nothing_and_lets_nothing_through(
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(read, one) for one in (scope, by_readers)]
         try:
-            for turn in range(24):
+            for turn in range(8):
                 shut = turn % 2 == 0
                 text = f"common words {'closed' if shut else 'open'} {turn}"
                 steady = document("steady", [f"common words {turn}", "and more"], metadata=red)

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import pickle
 import re
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -302,3 +304,35 @@ def test_a_client_of_nothing_is_not_made(wrong: dict[str, Any]) -> None:
 
 def test_the_key_is_shown_nowhere() -> None:
     assert "secret" not in repr(Client(api_key="secret"))
+
+
+# --- where a framework is missing ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("langchain", "langchain_core", "langchain"),
+        ("llamaindex", "llama_index", "llamaindex"),
+        ("haystack", "haystack", "haystack"),
+    ],
+)
+def test_a_missing_framework_is_named_with_its_extra(module: str, package: str, extra: str) -> None:
+    code = f"import sys; sys.modules['{package}'] = None; import shared.desk.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"pip install -e '.[{extra}]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_client_alone_brings_no_framework_and_no_service() -> None:
+    code = (
+        "import sys, shared.desk; "
+        "print([m for m in ('langchain_core', 'llama_index', 'haystack', 'services', 'fastapi', "
+        "'aiohttp') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

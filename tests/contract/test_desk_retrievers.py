@@ -1,39 +1,12 @@
 """The retrievers of LangChain, LlamaIndex and Haystack: the real packages and the real desk."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from haystack import Pipeline
-from haystack.components.builders import PromptBuilder
-from haystack.core.serialization import allow_deserialization_module
-from haystack.utils import Secret
-from langchain_core.output_parsers import StrOutputParser
-from langchain_core.prompts import PromptTemplate
-from langchain_core.runnables import RunnableLambda, RunnablePassthrough
-from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import get_response_synthesizer
-from llama_index.core.schema import MetadataMode
-from llama_index.core.vector_stores import (
-    FilterCondition,
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
-)
 
-from shared.desk import (
-    Client,
-    DeskError,
-    NewDocument,
-    NotFoundError,
-    haystack,
-    langchain,
-    llamaindex,
-)
-from tests.suite import REPOSITORY, Suite
+from shared.desk import Client, DeskError, NewDocument, NotFoundError
+from tests.suite import Suite
 
 MOON = "The Moon is 384,400 kilometres away from Earth. Its far side is rugged."
 QUESTION = "How far away is the Moon?"
@@ -70,6 +43,8 @@ def url(suite: Suite) -> Iterator[str]:
 
 
 async def test_langchain_gets_documents(url: str) -> None:
+    from shared.desk import langchain
+
     retriever = langchain.DeskRetriever(corpora=["frames"], url=url, top_k=2)
     found = retriever.invoke(QUESTION)
     assert found[0].id == "frames/moon#0"
@@ -82,6 +57,12 @@ async def test_langchain_gets_documents(url: str) -> None:
 
 
 def test_langchain_retrieves_in_a_chain(url: str) -> None:
+    from langchain_core.output_parsers import StrOutputParser
+    from langchain_core.prompts import PromptTemplate
+    from langchain_core.runnables import RunnableLambda, RunnablePassthrough
+
+    from shared.desk import langchain
+
     retriever = langchain.DeskRetriever(corpora=["frames"], url=url, top_k=1)
     passages = retriever | (lambda found: "\n".join(one.page_content for one in found))
     prompt = PromptTemplate.from_template("{question}\n{passages}")
@@ -96,11 +77,15 @@ def test_langchain_retrieves_in_a_chain(url: str) -> None:
 
 
 def test_langchain_refuses_a_mistyped_argument() -> None:
+    from shared.desk import langchain
+
     with pytest.raises(ValueError, match="topk"):
         langchain.DeskRetriever(corpora=["frames"], topk=3)  # type: ignore[call-arg]
 
 
 async def test_langchain_gets_the_desks_error(url: str) -> None:
+    from shared.desk import langchain
+
     retriever = langchain.DeskRetriever(corpora=["nowhere"], url=url, api_key="k")
     assert "k'" not in repr(retriever)
     with pytest.raises(NotFoundError):
@@ -113,6 +98,8 @@ async def test_langchain_gets_the_desks_error(url: str) -> None:
 
 
 async def test_llamaindex_gets_nodes_with_scores(url: str) -> None:
+    from shared.desk import llamaindex
+
     retriever = llamaindex.DeskRetriever("frames", url=url, top_k=2, curate=False)
     found = retriever.retrieve(QUESTION)
     assert found[0].node.node_id == "frames/moon#0"
@@ -126,6 +113,10 @@ async def test_llamaindex_gets_nodes_with_scores(url: str) -> None:
 
 
 def test_llamaindex_shows_a_model_the_documents_title_and_no_other_field(url: str) -> None:
+    from llama_index.core.schema import MetadataMode
+
+    from shared.desk import llamaindex
+
     retriever = llamaindex.DeskRetriever("frames", url=url, top_k=1)
     node = retriever.retrieve("What is a sourdough starter?")[0].node
     assert node.metadata["page"] == 7
@@ -136,6 +127,12 @@ def test_llamaindex_shows_a_model_the_documents_title_and_no_other_field(url: st
 
 
 def test_llamaindex_retrieves_in_a_query_engine(url: str) -> None:
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.query_engine import RetrieverQueryEngine
+    from llama_index.core.response_synthesizers import get_response_synthesizer
+
+    from shared.desk import llamaindex
+
     retriever = llamaindex.DeskRetriever("frames", url=url, top_k=1)
     engine = RetrieverQueryEngine(
         retriever,
@@ -160,22 +157,34 @@ def test_llamaindex_retrieves_in_a_query_engine(url: str) -> None:
     ],
 )
 def test_llamaindex_filters_become_the_desks(operator: str, value: Any, expected: Any) -> None:
-    one = MetadataFilter(key="k", value=value, operator=FilterOperator(operator))
+    from llama_index.core import vector_stores as filters
+
+    from shared.desk import llamaindex
+
+    one = filters.MetadataFilter(key="k", value=value, operator=filters.FilterOperator(operator))
     assert llamaindex.desk_filter(one) == expected
-    several = MetadataFilters(filters=[one], condition=FilterCondition.OR)
+    several = filters.MetadataFilters(filters=[one], condition=filters.FilterCondition.OR)
     assert llamaindex.desk_filter(several) == {"type": "or", "filters": [expected]}
 
 
 @pytest.mark.parametrize("operator", ["text_match", "is_empty", "text_match_insensitive"])
 def test_llamaindex_filters_that_the_desk_lacks_are_refused(operator: str) -> None:
-    one = MetadataFilter(key="k", value="v", operator=FilterOperator(operator))
+    from llama_index.core import vector_stores as filters
+
+    from shared.desk import llamaindex
+
+    one = filters.MetadataFilter(key="k", value="v", operator=filters.FilterOperator(operator))
     with pytest.raises(ValueError, match=f"no filter like '{operator}'"):
         llamaindex.desk_filter(one)
     with pytest.raises(ValueError, match="no filter like 'not'"):
-        llamaindex.desk_filter(MetadataFilters(filters=[], condition=FilterCondition.NOT))
+        llamaindex.desk_filter(
+            filters.MetadataFilters(filters=[], condition=filters.FilterCondition.NOT)
+        )
 
 
 def test_llamaindex_filters_that_are_none_are_refused() -> None:
+    from shared.desk import llamaindex
+
     with pytest.raises(ValueError, match="must be MetadataFilters"):
         llamaindex.DeskRetriever("frames", filters=[1])  # type: ignore[arg-type]
 
@@ -184,6 +193,8 @@ def test_llamaindex_filters_that_are_none_are_refused() -> None:
 
 
 async def test_haystack_gets_documents(url: str) -> None:
+    from shared.desk import haystack
+
     retriever = haystack.DeskRetriever(["frames"], url=url, options={"curate": False})
     found = retriever.run(QUESTION, top_k=2)["documents"]
     assert found[0].id == "frames/moon#0"
@@ -194,6 +205,8 @@ async def test_haystack_gets_documents(url: str) -> None:
 
 
 def test_haystack_takes_a_runs_arguments_before_options_and_those_before_its_own(url: str) -> None:
+    from shared.desk import haystack
+
     year = {"type": "eq", "key": "year", "value": 2024}
     bread = {"field": "meta.year", "operator": "!=", "value": 2024}
     retriever = haystack.DeskRetriever(
@@ -212,6 +225,13 @@ def test_haystack_takes_a_runs_arguments_before_options_and_those_before_its_own
 async def test_haystack_retrieves_in_a_pipeline_that_was_written_down(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from haystack import Pipeline
+    from haystack.components.builders import PromptBuilder
+    from haystack.core.serialization import allow_deserialization_module
+    from haystack.utils import Secret
+
+    from shared.desk import haystack
+
     monkeypatch.setenv("DESK_KEY", "k-1")
     key = Secret.from_env_var("DESK_KEY")
     template = "{% for one in documents %}{{ one.content }}{% endfor %}"
@@ -230,6 +250,10 @@ async def test_haystack_retrieves_in_a_pipeline_that_was_written_down(
 
 
 def test_haystack_writes_down_all_that_it_was_made_with() -> None:
+    from haystack.utils import Secret
+
+    from shared.desk import haystack
+
     condition = {"field": "meta.kind", "operator": "==", "value": "sky"}
     made = haystack.DeskRetriever(
         ["a", "b"],
@@ -246,6 +270,8 @@ def test_haystack_writes_down_all_that_it_was_made_with() -> None:
 
 
 def test_haystack_filters_become_the_desks() -> None:
+    from shared.desk import haystack
+
     sky = {"field": "meta.kind", "operator": "==", "value": "sky"}
     old = {"field": "meta.year", "operator": "<", "value": 2000}
     kinds = {"field": "kind", "operator": "not in", "value": ["a", "b"]}
@@ -284,6 +310,8 @@ def test_haystack_filters_become_the_desks() -> None:
     ],
 )
 def test_haystack_filters_that_the_desk_lacks_are_refused(wrong: Any, message: str) -> None:
+    from shared.desk import haystack
+
     with pytest.raises(ValueError, match=message):
         haystack.DeskRetriever(["frames"]).run(QUESTION, filters=wrong)
 
@@ -292,6 +320,10 @@ def test_haystack_filters_that_the_desk_lacks_are_refused(wrong: Any, message: s
 
 
 def test_the_filters_of_all_three_are_the_desks(url: str) -> None:
+    from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
+
+    from shared.desk import haystack, langchain, llamaindex
+
     year = {"type": "gte", "key": "year", "value": 2020}
     chain = langchain.DeskRetriever(corpora=["frames"], url=url, options={"filter": year})
     assert [one.metadata["document_id"] for one in chain.invoke("king or flour")] == ["moon"]
@@ -311,6 +343,8 @@ def test_the_filters_of_all_three_are_the_desks(url: str) -> None:
 
 
 async def test_all_take_one_corpus_or_several_and_can_be_closed(url: str) -> None:
+    from shared.desk import haystack, langchain, llamaindex
+
     chain = langchain.DeskRetriever(corpora="frames", url=url)
     index = llamaindex.DeskRetriever("frames", url=url)
     stack = haystack.DeskRetriever("frames", url=url)
@@ -337,35 +371,3 @@ async def test_all_take_one_corpus_or_several_and_can_be_closed(url: str) -> Non
     for ask in awaited:
         with pytest.raises(DeskError, match="closed"):
             await ask()
-
-
-# --- where a framework is missing ------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("module", "package", "extra"),
-    [
-        ("langchain", "langchain_core", "langchain"),
-        ("llamaindex", "llama_index", "llamaindex"),
-        ("haystack", "haystack", "haystack"),
-    ],
-)
-def test_a_missing_framework_is_named_with_its_extra(module: str, package: str, extra: str) -> None:
-    code = f"import sys; sys.modules['{package}'] = None; import shared.desk.{module}"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert f"pip install -e '.[{extra}]'" in done.stderr.splitlines()[-1]
-
-
-def test_the_client_alone_brings_no_framework_and_no_service() -> None:
-    code = (
-        "import sys, shared.desk; "
-        "print([m for m in ('langchain_core', 'llama_index', 'haystack', 'services', 'fastapi', "
-        "'aiohttp') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"

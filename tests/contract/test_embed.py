@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import openai
 import pytest
 
 from services.embed.app import build
@@ -30,6 +29,8 @@ def embed(client: httpx.Client, **body: object) -> httpx.Response:
 
 
 def test_the_official_client_gets_unit_vectors_in_order(suite: Suite) -> None:
+    import openai
+
     client = openai.OpenAI(base_url=f"{suite.url('embed')}/v1", api_key="none")
     texts = ["a cat", "a tax return", "a kitten"]
     answer = client.embeddings.create(input=texts, model="all-MiniLM-L6-v2")

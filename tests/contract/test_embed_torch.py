@@ -9,21 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.nn.functional import linear, normalize, relu
-from transformers import AutoModel, AutoTokenizer
 
 from services.embed.models.base import Backend, Kind
-from services.embed.models.flag import FlagModel
 from services.embed.models.opening import open_model
 from services.embed.models.prompts import read_default_prompt
-from services.embed.models.sentence_transformers import TorchModel
 from shared.errors import StartupError
 from shared.modelstore.folder import FolderSource
 from shared.modelstore.sources import select
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
-from tests.small_model import NAME, make_small_model
+from tests.small_model import NAME
 
 ON_CPU = Settings(embed_device="cpu")
 EVERY: frozenset[Kind] = frozenset({"dense", "sparse", "tokens"})
@@ -31,6 +26,8 @@ EVERY: frozenset[Kind] = frozenset({"dense", "sparse", "tokens"})
 
 @pytest.fixture(scope="module")
 def folder(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.small_model import make_small_model
+
     return make_small_model(minilm_dir, tmp_path_factory.mktemp("torch") / NAME)
 
 
@@ -40,8 +37,16 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(folder, tmp_path / NAME)
 
 
-def flag(folder: Path) -> FlagModel:
+def flag(folder: Path) -> Any:
+    from services.embed.models.flag import FlagModel
+
     return FlagModel(NAME, folder, "r1", ON_CPU)
+
+
+def library(folder: Path) -> Any:
+    from services.embed.models.sentence_transformers import TorchModel
+
+    return TorchModel(NAME, folder, "r1", ON_CPU)
 
 
 def test_flag_makes_what_the_paper_says(folder: Path) -> None:
@@ -49,6 +54,10 @@ def test_flag_makes_what_the_paper_says(folder: Path) -> None:
 
     The heads are of a fixed seed: it shows what is made of them, not that it finds anything.
     """
+    import torch
+    from torch.nn.functional import linear, normalize, relu
+    from transformers import AutoModel, AutoTokenizer
+
     texts = ["a cat sat on the mat, the cat", "short", "word " * 300, "naïve 日本語 \U0001f600"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     body = AutoModel.from_pretrained(folder).eval()
@@ -94,7 +103,7 @@ def test_flag_makes_what_its_own_library_made(folder: Path) -> None:
     assert made.sparse == pytest.approx(weights, abs=1e-5)
 
 
-@pytest.mark.parametrize("open_it", [flag, lambda path: TorchModel(NAME, path, "r1", ON_CPU)])
+@pytest.mark.parametrize("open_it", [flag, library])
 def test_whatever_is_wanted_the_body_runs_once(
     folder: Path, open_it: Callable[[Path], Any]
 ) -> None:
@@ -130,6 +139,8 @@ class Malice:
 
 @pytest.mark.parametrize("head", ["sparse_linear.pt", "colbert_linear.pt"])
 def test_a_head_that_is_code_is_not_run(copy: Path, tmp_path: Path, head: str) -> None:
+    import torch
+
     witness = tmp_path / "it ran"
     torch.save({"weight": torch.ones(1, 384), "bias": Malice(witness)}, copy / head)
     with pytest.raises(StartupError, match=f"{head} is not the weights of a linear layer"):
@@ -153,20 +164,23 @@ def zipped_head(folder: Path) -> None:
         archive.writestr("archive/data.pkl", b"no pickle")
 
 
-def save_head(folder: Path, weight: torch.Tensor) -> None:
-    torch.save({"weight": weight, "bias": torch.ones(len(weight))}, folder / "sparse_linear.pt")
+def save_head(folder: Path, rows: int, columns: int, value: float = 1.0) -> None:
+    import torch
+
+    weight = torch.full((rows, columns), value)
+    torch.save({"weight": weight, "bias": torch.ones(rows)}, folder / "sparse_linear.pt")
 
 
 def narrow_head(folder: Path) -> None:
-    save_head(folder, torch.ones(1, 8))
+    save_head(folder, 1, 8)
 
 
 def broad_head(folder: Path) -> None:
-    save_head(folder, torch.ones(5, 384))
+    save_head(folder, 5, 384)
 
 
 def endless_head(folder: Path) -> None:
-    save_head(folder, torch.full((1, 384), float("nan")))
+    save_head(folder, 1, 384, float("nan"))
 
 
 def without_weights(folder: Path) -> None:
@@ -210,7 +224,7 @@ def test_a_damaged_folder_is_refused_with_what_is_wrong(
         flag(copy)
     if "head" not in harm.__name__ and harm is not without_weights:
         with pytest.raises(StartupError, match=words):
-            TorchModel(NAME, copy, "r1", ON_CPU)
+            library(copy)
 
 
 def test_the_default_prompt_is_the_one_that_is_named(copy: Path) -> None:
@@ -264,6 +278,8 @@ async def test_what_a_backend_does_not_have_is_said_at_the_start(
     settings: dict[str, Any],
     words: str,
 ) -> None:
+    import torch
+
     if settings.get("embed_device") == "cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     wanted = Settings(models_dir=models_dir, data_dir=tmp_path, **settings)

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import openai
 import pytest
 
 from tests.desk import Desk
@@ -117,6 +116,8 @@ async def test_id_deadline_and_key_are_passed_on_to_the_desk(serve: Serve) -> No
 
 
 async def test_the_official_client_gets_a_whole_answer_and_a_stream(serve: Serve) -> None:
+    import openai
+
     async with serve(Desk()) as http:
         client = openai.AsyncOpenAI(base_url=f"{http.base_url}/v1", api_key="none", max_retries=0)
         models = [model.id async for model in client.models.list()]
@@ -131,7 +132,8 @@ async def test_the_official_client_gets_a_whole_answer_and_a_stream(serve: Serve
         )
         chunks = [chunk async for chunk in stream]
         await client.close()
-    assert models == ["auto", "utility", "reasoning"]
+    tiers, writers = ["utility", "reasoning"], ["utility-writer", "reasoning-writer", "extractive"]
+    assert models == ["auto", *tiers, *writers]
     text = whole.choices[0].message.content
     assert text is not None
     assert whole.choices[0].message.annotations is not None

@@ -3,26 +3,29 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.generate.answer.citations import claims
-from services.generate.answer.delivery import events
-from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
+from services.generate.answer.delivery import Delivery
+from services.generate.answer.evidence import MIN_CONFIDENCE
 from services.generate.answer.pipeline import Engine, Query
 from services.generate.answer.sources import Desk as DeskClient
 from services.generate.answer.sources import Librarian
 from services.generate.answer.stream import Envelope
 from services.generate.app import build
-from services.generate.routing.policy import Policy, Tier
+from services.generate.policy.file import PolicyFile
+from services.generate.policy.writers import Writers
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.registry import Registry
+from services.generate.trust.case import Case
+from services.generate.trust.ledger import Ledger
 from shared.auth import hash_key
 from shared.client import ServiceClient
 from shared.errors import StartupError
@@ -272,29 +275,33 @@ class BrokenWriter:
         """Hold nothing."""
 
 
-async def test_a_defect_in_mid_stream_is_an_error_event_without_details() -> None:
-    policy = Policy(min_confidence=MIN_CONFIDENCE, min_relevance=MIN_RELEVANCE)
-    extractive = ExtractiveEndpoint(policy.min_confidence)
-    registry = Registry({Tier.REASONING: BrokenWriter()}, extractive, (extractive,))
+async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path: Path) -> None:
+    extractive = ExtractiveEndpoint(MIN_CONFIDENCE)
+    writers = {"utility": extractive, "reasoning": BrokenWriter()}
+    registry = Registry(writers, extractive, (extractive,))
     app = FastAPI()
     async with serving(Desk()) as desk_url:
         engine = Engine(
             DeskClient(ServiceClient("retrieve", desk_url, settings=Settings())),
             Librarian(ServiceClient("embed", nowhere(), settings=Settings())),
-            registry,
-            policy,
+            Writers(Settings(), registry),
+            PolicyFile(None),
             (),
         )
 
-        @app.post("/")
-        async def stream(request: Request) -> StreamingResponse:
-            prepared = await engine.prepare(Query(WHEN, (), 5, 1200, True, Tier.REASONING, None))
-            envelope = Envelope("id", 0, "reasoning")
-            return StreamingResponse(events(engine, request, envelope, prepared, 0.0, False))
+        ledger = Ledger.open(Settings(data_dir=tmp_path))
 
-        async with serving(app) as url, httpx.AsyncClient() as client:
+        @app.post("/")
+        async def stream(request: Request) -> Any:
+            case = Case(ledger, "hash", model="reasoning", streamed=True, question=WHEN)
+            envelope = Envelope("id", 0, "reasoning")
+            delivery = Delivery(engine, case, request, envelope, True, False, 0.0)
+            return await delivery.answer(Query(WHEN, (), 5, 1200, True, "reasoning", None))
+
+        async with serving(app) as url, httpx.AsyncClient(timeout=60) as client:
             response = await client.post(url)
         await engine.close()
+        ledger.close()
     *_, last = [line for line in response.text.splitlines() if line]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "internal_error"
     assert "secret detail" not in response.text

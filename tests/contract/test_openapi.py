@@ -36,7 +36,6 @@ def check_every_operation(url: str, examples: int, *, same_every_time: bool) -> 
             @settings(
                 max_examples=examples,
                 derandomize=same_every_time,
-                deadline=None,
                 database=None,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),

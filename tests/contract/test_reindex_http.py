@@ -18,20 +18,20 @@ def http(suite: Suite) -> Iterator[httpx.Client]:
 
 def test_a_reindex_cuts_every_document_anew_and_takes_over(http: httpx.Client) -> None:
     corpus = Corpus.made(http, chunk_tokens=256, description="before")
-    corpus.fill(16)
+    corpus.fill(8)
     before = corpus.info()
     job = corpus.ended(corpus.reindex(chunk_tokens=64))
     assert job["state"] == "succeeded", job
     after = corpus.info()
-    assert (after["generation"], after["chunk_tokens"], after["documents"]) == (2, 64, 16)
+    assert (after["generation"], after["chunk_tokens"], after["documents"]) == (2, 64, 8)
     assert after["chunks"] > before["chunks"]
     assert after["writes"] > before["writes"]
     assert (after["description"], after["created_at"]) == ("before", before["created_at"])
     assert corpus.generations() == [(1, "previous"), (2, "live")]
     assert http.put(corpus.path, json={}).status_code == 200  # which asks for no length of chunks
     assert job["result"]["generation"] == 2
-    assert job["result"]["copied_documents"] == 16
-    assert job["progress"]["documents"] == 16
+    assert job["result"]["copied_documents"] == 8
+    assert job["progress"]["documents"] == 8
     for arm in ("bm25", "dense"):
         assert corpus.found("Entry 7 is told in turn t0n7 of the register.", arm)[0] == "d7"
     corpus.write({"d7": text_of(7, turn=1)})
@@ -41,12 +41,12 @@ def test_a_reindex_cuts_every_document_anew_and_takes_over(http: httpx.Client) -
 
 def test_a_dry_run_tells_what_it_would_take_and_does_nothing(http: httpx.Client) -> None:
     corpus = Corpus.made(http, chunk_tokens=256)
-    corpus.fill(30)
+    corpus.fill(12)
     answer = corpus.reindex(chunk_tokens=64, dry_run=True)
     assert answer.status_code == 200, answer.text
     told = answer.json()
     assert (told["now"]["chunk_tokens"], told["then"]["chunk_tokens"]) == (256, 64)
-    assert (told["documents"], told["sampled"]) == (30, 30)
+    assert (told["documents"], told["sampled"]) == (12, 12)
     assert told["chunks"] > corpus.info()["chunks"]
     assert told["seconds"] > 0
     assert told["bytes"] > told["chunks"] * 384 * 4
@@ -116,7 +116,7 @@ def test_a_reindex_that_changes_nothing_is_done_if_forced(http: httpx.Client) ->
 
 def test_two_rollbacks_keep_what_was_written_between_them(http: httpx.Client) -> None:
     corpus = Corpus.made(http, chunk_tokens=256)
-    corpus.fill(20)
+    corpus.fill(6)
     assert code_of(corpus.rollback()) == (409, "no_previous_generation")
     corpus.succeeded(corpus.reindex(chunk_tokens=64))
     corpus.write({"d1": text_of(1, turn=1), "new": text_of(99)})
@@ -134,14 +134,14 @@ def test_two_rollbacks_keep_what_was_written_between_them(http: httpx.Client) ->
     assert second["copied_documents"] == 1  # whatever was copied to and fro is known
     assert corpus.info()["chunk_tokens"] == 64
     assert corpus.generations() == [(3, "previous"), (4, "live")]
-    assert sorted(corpus.ids()) == sorted({f"d{n}" for n in range(20)} - {"d2"})
+    assert sorted(corpus.ids()) == sorted({f"d{n}" for n in range(6)} - {"d2"})
     assert corpus.found("t2n3")[0] == "d3"
     assert corpus.found("t1n1")[0] == "d1"
 
 
 def test_a_second_one_waits_its_turn_by_being_refused(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(24)
+    corpus.fill(12)
     running = corpus.reindex(chunk_tokens=64)
     second, third = corpus.reindex(chunk_tokens=128), corpus.rollback()
     assert code_of(second) == code_of(third) == (409, "reindex_running")
@@ -153,7 +153,7 @@ def test_a_second_one_waits_its_turn_by_being_refused(http: httpx.Client) -> Non
 
 def test_a_cancelled_one_leaves_the_live_generation_and_nothing_else(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(40)
+    corpus.fill(24)
     job = corpus.reindex(chunk_tokens=32, chunk_overlap=8).json()
     while (2, "dark") not in corpus.generations():
         time.sleep(0.02)
@@ -180,7 +180,7 @@ def test_queries_that_get_worse_keep_the_next_generation_out(http: httpx.Client)
 
 def test_what_was_set_meanwhile_is_carried_over(http: httpx.Client) -> None:
     corpus = Corpus.made(http, description="before")
-    corpus.fill(24)
+    corpus.fill(12)
     running = corpus.reindex(chunk_tokens=64)
     change = {"description": "meanwhile", "curate": False, "readers": ["root"]}
     http.patch(corpus.path, json=change).raise_for_status()
@@ -192,7 +192,7 @@ def test_what_was_set_meanwhile_is_carried_over(http: httpx.Client) -> None:
 
 def test_a_corpus_that_is_deleted_under_a_reindex_stays_deleted(http: httpx.Client) -> None:
     corpus = Corpus.made(http)
-    corpus.fill(40)
+    corpus.fill(24)
     running = corpus.reindex(chunk_tokens=32)
     while (2, "dark") not in corpus.generations():
         time.sleep(0.02)
@@ -202,3 +202,18 @@ def test_a_corpus_that_is_deleted_under_a_reindex_stays_deleted(http: httpx.Clie
     assert http.get(corpus.path).status_code == 404
     again = Corpus.made(http, corpus.name)
     assert again.generations() == [(1, "live")]
+
+
+def test_another_corpus_is_made_at_once_where_one_was_deleted_under_a_reindex(
+    http: httpx.Client,
+) -> None:
+    corpus = Corpus.made(http)
+    for _ in range(5):
+        corpus.fill(2)
+        running = corpus.reindex(chunk_tokens=32)
+        while (2, "dark") not in corpus.generations():
+            time.sleep(0.002)
+        http.delete(corpus.path).raise_for_status()
+        again = Corpus.made(http, corpus.name)
+        corpus.ended(running)
+        assert again.generations() == [(1, "live")]

@@ -7,18 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-)
 
 from services.rerank.app import create_app
 from services.rerank.models.base import TextTooLongError
-from services.rerank.models.flag import open_flag
 from services.rerank.models.pairs import PairModel
 from shared.encoder.weights import ModelError
 from shared.errors import StartupError
@@ -42,6 +34,8 @@ Open = Callable[[Path], PairModel]
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with a byte-level tokenizer, as the LLM-based rerankers are made."""
+    from transformers import PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("llm")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -74,6 +68,8 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def classifier(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers with one label and the words of all-MiniLM-L6-v2."""
+    from transformers import AutoTokenizer
+
     folder = tmp_path_factory.mktemp("classifier")
     tokenizer = AutoTokenizer.from_pretrained(str(minilm_dir))
     tokenizer.model_max_length = 128
@@ -89,12 +85,18 @@ def classifier(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+def open_small(folder: Path) -> PairModel:
+    from services.rerank.models.flag import open_flag
+
+    return open_flag("small", folder, "r1", Settings())
+
+
 @pytest.fixture
 async def opened() -> AsyncIterator[Open]:
     kept: list[PairModel] = []
 
     def make(folder: Path) -> PairModel:
-        kept.append(open_flag("small", folder, "r1", Settings()))
+        kept.append(open_small(folder))
         return kept[-1]
 
     yield make
@@ -110,6 +112,8 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 def label_of_the_pair(folder: Path, text: str) -> float:
     """What FlagReranker gives: the logit of the only label (`BaseReranker` of FlagEmbedding)."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     pair = AutoTokenizer.from_pretrained(folder)(QUERY, text, return_tensors="pt")
     return float(model(**pair).logits[0, 0])
@@ -118,6 +122,9 @@ def label_of_the_pair(folder: Path, text: str) -> float:
 def logit_of_yes(folder: Path, text: str) -> float:
     """What FlagLLMReranker gives, whose words these are: the logit of "Yes" after both texts and
     the question (`BaseLLMReranker` of FlagEmbedding)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     asked = (
@@ -133,6 +140,8 @@ def logit_of_yes(folder: Path, text: str) -> float:
 
 async def test_the_scores_are_those_of_flagembedding(folder: Path, opened: Open) -> None:
     """FlagEmbedding 1.4.2 itself was within 1e-5 of what is expected here."""
+    import torch
+
     own = logit_of_yes if "llm" in folder.name else label_of_the_pair
     with torch.no_grad():
         expected = [own(folder, text) for text in DOCUMENTS]
@@ -178,7 +187,7 @@ async def test_a_long_text_is_cut_and_told_or_refused(folder: Path, opened: Open
 
 
 async def test_the_service_tells_its_backend(language_model: Path) -> None:
-    app = create_app(Settings(), open_flag("small", language_model, "r1", Settings()))
+    app = create_app(Settings(), open_small(language_model))
     async with serving(app) as url, httpx.AsyncClient(base_url=url, timeout=60) as client:
         info = (await client.get("/info")).json()
         assert (info["backend"], info["calibration"]) == ("flag", "none")
@@ -197,18 +206,18 @@ async def test_the_service_tells_its_backend(language_model: Path) -> None:
 def test_a_model_that_cannot_be_run_is_refused_by_name(tmp_path: Path, name: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [name]}))
     with pytest.raises(StartupError, match=name if "Nobody" not in name else "transformers"):
-        open_flag("small", tmp_path, "r1", Settings())
+        open_small(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"architectures": []}', '{"architectures": 1}', "{"])
 def test_a_config_that_names_no_model_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=r"config\.json"):
-        open_flag("small", tmp_path, "r1", Settings())
+        open_small(tmp_path)
 
 
 def test_a_tokenizer_that_is_missing_is_said_so(language_model: Path, tmp_path: Path) -> None:
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((language_model / file).read_bytes())
     with pytest.raises(ModelError, match=str(tmp_path)):
-        open_flag("small", tmp_path, "r1", Settings())
+        open_small(tmp_path)

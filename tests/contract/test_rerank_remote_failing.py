@@ -11,11 +11,23 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from services.rerank.models.base import Scored
+from shared import upstream
 from shared.auth import LOCAL
+from shared.client import Patience
 from shared.context import Deadline, RequestContext, enter
 from shared.errors import ApiError
 from tests.rerank_server import KEY, OpenRemote, Server
 from tests.suite import free_port, serving
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the pauses between tries: how long they are is not what is tested."""
+
+    def patience(tries: int, pause_s: float, *more: Any) -> Patience:
+        return Patience(tries, pause_s / 10, *more)
+
+    monkeypatch.setattr(upstream, "Patience", patience)
 
 
 async def asked(remote: OpenRemote, server: Server, *, deadline_ms: float = 60_000) -> Scored:

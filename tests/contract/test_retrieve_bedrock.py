@@ -6,12 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import boto3
 import httpx
 import pytest
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from shared.auth import hash_key
 from tests.library import DOCUMENTS, IDS, LIBRARY, QUERY, fill_library
@@ -46,6 +42,10 @@ def words(seed: int) -> str:
 
 def bedrock(url: str, key: str = "", **more: Any) -> Any:
     """A client of Bedrock's that talks to the desk, with a key of the desk's if there is one."""
+
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config
 
     def send_key(params: Any, **_: Any) -> None:
         if key:
@@ -314,6 +314,8 @@ def test_only_the_vectors_are_searched_where_the_client_asks_for_it(client: Any)
 def test_awss_exceptions_tell_of_the_key_and_of_the_knowledge_base(
     shelf: Path, suite: Suite, tmp_path: Path
 ) -> None:
+    from botocore.exceptions import ClientError
+
     keys = tmp_path / "keys.json"
     entry = {"name": "one", "sha256": hash_key("k-one"), "corpora": ["shelf"]}
     keys.write_text(json.dumps({"keys": [entry]}))

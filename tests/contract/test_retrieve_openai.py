@@ -1,18 +1,22 @@
 """OpenAI's vector stores on the desk, by the official client."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 
 from shared.auth import hash_key
 from tests.library import DESCRIPTION, DOCUMENTS, IDS, LIBRARY, QUERY, fill_library
 from tests.shelf import desk
 from tests.suite import Suite
+
+if TYPE_CHECKING:
+    import openai
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +28,8 @@ def url(suite: Suite) -> str:
 
 @pytest.fixture
 def client(url: str) -> openai.OpenAI:
+    import openai
+
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
 
@@ -34,6 +40,8 @@ def found(client: openai.OpenAI, **more: Any) -> list[str]:
 
 
 def test_a_corpus_is_a_vector_store(client: openai.OpenAI) -> None:
+    import openai
+
     store = client.vector_stores.retrieve(LIBRARY)
     assert (store.id, store.name, store.object) == (LIBRARY, LIBRARY, "vector_store")
     assert store.status == "completed"
@@ -44,6 +52,8 @@ def test_a_corpus_is_a_vector_store(client: openai.OpenAI) -> None:
 
 
 def test_all_vector_stores_are_listed_page_by_page(client: openai.OpenAI, url: str) -> None:
+    import openai
+
     for name in ("openai-pages-1", "openai-pages-2"):
         httpx.put(f"{url}/corpora/{name}", timeout=60).raise_for_status()
     names = {corpus["name"] for corpus in httpx.get(f"{url}/corpora").json()["corpora"]}
@@ -145,6 +155,8 @@ def test_what_is_wrong_with_a_search_is_said_in_openais_words(
 
 
 def test_a_document_is_a_file(client: openai.OpenAI) -> None:
+    import openai
+
     files = client.vector_stores.files
     assert {one.id for one in files.list(LIBRARY, limit=1)} == set(IDS)
     assert [one.id for one in files.list(LIBRARY, filter="failed")] == []
@@ -180,6 +192,8 @@ def test_a_file_whose_id_ends_in_content_is_a_file_of_its_own(
 
 @pytest.mark.parametrize("option", ["order", "before"])
 def test_an_order_of_files_that_there_is_not_is_refused(client: openai.OpenAI, option: str) -> None:
+    import openai
+
     with pytest.raises(openai.BadRequestError, match=f"{option}: can't be used here"):
         client.vector_stores.files.list(LIBRARY, extra_query={option: "asc"})
 
@@ -206,6 +220,8 @@ async def test_a_header_says_what_the_search_went_without(shelf: Path, suite: Su
 def test_a_store_that_a_key_may_not_read_is_one_that_is_not_there(
     shelf: Path, suite: Suite, tmp_path: Path
 ) -> None:
+    import openai
+
     keys = tmp_path / "keys.json"
     entry = {"name": "one", "sha256": hash_key("k-one"), "corpora": ["shelf"]}
     keys.write_text(json.dumps({"keys": [entry]}))

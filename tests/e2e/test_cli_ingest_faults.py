@@ -20,11 +20,12 @@ MANY = 200
 
 @pytest.fixture(scope="module")
 def desk(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite of this module's own: its services are stopped and started."""
+    """What ingest needs of a suite, of this module's own: services are stopped and started."""
     own = prepare_suite(tmp_path_factory.mktemp("suite"))
     with_graphs(suite, own.data_dir)
     try:
-        own.url("retrieve")
+        own.services["embed"].start()
+        own.services["retrieve"].start()
         yield own
     finally:
         own.stop()
@@ -43,7 +44,7 @@ def many(tmp_path: Path) -> Path:
 
 def get(desk: Suite, path: str) -> Any:
     """What retrieve says at a path."""
-    return httpx.get(f"{desk.url('retrieve')}{path}", timeout=30).json()
+    return httpx.get(f"{desk.services['retrieve'].url}{path}", timeout=30).json()
 
 
 def documents(desk: Suite, corpus: str) -> set[str]:
@@ -93,7 +94,7 @@ def test_a_service_that_dies_is_one_error_and_running_it_again_finishes(
 ) -> None:
     monkeypatch.setattr(patience, "AWAY_S", 0.5)
     arguments = ("ingest", str(many), "--corpus", "dying")
-    url = desk.url("retrieve")
+    url = desk.services["retrieve"].url
 
     def kill() -> None:
         wait_until_half_done(desk, "dying")

@@ -83,5 +83,5 @@ def test_what_can_not_be_meant_is_refused(tmp_path: Path) -> None:
     assert "must be UTF-8" in one_error(refdesk_process("keys", "new", "\udcff", *file))
     home = "~nobody-of-that-name/keys.json"
     assert home in one_error(refdesk("keys", "new", "a", "--file", home))
-    assert one_error(refdesk_process("keys", "new", "a", *file, "--role", "king"), code=2)
+    assert one_error(refdesk("keys", "new", "a", *file, "--role", "king"), code=2)
     assert not (tmp_path / "keys.json").exists()

@@ -84,11 +84,6 @@ def test_a_backup_is_restored_on_another_machine(
     assert said == f"restored corpus {CORPUS}: 3 documents, 3 chunks\n"
     assert hits(other, CORPUS) == hits(filled, CORPUS)
 
-    retrieve = other.services["retrieve"]
-    retrieve.kill()  # what was answered survives
-    retrieve.start()
-    assert hits(other, CORPUS) == hits(filled, CORPUS)
-
     refused = one_error(refdesk("restore", str(file), env=other.env))
     assert "--replace" in refused
     assert run(other, "restore", str(file), "--corpus", "second").startswith("restored")

@@ -17,7 +17,7 @@ UPSTREAM: tuple[ServiceName, ...] = ("embed", "rerank")
 SIZES = (64, 128, 48, 96)  # of chunks, one after the other
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [1, pytest.param(40, marks=pytest.mark.long)])
 def test_a_reindex_survives_the_death_of_its_process(
     suite: Suite, tmp_path: Path, kills: int
 ) -> None:

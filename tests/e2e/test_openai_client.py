@@ -1,11 +1,17 @@
 """The official OpenAI client, unchanged, against the running services."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import httpx
-import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
 
 from tests.suite import Suite
+
+if TYPE_CHECKING:
+    import openai
+    from openai.types.chat import ChatCompletionMessageParam
 
 DOCUMENTS = [
     {
@@ -25,6 +31,8 @@ CORPUS = {"refdesk": {"corpora": ["openai-client"]}}
 
 @pytest.fixture(scope="module")
 def client(suite: Suite) -> openai.OpenAI:
+    import openai
+
     corpus = f"{suite.url('retrieve')}/corpora/openai-client"
     httpx.put(corpus, json={}, timeout=60).raise_for_status()
     body = {"documents": DOCUMENTS}
@@ -85,6 +93,8 @@ def test_the_models_can_be_listed(client: openai.OpenAI) -> None:
 
 
 def test_an_unknown_model_raises_the_clients_own_error(client: openai.OpenAI) -> None:
+    import openai
+
     with pytest.raises(openai.NotFoundError, match="gpt-9"):
         client.chat.completions.create(
             model="gpt-9",

@@ -109,7 +109,7 @@ def test_a_configuration_error_of_a_service_ends_it_all_with_its_own_words(
     tmp_path: Path, models_dir: Path
 ) -> None:
     own = prepare_suite(tmp_path, REFDESK_HOST="0.0.0.0")
-    told = one_error(refdesk_process("up", "--only", "retrieve", env=own.env))
+    told = one_error(refdesk_process("up", "--only", "embed", env=own.env))
     assert "will not listen on 0.0.0.0 without API keys" in told
 
 

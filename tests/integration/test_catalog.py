@@ -123,7 +123,7 @@ def test_a_deleted_corpus_is_gone_for_good(catalog: Catalog, folder: Path) -> No
 
 def test_a_corpus_is_deleted_after_the_write_that_is_under_way(catalog: Catalog) -> None:
     """And what is left of it never touches the corpus that takes its place."""
-    many = [document(f"d{n}", [f"old words {n} {part}" for part in range(40)]) for n in range(100)]
+    many = [document(f"d{n}", [f"old words {n} {part}" for part in range(10)]) for n in range(100)]
     for _ in range(3):
         catalog.create(CorpusSpec("a"), STAMP)
         store = catalog.get("a")
@@ -171,7 +171,7 @@ def test_a_corpus_whose_folder_can_not_be_moved_stays(
 
 
 def test_corpora_are_listed_while_others_come_and_go(catalog: Catalog) -> None:
-    for n in range(20):
+    for n in range(8):
         catalog.create(CorpusSpec(f"kept-{n}"), STAMP)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -179,7 +179,7 @@ def test_corpora_are_listed_while_others_come_and_go(catalog: Catalog) -> None:
         with ThreadPoolExecutor() as pool:
             done = pool.submit(come_and_go, catalog)
             while not done.done():
-                assert len(catalog.list()) >= 20
+                assert len(catalog.list()) >= 8
             done.result()
     finally:
         sys.setswitchinterval(interval)

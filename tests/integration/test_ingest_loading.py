@@ -13,7 +13,7 @@ import pytest
 from fastapi import Response
 
 from services.retrieve.catalogue.database import CatalogueDatabase
-from services.retrieve.corpus import patience
+from services.retrieve.corpus import ingest, patience
 from services.retrieve.corpus.chunk import TokenCounter
 from services.retrieve.corpus.load import Loading
 from services.retrieve.corpus.patience import PatientLibrarian
@@ -121,7 +121,7 @@ async def test_a_job_that_is_begun_again_ends_in_the_same_state(desk: Desk, tmp_
     store = desk.catalog.get("c")
     database = CatalogueDatabase.open("", tmp_path)
     jobs = Jobs(database)
-    for seed in range(4):
+    for seed in range(3):
         sent = items(300, f"text of {{n}}, {seed}")
         job, _ = jobs.submit("ingest", "c", {}, "me", items=sent)
         attempts = 0
@@ -287,6 +287,7 @@ async def test_a_write_that_a_reindex_overtook_is_done_on_the_live_store(
 ) -> None:
     live = Retiring(desk.catalog.get("c"), 2)
     monkeypatch.setattr(desk.catalog, "get", lambda _: live)
+    monkeypatch.setattr(ingest, "_SWAP_PAUSES_S", (0.0, 0.01, 0.01, 0.02))
     assert await desk.write(SourceDocument("d", "text")) == [("d", "created")]
     assert len(desk.embed.inputs) == 1  # the recipe is the same, and so are the vectors
     live.left = 2

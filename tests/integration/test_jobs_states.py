@@ -157,7 +157,6 @@ class JobStates(RuleBasedStateMachine):
 JobStates.TestCase.settings = settings(
     max_examples=15,
     stateful_step_count=40,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.generate],

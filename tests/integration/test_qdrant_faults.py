@@ -202,7 +202,7 @@ def test_a_slow_qdrant_is_not_waited_for_beyond_the_setting_or_the_deadline(
     patient = corpus(connect(settings(sick.url, timeout_s=20)))
     sick.wait_s = 30.0
     before = current()
-    enter(RequestContext("r", Deadline.after_ms(900), NOBODY))
+    enter(RequestContext("r", Deadline.after_ms(300), NOBODY))
     try:
         with pytest.raises(ApiError) as caught:
             patient.bm25("word", 5)

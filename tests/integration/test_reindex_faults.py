@@ -91,7 +91,7 @@ async def test_an_embed_that_hangs_is_asked_again(
         yield b"{"
         await asyncio.sleep(3600)
 
-    monkeypatch.setattr(patience, "_EMBED_MS", 500.0)
+    monkeypatch.setattr(patience, "_EMBED_MS", 200.0)
     desk.embed.spoil = sometimes(StreamingResponse(never()), 1)
     job = await desk.done("reindex", chunk_tokens=128)
     assert (job.state, served(desk)) == ("succeeded", (2, 128, 40))
@@ -180,7 +180,7 @@ async def test_a_process_that_stops_just_after_the_swap_does_not_begin_anew(
 
     with monkeypatch.context() as held:
         held.setattr("services.retrieve.corpus.reindex.work.reopened", dies)
-        async with remaking(tmp_path, embed, patience=Patience(pause_s=4)) as desk:
+        async with remaking(tmp_path, embed, patience=Patience(pause_s=0.5)) as desk:
             await fill(desk)
             job_id = desk.submit("reindex", chunk_tokens=128)
             await until(lambda: desk.jobs.get(job_id).error is not None)

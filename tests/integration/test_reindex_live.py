@@ -12,6 +12,7 @@ from tests.reindexing import Corpus, text_of
 from tests.suite import Suite
 
 _PAUSE_S = 0.05  # between two calls of one kind
+_SENTENCES = 6  # of a document: more than one chunk of 64 tokens
 
 
 @dataclass
@@ -61,7 +62,7 @@ class Traffic:
 
     def _write(self, corpus: Corpus, turn: int) -> None:
         number = 10 + turn % 20
-        corpus.write({f"d{number}": text_of(number, turn)})
+        corpus.write({f"d{number}": text_of(number, turn, _SENTENCES)})
         self.turns[f"d{number}"] = turn
         if turn % 3 == 0:
             corpus.write({f"new{turn}": text_of(1000 + turn, turn, sentences=2)})
@@ -78,7 +79,7 @@ class Traffic:
 def corpus(suite: Suite) -> Corpus:
     http = httpx.Client(base_url=suite.url("retrieve"), timeout=120)
     corpus = Corpus.made(http, chunk_tokens=256)
-    corpus.fill(80)
+    corpus.write({f"d{number}": text_of(number, 0, _SENTENCES) for number in range(80)})
     return corpus
 
 

@@ -9,20 +9,16 @@ unanswerable questions over HTTP, and prints how often
 * a reference answer stands in the text;
 * an answerable question is declined, and an unanswerable one is.
 
-The questions are about the articles that nothing was tuned on: those whose title's SHA-256 begins
-with a byte of 128 or more (services/generate/answer/evidence.py names the others). They are spread
-evenly over the articles and over each article's questions. The unanswerable ones of SQuAD 2.0 are
-written to look answerable by the same paragraph: an answer to one of them quotes a true sentence
-that does not answer.
+The questions are about the articles that nothing was tuned on, see extractive.py, which measures
+the extractive writer alone, on more of them.
 """
 
 import argparse
-import hashlib
 import json
 import statistics
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +26,7 @@ from typing import Any
 import httpx
 
 from shared.settings import Settings
-
-_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with the paragraph it is about. answers: empty if that does not answer it."""
-
-    text: str
-    document_id: str
-    answers: tuple[str, ...]
+from tests.quality.extractive import Question, is_tuning, load, questions, sample
 
 
 @dataclass(frozen=True)
@@ -56,63 +42,6 @@ class Report:
     rightly_declined: float
     tiers: dict[str, int]
     p50_ms: float
-
-
-def rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def is_reported(title: str) -> bool:
-    """Whether an article's questions may be reported: nothing was tuned on them."""
-    return hashlib.sha256(title.encode()).digest()[0] >= 128
-
-
-def questions(folder: Path, titles: dict[str, str]) -> tuple[list[Question], list[Question]]:
-    """All answerable and all unanswerable questions about the reported articles."""
-    lines = (folder / "qrels.tsv").read_text("utf-8").splitlines()[1:]
-    paragraph = {query: document for query, document, _ in (line.split("\t") for line in lines)}
-    answerable = [
-        Question(row["text"], paragraph[row["_id"]], tuple(row["answers"]))
-        for row in rows(folder / "queries.jsonl")
-    ]
-    unanswerable = [
-        Question(row["text"], row["unanswerable_from"], ())
-        for row in rows(folder / "queries_unanswerable.jsonl")
-    ]
-    return (
-        [one for one in answerable if is_reported(titles[one.document_id])],
-        [one for one in unanswerable if is_reported(titles[one.document_id])],
-    )
-
-
-def sample(asked: Sequence[Question], titles: dict[str, str], count: int) -> list[Question]:
-    """`count` questions, as evenly over the articles, and within each, as it goes. No chance."""
-    by_article: dict[str, list[Question]] = defaultdict(list)
-    for one in asked:
-        by_article[titles[one.document_id]].append(one)
-    share, extra = divmod(count, len(by_article))
-    chosen = []
-    for place, title in enumerate(sorted(by_article)):
-        several = by_article[title]
-        wanted = min(len(several), share + (place < extra))
-        chosen += [several[step * len(several) // wanted] for step in range(wanted)]
-    return chosen
-
-
-def load(client: httpx.Client, url: str, corpus: str, documents: list[dict[str, Any]]) -> None:
-    """Put the paragraphs into the corpus; what is there already is left as it is."""
-    client.put(f"{url}/corpora/{corpus}", json={"description": "SQuAD 2.0"}).raise_for_status()
-    for start in range(0, len(documents), _BATCH):
-        batch = [
-            {"id": row["_id"], "title": row["title"], "text": row["text"]}
-            for row in documents[start : start + _BATCH]
-        ]
-        response = client.post(f"{url}/corpora/{corpus}/documents", json={"documents": batch})
-        response.raise_for_status()
-        print(f"loaded {start + len(batch)} of {len(documents)}", file=sys.stderr)
 
 
 def ask(client: httpx.Client, url: str, corpus: str, model: str, text: str) -> dict[str, Any]:
@@ -183,17 +112,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="questions of each kind")
     chosen = parser.parse_args()
 
-    documents = list(rows(chosen.collection / "corpus.jsonl"))
-    titles = {row["_id"]: row["title"] for row in documents}
+    reported = [one for one in questions(chosen.collection) if not is_tuning(one.article)]
     asked = [
         one
-        for kind in questions(chosen.collection, titles)
-        for one in sample(kind, titles, chosen.count)
+        for answerable in (True, False)
+        for one in sample([q for q in reported if bool(q.answers) == answerable], chosen.count)
     ]
     key = Settings().api_key
     headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
     with httpx.Client(timeout=600, headers=headers) as client:
-        load(client, chosen.retrieve_url.rstrip("/"), chosen.corpus, documents)
+        load(client, chosen.retrieve_url.rstrip("/"), chosen.corpus, chosen.collection)
         report = measure(
             client, chosen.generate_url.rstrip("/"), chosen.corpus, chosen.model, asked
         )

@@ -50,7 +50,7 @@ async def begun(
     return request
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.lists(st.text("a", min_size=1, max_size=15), max_size=20), max_size=5),
     st.integers(1, 40),

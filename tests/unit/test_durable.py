@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shared.durable import atomic_write
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
+    path = tmp_path / "file"
     atomic_write(path, b"old")
     atomic_write(path, b"new")
     assert path.read_bytes() == b"new"
@@ -47,3 +49,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path: Path) -> N
     assert done.stdout.strip() == "File too large"
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_was_deleted_does_not_come_back(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        atomic_write(tmp_path / "gone" / "file", b"x")
+    assert not (tmp_path / "gone").exists()

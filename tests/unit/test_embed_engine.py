@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from services.embed.cache import VectorCache
 from services.embed.disk_cache import FILE
 from services.embed.engine import DENSE, Engine
 from services.embed.memory_cache import Known
-from services.embed.models.base import Kind, Reading, TextTooLongError, Vectors
+from services.embed.models.base import EmbeddingModel, Kind, Reading, TextTooLongError, Vectors
 from services.embed.models.opening import open_model
 from services.embed.models.prompts import read_prompts
 from shared.encoder.tokenizer import TextTokenizer
 from shared.errors import ApiError, StartupError
-from shared.settings import Settings
+from shared.settings import Precision, Settings
 
 T = TypeVar("T")
 
@@ -33,20 +34,38 @@ BOTH: frozenset[Kind] = frozenset({"dense", "tokens"})
 pytestmark = pytest.mark.usefixtures("models_dir")
 
 
+@cache
+def opened(precision: Precision) -> tuple[asyncio.Runner, EmbeddingModel]:
+    """The model, and the loop that it is used in."""
+    runner = asyncio.Runner()
+    settings = Settings(embed_precision=precision)
+    return runner, runner.run(open_model(MODEL, "onnx", settings))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    """Both are let go of after the last test."""
+    yield
+    for precision in get_args(Precision):
+        runner, model = opened(precision)
+        runner.run(model.close())
+        runner.close()
+    opened.cache_clear()
+
+
 def run(work: Callable[[Engine], Awaitable[T]], settings: Settings | None = None) -> T:
     """What the work gives over an engine of its own."""
     given = settings or Settings()
+    runner, model = opened(given.embed_precision)
 
     async def with_engine() -> T:
-        cache = VectorCache(given)
-        engine = Engine(await open_model(MODEL, "onnx", given), cache)
+        known = VectorCache(given)
         try:
-            return await work(engine)
+            return await work(Engine(model, known))
         finally:
-            await engine.close()
-            await cache.close()
+            await known.close()
 
-    return asyncio.run(with_engine())
+    return runner.run(with_engine())
 
 
 def looked_up(result: str) -> float:

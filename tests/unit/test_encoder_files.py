@@ -1,4 +1,8 @@
-"""What is on disk: the model's files, and the graph that is built from them."""
+"""What is on disk: the model's files, and the graph that is built from them.
+
+The model is the first layer of all-MiniLM-L6-v2 with its first 5,000 words: its graph is built in a
+tenth of the time.
+"""
 
 import json
 import shutil
@@ -16,21 +20,41 @@ from shared.encoder.weights import ModelError
 from shared.errors import StartupError
 from tests.fulldisk import files_no_longer_than
 
+WORDS = 5000
+LATER = tuple(f"encoder.layer.{number}." for number in range(1, 6))
+TABLE = "embeddings.word_embeddings.weight"
+
 
 @pytest.fixture(scope="module")
-def built(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(minilm_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model, outside of the store."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    ignored = shutil.ignore_patterns("entry.json", "*.safetensors")
+    shutil.copytree(minilm_dir, folder, ignore=ignored)
+    tensors = load_file(minilm_dir / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(LATER)}
+    kept[TABLE] = kept[TABLE][:WORDS].copy()
+    save_file(kept, folder / "model.safetensors")
+    _change(folder / "config.json", num_hidden_layers=1, vocab_size=WORDS)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    words = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {word: id_ for word, id_ in words.items() if id_ < WORDS}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the int8 graph in it."""
     folder = tmp_path_factory.mktemp("built")
-    Encoder.open(minilm_dir, folder, "int8", 1)
+    Encoder.open(small, folder, "int8", 1)
     return folder
 
 
 @pytest.fixture
-def model(minilm_dir: Path, tmp_path: Path) -> Path:
-    """A copy of the model, outside of the store, that a test may damage."""
-    copy = tmp_path / "model"
-    shutil.copytree(minilm_dir, copy, ignore=shutil.ignore_patterns("entry.json"))
-    return copy
+def model(small: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may damage."""
+    return shutil.copytree(small, tmp_path / "model")
 
 
 def graphs(folder: Path) -> list[Path]:
@@ -43,11 +67,11 @@ def vector(encoder: Encoder) -> list[float]:
 
 
 def test_the_graph_is_built_once_under_a_name_that_tells_weights_and_precision(
-    minilm_dir: Path, built: Path
+    small: Path, built: Path
 ) -> None:
     [graph] = graphs(built)
     before = graph.stat()
-    encoder = Encoder.open(minilm_dir, built, "int8", 1)
+    encoder = Encoder.open(small, built, "int8", 1)
     assert graphs(built) == [graph]
     assert graph.stat().st_mtime_ns == before.st_mtime_ns
     weights, precision = encoder.revision.split("-")
@@ -57,10 +81,10 @@ def test_the_graph_is_built_once_under_a_name_that_tells_weights_and_precision(
 
 
 def test_each_precision_has_a_graph_and_a_revision_of_its_own(
-    minilm_dir: Path, built: Path, tmp_path: Path
+    small: Path, built: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(built, tmp_path / "built")
-    revisions = {Encoder.open(minilm_dir, folder, p, 1).revision for p in ("int8", "fp32")}
+    revisions = {Encoder.open(small, folder, p, 1).revision for p in ("int8", "fp32")}
     assert len(revisions) == len(graphs(folder)) == 2
 
 
@@ -80,24 +104,24 @@ def _empty(graph: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_cut_short, _flip_a_bit, _empty])
 def test_a_damaged_graph_is_noticed_and_built_again(
-    minilm_dir: Path, built: Path, tmp_path: Path, damage: Callable[[Path], None]
+    small: Path, built: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     copy = tmp_path / "built"
     shutil.copytree(built, copy)
     [graph] = graphs(copy)
     sound = graph.read_bytes()
     damage(graph)
-    encoder = Encoder.open(minilm_dir, copy, "int8", 1)
+    encoder = Encoder.open(small, copy, "int8", 1)
     assert [path.read_bytes() for path in graphs(copy)] == [sound]
-    assert vector(encoder) == vector(Encoder.open(minilm_dir, built, "int8", 1))
+    assert vector(encoder) == vector(Encoder.open(small, built, "int8", 1))
 
 
-def test_two_openers_at_once_end_with_one_graph(minilm_dir: Path, tmp_path: Path) -> None:
+def test_two_openers_at_once_end_with_one_graph(small: Path, tmp_path: Path) -> None:
     together = threading.Barrier(2)
 
     def opened(_: int) -> Encoder:
         together.wait()
-        return Encoder.open(minilm_dir, tmp_path, "int8", 1)
+        return Encoder.open(small, tmp_path, "int8", 1)
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(opened, range(2))
@@ -106,12 +130,12 @@ def test_two_openers_at_once_end_with_one_graph(minilm_dir: Path, tmp_path: Path
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_no_part_of_a_graph(
-    minilm_dir: Path, tmp_path: Path
+    small: Path, tmp_path: Path
 ) -> None:
     with files_no_longer_than(1 << 20), pytest.raises(StartupError, match="REFDESK_DATA_DIR"):
-        Encoder.open(minilm_dir, tmp_path, "int8", 1)
+        Encoder.open(small, tmp_path, "int8", 1)
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
-    assert len(vector(Encoder.open(minilm_dir, tmp_path, "int8", 1))) == 384
+    assert len(vector(Encoder.open(small, tmp_path, "int8", 1))) == 384
 
 
 def _change(path: Path, **fields: object) -> None:
@@ -126,7 +150,7 @@ def _change_tensors(model: Path, change: Callable[[dict[str, np.ndarray]], objec
     save_file(tensors, path)
 
 
-BIAS = "encoder.layer.3.output.dense.bias"
+BIAS = "encoder.layer.0.output.dense.bias"
 
 
 @pytest.mark.parametrize(

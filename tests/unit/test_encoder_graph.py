@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
 from shared.encoder.encoder import Encoder
@@ -16,7 +18,10 @@ from shared.encoder.tokenizer import TextTokenizer
 from shared.settings import Precision
 from tests.suite import REPOSITORY
 
-TEXTS = 55  # the fidelity over 1,000 is in tests/bench/fidelity.py
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TEXTS = 33  # the fidelity over 1,000 is in tests/bench/fidelity.py
 LENGTHS = (3, 4, 6, 9, 14, 25, 45, 80, 130, 190, 250)  # tokens, special ones included
 
 
@@ -27,8 +32,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def encoder_of(minilm_dir: Path, built: Path) -> Callable[[Precision], Encoder]:
+    """The encoder in a precision, opened once."""
+    return cache(lambda precision: Encoder.open(minilm_dir, built, precision, 2))
+
+
+@pytest.fixture(scope="module")
 def texts(request: pytest.FixtureRequest, minilm_dir: Path) -> list[str]:
-    """55 pieces of real text of 3 to 250 tokens: of abstracts, or without them of the handbook."""
+    """33 pieces of real text of 3 to 250 tokens: of abstracts, or without them of the handbook."""
     try:
         corpus = request.getfixturevalue("datasets") / "scifact" / "corpus.jsonl"
         sources = [json.loads(line)["text"] for line in corpus.read_text("utf-8").splitlines()]
@@ -56,10 +67,17 @@ def texts(request: pytest.FixtureRequest, minilm_dir: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def reference(minilm_dir: Path, texts: list[str]) -> NDArray[np.float32]:
+def original(minilm_dir: Path) -> "SentenceTransformer":
+    """The model as sentence-transformers runs it."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def reference(original: "SentenceTransformer", texts: list[str]) -> NDArray[np.float32]:
     """sentence-transformers' own fp32 vectors."""
-    model = SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
-    vectors: NDArray[np.float32] = model.encode(texts, normalize_embeddings=True)
+    vectors: NDArray[np.float32] = original.encode(texts, normalize_embeddings=True)
     return vectors
 
 
@@ -67,15 +85,14 @@ def reference(minilm_dir: Path, texts: list[str]) -> NDArray[np.float32]:
     ("precision", "mean", "least"), [("fp32", 0.99999, 0.9999), ("int8", 0.995, 0.98)]
 )
 def test_vectors_agree_with_sentence_transformers_on_real_texts(
-    minilm_dir: Path,
-    built: Path,
+    encoder_of: Callable[[Precision], Encoder],
     texts: list[str],
     reference: NDArray[np.float32],
     precision: Precision,
     mean: float,
     least: float,
 ) -> None:
-    encoder = Encoder.open(minilm_dir, built, precision, 2)
+    encoder = encoder_of(precision)
     batch = encoder.tokenizer.tokenize(texts)
     assert {len(text) for text in batch} <= set(range(3, 251))
     cosines = (encoder.embed(batch) * reference).sum(axis=1)
@@ -84,21 +101,20 @@ def test_vectors_agree_with_sentence_transformers_on_real_texts(
 
 
 def test_a_text_longer_than_the_window_is_read_as_far_as_sentence_transformers_reads_it(
-    minilm_dir: Path, built: Path
+    encoder_of: Callable[[Precision], Encoder], original: "SentenceTransformer"
 ) -> None:
-    model = SentenceTransformer(str(minilm_dir), device="cpu", local_files_only=True)
     text = " ".join(f"word{number}" for number in range(400))
-    encoder = Encoder.open(minilm_dir, built, "fp32", 2)
+    encoder = encoder_of("fp32")
     [vector] = encoder.embed(encoder.tokenizer.tokenize([text]))
-    assert vector @ model.encode(text, normalize_embeddings=True) >= 0.9999
+    assert vector @ original.encode(text, normalize_embeddings=True) >= 0.9999
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_vector_does_not_depend_on_the_other_texts_of_its_batch(
-    minilm_dir: Path, built: Path, texts: list[str], precision: Precision
+    encoder_of: Callable[[Precision], Encoder], texts: list[str], precision: Precision
 ) -> None:
-    encoder = Encoder.open(minilm_dir, built, precision, 2)
-    batch = encoder.tokenizer.tokenize(texts[:33])
+    encoder = encoder_of(precision)
+    batch = encoder.tokenizer.tokenize(texts[: len(LENGTHS)])
     together = encoder.embed(batch)
     alone = np.concatenate([encoder.embed([text]) for text in batch])
     # Not bit for bit: sums are ordered by the shape of the product.

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import sentence_transformers as library
-import torch
-import transformers
 from numpy.typing import NDArray
 
 from shared.encoder.encoder import Encoder
@@ -41,6 +38,10 @@ def _settings(kind: str) -> dict[str, Any]:
 
 def _saved(kind: str, pooling: str, minilm_dir: Path, folder: Path) -> Any:
     """A sentence-transformers model with random weights, saved to the folder."""
+    import sentence_transformers as library
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     make = {
         "bert": lambda: transformers.BertModel(transformers.BertConfig(**_settings(kind))),
@@ -141,6 +142,9 @@ def test_both_kinds_of_vector_from_one_run_are_those_of_two_runs(
 
 def _exported(source: Path, folder: Path) -> Path:
     """The model in `source` as an exporter leaves it: a graph and the tokenizer's files alone."""
+    import torch
+    import transformers
+
     model = transformers.AutoModel.from_pretrained(source, attn_implementation="eager").eval()
     names = ["input_ids", "attention_mask", "token_type_ids"]
     sample = torch.ones((2, 5), dtype=torch.int64)

@@ -65,7 +65,7 @@ def test_texts_keep_their_order_whatever_their_lengths(tokenizer: TextTokenizer)
 def test_texts_of_more_characters_than_are_read_at_once_keep_their_order(
     tokenizer: TextTokenizer,
 ) -> None:
-    texts = ["a", "word " * 20_000, "b", "other " * 170_000, "c", "word " * 20_000]
+    texts = ["a", "word " * 20_000, "b", "other " * 170_000, "c"]
     together = tokenizer.tokenize(texts)
     assert together == [tokenizer.tokenize([text])[0] for text in texts]
     assert tokenizer.tokenize([]) == []
@@ -73,7 +73,7 @@ def test_texts_of_more_characters_than_are_read_at_once_keep_their_order(
 
 def test_many_threads_may_tokenize_at_once(tokenizer: TextTokenizer) -> None:
     words = random.Random(7)
-    texts = [" ".join(words.choices(["alpha", "beta", "gamma"], k=n)) for n in range(400)]
+    texts = [" ".join(words.choices(["alpha", "beta", "gamma"], k=n)) for n in range(0, 400, 4)]
     expected = [tokenizer.tokenize([text])[0] for text in texts]
     with ThreadPoolExecutor(8) as pool:
         rounds = list(pool.map(tokenizer.tokenize, [texts] * 10))

@@ -17,7 +17,7 @@ def kept(vectors: np.ndarray) -> TokenVectors:
     return TokenVectors.of(vectors, len(vectors), 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 1500), min_size=1, max_size=8), st.integers(1, 20))
 def test_max_sim_is_the_mean_of_the_best_cosines(lengths: list[int], query_tokens: int) -> None:
     query = unit_vectors(query_tokens, 0)

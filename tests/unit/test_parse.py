@@ -281,7 +281,7 @@ def test_a_heading_that_is_closed_again_and_again_takes_one_pass() -> None:
 # --- all -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.text(
         st.sampled_from(list("ab <>/!-&;\"'=#*`[]()|\n\t\r\\_~:.0\u2028\xa0é😀")), max_size=200

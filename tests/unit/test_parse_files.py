@@ -1,5 +1,7 @@
 """Files of each format are read with their structure, and bad ones get one clear error."""
 
+from collections.abc import Callable
+
 import pytest
 
 from services.retrieve.corpus.parsing.file import parse_file
@@ -9,6 +11,13 @@ from services.retrieve.stores.base import DocumentFormat
 from services.retrieve.stores.outline import Mark
 from shared.errors import ApiError
 from tests import files
+
+# Either the bytes, or what makes them, so that a file is made only when its test runs.
+Data = bytes | Callable[[], bytes]
+
+
+def made(data: Data) -> bytes:
+    return data if isinstance(data, bytes) else data()
 
 
 def read(name: str, data: bytes) -> Parsed:
@@ -236,10 +245,10 @@ def test_a_pdf_named_txt_is_read_as_what_it_is() -> None:
         ("a.pdf", b"MZ" + bytes(500), 415, "unsupported_format"),
         ("a.txt", bytes(range(256)) * 20, 415, "unsupported_format"),
         ("a.pdf", b"%PDF-1.7\nnothing", 422, "broken_file"),
-        ("a.pdf", files.a_pdf()[:700], 422, "broken_file"),
-        ("a.pdf", files.a_pdf(password="secret"), 422, "encrypted_file"),
+        ("a.pdf", lambda: files.a_pdf()[:700], 422, "broken_file"),
+        ("a.pdf", lambda: files.a_pdf(password="secret"), 422, "encrypted_file"),
         ("a.docx", b"words", 415, "unsupported_format"),
-        ("a.docx", files.a_docx()[:5000], 422, "broken_file"),
+        ("a.docx", lambda: files.a_docx()[:5000], 422, "broken_file"),
         ("a.eml", b"no headers at all", 422, "broken_file"),
         ("a.xyz", b"words", 415, "unsupported_format"),
         (
@@ -251,16 +260,16 @@ def test_a_pdf_named_txt_is_read_as_what_it_is() -> None:
         ("a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", 415, "unsupported_format"),
         (
             "a.docx",
-            files.raw_docx("<w:p><w:r><w:t>" + "A" * 20_000_000 + "</w:t></w:r></w:p>"),
+            lambda: files.raw_docx("<w:p><w:r><w:t>" + "A" * 20_000_000 + "</w:t></w:r></w:p>"),
             422,
             "file_too_large",
         ),
-        ("a.xlsx", files.sparse_xlsx(1_000_000), 422, "file_too_large"),
+        ("a.xlsx", lambda: files.sparse_xlsx(1_000_000), 422, "file_too_large"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_bad_file_gets_one_clear_error(name: str, data: bytes, status: int, code: str) -> None:
-    error = refusal(name, data)
+def test_a_bad_file_gets_one_clear_error(name: str, data: Data, status: int, code: str) -> None:
+    error = refusal(name, made(data))
     assert (error.status, error.code) == (status, code)
 
 
@@ -268,14 +277,14 @@ def test_a_bad_file_gets_one_clear_error(name: str, data: bytes, status: int, co
     ("name", "data", "words"),
     [
         ("a.pdf", b"words", "is no PDF"),
-        ("a.docx", files.a_docx()[:200], "is damaged or no DOCX"),
+        ("a.docx", lambda: files.a_docx()[:200], "is damaged or no DOCX"),
         ("a.doc", OLE + bytes(600), "is of the old binary kind: save it as DOCX"),
         ("a.xls", OLE + bytes(600), "is of the old binary kind: save it as XLSX"),
         ("a.png", b"\x89PNG\r\n", "is in no format that can be read"),
     ],
 )
-def test_what_a_file_was_meant_to_be_is_told(name: str, data: bytes, words: str) -> None:
-    error = refusal(name, data)
+def test_what_a_file_was_meant_to_be_is_told(name: str, data: Data, words: str) -> None:
+    error = refusal(name, made(data))
     assert (error.status, error.code) == (415, "unsupported_format")
     assert words in error.message
 
@@ -309,15 +318,15 @@ def test_a_script_in_a_pdf_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.docx", files.raw_docx("<w:p>" * 20_000 + "<w:r><w:t>Hi</w:t></w:r>")),
+        ("a.docx", lambda: files.raw_docx("<w:p>" * 20_000 + "<w:r><w:t>Hi</w:t></w:r>")),
         ("a.json", b"[" * 100_000 + b"1"),
         ("a.html", b"<table><tr><td>" * 30_000 + b"x"),
         ("a.md", b"> " * 50_000 + b"x"),
         ("a.md", b"- " * 50_000 + b"x"),
     ],
 )
-def test_deep_nesting_takes_one_pass(name: str, data: bytes) -> None:
+def test_deep_nesting_takes_one_pass(name: str, data: Data) -> None:
     try:
-        assert len(read(name, data).outline) <= 128
+        assert len(read(name, made(data)).outline) <= 128
     except ApiError as error:
         assert error.code in ("broken_file", "no_text")  # noqa: PT017 - one of two ends

@@ -35,7 +35,7 @@ def read(text: str, format_: DocumentFormat) -> Parsed:
     return parse(f"{text}\n\nthe end", format_, None, param="text")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=st.lists(st.tuples(HEADINGS, BODIES), max_size=6))
 def test_a_heading_of_a_page_is_marked_by_its_words(
     parts: list[tuple[tuple[int, str], str]],
@@ -48,7 +48,7 @@ def test_a_heading_of_a_page_is_marked_by_its_words(
     assert headings(read(page, "html")) == told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=st.lists(st.tuples(HEADINGS, BODIES), max_size=6))
 def test_a_heading_of_markdown_is_marked_by_its_words(
     parts: list[tuple[tuple[int, str], str]],
@@ -61,7 +61,7 @@ def test_a_heading_of_markdown_is_marked_by_its_words(
     assert headings(read(source, "markdown")) == told
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     text=st.text(st.sampled_from(SIGNS + "\n\r"), max_size=80),
     spans=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)), max_size=6),

@@ -12,7 +12,7 @@ def unit_vectors(count: int, seed: int) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.integers(0, 1000))
 def test_the_result_is_unit_vectors_and_bounded(count: int, seed: int) -> None:
     pooled = pool(unit_vectors(count, seed))

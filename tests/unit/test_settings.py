@@ -34,8 +34,9 @@ def test_a_home_in_a_path_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings().data_dir == Path.home() / "somewhere"
 
 
-def test_a_home_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFDESK_DATA_DIR", "~nobody-of-that-name/data")
+@pytest.mark.parametrize("name", ["REFDESK_DATA_DIR", "REFDESK_MODELS_DIR"])
+def test_a_home_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "~nobody-of-that-name/data")
     with pytest.raises(StartupError, match="~nobody-of-that-name/data"):
         load_settings()
 
@@ -65,3 +66,17 @@ def test_every_setting_is_described_and_listed_in_the_handbook() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert f"`REFDESK_{name.upper()}`" in page, name
+
+
+def test_the_keys_of_models_are_pairs_that_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFDESK_MODEL_KEYS", "small=k=1, strong = k2,")
+    keys = load_settings().model_keys
+    assert {name: key.get_secret_value() for name, key in keys.items() if key} == {
+        "small": "k=1",
+        "strong": "k2",
+    }
+    assert "k2" not in repr(load_settings())
+    monkeypatch.setenv("REFDESK_MODEL_KEYS", "very-secret")
+    with pytest.raises(StartupError, match="REFDESK_MODEL_KEYS: each must be NAME=KEY") as told:
+        load_settings()
+    assert "very-secret" not in str(told.value)

@@ -28,7 +28,7 @@ def exact_p(values: Differences) -> float:
 
 
 @given(differences)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_swapping_run_and_baseline_mirrors_everything(values: Differences) -> None:
     there, back = compare(values), compare(-values)
     assert back.difference == pytest.approx(-there.difference)
@@ -38,7 +38,7 @@ def test_swapping_run_and_baseline_mirrors_everything(values: Differences) -> No
 
 
 @given(differences)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_figures_are_within_their_bounds(values: Differences) -> None:
     found = compare(values)
     assert values.min() - 1e-12 <= found.low <= found.high <= values.max() + 1e-12
@@ -49,7 +49,7 @@ def test_the_figures_are_within_their_bounds(values: Differences) -> None:
 
 
 @given(st.integers(1, 400))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_identical_runs_differ_by_nothing_with_certainty(queries: int) -> None:
     found = compare(np.zeros(queries))
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
@@ -57,7 +57,7 @@ def test_identical_runs_differ_by_nothing_with_certainty(queries: int) -> None:
 
 
 @given(st.lists(st.integers(-8, 8), min_size=1, max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_few_differences_are_judged_by_every_way_to_swap_them(steps: list[int]) -> None:
     values = np.array(steps, np.float64) / 8
     assert randomisation_p(values) == pytest.approx(exact_p(values))

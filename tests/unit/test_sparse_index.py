@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.retrieve.stores.local.sparse import SparseIndex
@@ -51,33 +51,43 @@ def ranked(truth: Mapping[int, Words], query: Words) -> list[tuple[int, float]]:
     return sorted(found, key=lambda one: (-one[1], one[0]))
 
 
-@given(changes, words, st.sets(st.integers(0, 200)), st.integers(1, 20))
-def test_after_any_changes_scores_are_the_plain_dot_products(
-    changes: list[tuple[list[int], list[Words], bool]], query: Words, scope: set[int], limit: int
-) -> None:
-    index, truth, next_key = empty(), dict[int, Words](), 1
-    for places, added, merging in changes:
-        there = sorted(truth)
-        gone = {there[place] for place in places if place < len(there)}
-        keys = list(range(next_key, next_key + len(added)))
-        index.change([*gone, 10_000], keys, [sparse(one) for one in added])
-        if merging:
-            index.merge()
-        truth = {key: held for key, held in truth.items() if key not in gone}
-        truth.update(zip(keys, added, strict=True))
-        next_key += len(added)
-    expected = ranked(truth, query)
-    # Products of two float32 are exact in float64, and both sums go by ascending token.
-    assert index.search(sparse(query), 1000) == expected
-    assert index.search(sparse(query), limit) == expected[:limit]
-    within = [one for one in expected if one[0] in scope]
-    allowed = np.array(sorted(scope), np.int64)
-    assert index.search(sparse(query), limit, allowed) == within[:limit]
-    scores = index.scores(sparse(query), [*range(next_key), 10_000])
-    assert scores == {key: dot(query, held) for key, held in truth.items()}
-    rows = [(key, packed(sparse(held))) for key, held in truth.items()]
-    again = SparseIndex(SparseRows.joined([SparseRows.unpacked(rows[:3]), SparseRows.of([], [])]))
-    assert again.search(sparse(query), 1000) == ranked(dict(list(truth.items())[:3]), query)
+@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.long)])
+def test_after_any_changes_scores_are_the_plain_dot_products(examples: int) -> None:
+    @settings(max_examples=examples)
+    @given(changes, words, st.sets(st.integers(0, 200)), st.integers(1, 20))
+    def holds(
+        changes: list[tuple[list[int], list[Words], bool]],
+        query: Words,
+        scope: set[int],
+        limit: int,
+    ) -> None:
+        index, truth, next_key = empty(), dict[int, Words](), 1
+        for places, added, merging in changes:
+            there = sorted(truth)
+            gone = {there[place] for place in places if place < len(there)}
+            keys = list(range(next_key, next_key + len(added)))
+            index.change([*gone, 10_000], keys, [sparse(one) for one in added])
+            if merging:
+                index.merge()
+            truth = {key: held for key, held in truth.items() if key not in gone}
+            truth.update(zip(keys, added, strict=True))
+            next_key += len(added)
+        expected = ranked(truth, query)
+        # Products of two float32 are exact in float64, and both sums go by ascending token.
+        assert index.search(sparse(query), 1000) == expected
+        assert index.search(sparse(query), limit) == expected[:limit]
+        within = [one for one in expected if one[0] in scope]
+        allowed = np.array(sorted(scope), np.int64)
+        assert index.search(sparse(query), limit, allowed) == within[:limit]
+        scores = index.scores(sparse(query), [*range(next_key), 10_000])
+        assert scores == {key: dot(query, held) for key, held in truth.items()}
+        rows = [(key, packed(sparse(held))) for key, held in truth.items()]
+        again = SparseIndex(
+            SparseRows.joined([SparseRows.unpacked(rows[:3]), SparseRows.of([], [])])
+        )
+        assert again.search(sparse(query), 1000) == ranked(dict(list(truth.items())[:3]), query)
+
+    holds()
 
 
 def test_many_small_writes_leave_few_segments_and_removed_chunks_leave_none() -> None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.generate.answer.passages import Passage
 from services.generate.answer.sentences import Kind, split
 from services.generate.answer.words import without_markers
 
@@ -74,9 +73,3 @@ def compose(claims: Sequence[Claim]) -> Answer:
             content += " " + "".join(f"[{n}]" for n in claim.cited)
         annotations += [Annotation(start, len(content), n) for n in claim.cited]
     return Answer(content, tuple(annotations), tuple(claims))
-
-
-def cited_passages(answer: Answer, passages: Sequence[Passage]) -> list[Passage]:
-    """The passages that an answer cites, by number."""
-    numbers = {annotation.n for annotation in answer.annotations}
-    return [passage for passage in passages if passage.n in numbers]

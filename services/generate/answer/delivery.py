@@ -1,14 +1,20 @@
-"""Bringing an answer to its caller: stop when they hang up, show life while they wait."""
+"""Bringing an answer to its caller: put it on record, show life meanwhile, stop when they leave."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
 
 from services.generate.answer import stream
-from services.generate.answer.pipeline import Engine, Prepared
+from services.generate.answer.escalate import Outcome
+from services.generate.answer.pipeline import Engine, Prepared, Query
 from services.generate.metrics import record
+from services.generate.protocol import ChatCompletion
+from services.generate.trust.case import Case
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -20,6 +26,91 @@ T = TypeVar("T")
 _KEEP_ALIVE_SECONDS = 2.0
 # A stream ends with an error event of its own just before the deadline would cut it off.
 _CLOSING_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How one answer goes out. streamed: as events; include_usage: with its usage in the last.
+
+    started: when its request came, of `time.perf_counter`.
+    """
+
+    engine: Engine
+    case: Case
+    request: Request
+    envelope: stream.Envelope
+    streamed: bool
+    include_usage: bool
+    started: float
+
+    async def answer(self, query: Query) -> Response | ChatCompletion:
+        """The answer to a question, whole or as a stream. Raises what the engine raises.
+
+        Raises ApiError 503 `audit_unavailable` where it can't be put on record.
+        """
+        try:
+            prepared = await unless_gone(self.request, self.engine.prepare(query))
+            self.case.prepared = prepared
+            if not self.streamed:
+                return await self._whole(prepared)
+        except ApiError as error:
+            await self.case.failed(error)
+            raise
+        except Exception:  # a defect, which the envelope logs and answers
+            await self.case.failed(_defect())
+            raise
+        except BaseException:
+            self.case.abandoned()
+            raise
+        return StreamingResponse(
+            self._events(prepared),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+
+    async def _whole(self, prepared: Prepared) -> ChatCompletion:
+        outcome = await unless_gone(self.request, self.engine.finish(prepared))
+        total = await self._recorded(prepared, outcome)
+        return stream.completion(self.envelope, prepared, outcome, total)
+
+    async def _recorded(self, prepared: Prepared, outcome: Outcome) -> float:
+        """Put the answer on record; milliseconds since its request came."""
+        began = time.perf_counter()
+        head = await self.case.answered(outcome)
+        audit_ms = (time.perf_counter() - began) * 1000
+        return record(prepared, outcome, head, audit_ms, self.started)
+
+    async def _events(self, prepared: Prepared) -> AsyncIterator[bytes]:
+        """The events of a stream. From the first on, an error is an event, too."""
+        task = asyncio.ensure_future(self.engine.finish(prepared))
+        try:
+            yield stream.opening(self.envelope)
+            while not task.done():
+                left = current().deadline.remaining_ms() / 1000 - _CLOSING_SECONDS
+                if left <= 0:
+                    raise deadline_exceeded()
+                await asyncio.wait({task}, timeout=min(left, _KEEP_ALIVE_SECONDS))
+                if not task.done():
+                    if await self.request.is_disconnected():
+                        raise _gone()
+                    yield stream.KEEP_ALIVE
+            outcome = task.result()
+            total = await self._recorded(prepared, outcome)
+            for event in stream.rest(
+                self.envelope, prepared, outcome, total, include_usage=self.include_usage
+            ):
+                yield event
+        except ApiError as error:
+            await self.case.failed(error)
+            yield stream.failure(error.body())
+        except Exception as error:
+            log.exception("unexpected_error", error=type(error).__name__)
+            hidden = _defect()
+            await self.case.failed(hidden)
+            yield stream.failure(hidden.body())
+        finally:
+            self.case.abandoned()  # unless it was put on record above
+            _drop(task)
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
@@ -45,41 +136,9 @@ def _gone() -> ApiError:
     return ApiError(499, "client_gone", "the caller hung up before the answer was ready")
 
 
-async def events(
-    engine: Engine,
-    request: Request,
-    envelope: stream.Envelope,
-    prepared: Prepared,
-    started: float,
-    include_usage: bool,
-) -> AsyncIterator[bytes]:
-    """The events of a stream. From the first on, an error is an event, too."""
-    yield stream.opening(envelope)
-    task = asyncio.ensure_future(engine.finish(prepared))
-    try:
-        while not task.done():
-            left = current().deadline.remaining_ms() / 1000 - _CLOSING_SECONDS
-            if left <= 0:
-                raise deadline_exceeded()
-            await asyncio.wait({task}, timeout=min(left, _KEEP_ALIVE_SECONDS))
-            if not task.done():
-                if await request.is_disconnected():
-                    return
-                yield stream.KEEP_ALIVE
-        outcome = task.result()
-        total = record(prepared, outcome, started)
-        for event in stream.rest(envelope, prepared, outcome, total, include_usage=include_usage):
-            yield event
-    except ApiError as error:
-        yield stream.failure(error.body())
-    except Exception as error:
-        log.exception("unexpected_error", error=type(error).__name__)
-        hidden = ApiError(
-            500,
-            "internal_error",
-            "refdesk failed on this request; its log has the cause under id "
-            f"{current().request_id}",
-        )
-        yield stream.failure(hidden.body())
-    finally:
-        _drop(task)
+def _defect() -> ApiError:
+    return ApiError(
+        500,
+        "internal_error",
+        f"refdesk failed on this request; its log has the cause under id {current().request_id}",
+    )

@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from services.generate.answer.escalate import Outcome, respond
 from services.generate.answer.evidence import Evidence, confidence, gather, with_similarities
 from services.generate.answer.passages import Passage, Signals
-from services.generate.answer.sources import Desk, Librarian
+from services.generate.answer.sources import Desk, Librarian, Retrieval
+from services.generate.policy.file import PolicyFile
+from services.generate.policy.schema import Policy
+from services.generate.policy.writers import Writers
 from services.generate.routing.features import features
-from services.generate.routing.policy import Policy, Tier
-from services.generate.routing.router import Route, RoutingFeatures, route
-from services.generate.tiers.registry import Registry
+from services.generate.routing.language import language
+from services.generate.routing.refusals import refuse_names, refuse_route
+from services.generate.routing.request import RoutingFeatures, estimated_tokens
+from services.generate.routing.router import Decision, route
+from services.generate.routing.sensitivity import kinds
+from shared.context import current
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
@@ -24,30 +30,42 @@ log = get_logger(__name__)
 _DRAFT_TOKENS = 160  # three sentences with their markers
 _MOST_DRAFT_TOKENS = 1024
 _MOST_CORPORA = 16  # the desk searches no more at once
+_SCAFFOLD_TOKENS = 256  # of the prompt around question and passages
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question and where to look; see protocol.Options. corpora: empty for the default ones."""
+    """A question, where to look and who may write; see protocol.Options.
+
+    corpora: empty for the default ones. requested: a tier or model, None for the router's choice.
+    turns, needs, mark, tiers, budget: see routing/request.py.
+    """
 
     question: str
     corpora: Sequence[str]
     top_k: int
     passage_tokens: int
     curate: bool | None
-    requested: Tier | None
+    requested: str | None
     draft_tokens: int | None
+    turns: int = 1
+    needs: frozenset[str] = frozenset()
+    mark: str | None = None
+    tiers: frozenset[str] | None = None
+    budget: int | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before anybody writes. Times in milliseconds."""
+    """All that is known before anybody writes. policy: what was decided by. Times in ms."""
 
     query: Query
     passages: tuple[Passage, ...]
     evidence: tuple[Evidence, ...]
     signals: Signals
-    route: Route
+    confidence: float
+    decision: Decision
+    policy: Policy
     degraded: tuple[str, ...]
     retrieve_ms: float
     route_ms: float
@@ -59,16 +77,19 @@ class Engine:
 
     desk: Desk
     librarian: Librarian
-    registry: Registry
-    policy: Policy
+    writers: Writers
+    policies: PolicyFile
     default_corpora: Sequence[str]
 
     async def prepare(self, query: Query) -> Prepared:
-        """Passages, evidence and route of a question.
+        """Passages, evidence and decision of a question.
 
-        Raises ApiError: 404 where there is no corpus to search, the desk's own otherwise.
+        Raises ApiError: 404 where there is no corpus to search or no such model, 403 where the
+        policy forbids the one that was asked for, the desk's own otherwise.
         """
         started = time.perf_counter()
+        policy = await self.policies.current()
+        refuse_names(policy, query.requested, query.mark, query.tiers)
         found = await self.desk.retrieve(
             query.question,
             await self._corpora(query),
@@ -89,18 +110,17 @@ class Engine:
         except ApiError as error:
             log.warning("similarity_left_out", code=error.code)
             degraded.append("similarity")
-        chosen = route(
-            RoutingFeatures(
-                features(query.question), found.signals, confidence(evidence), query.requested
-            ),
-            self.policy,
-        )
+        sure = confidence(evidence)
+        decision = route(self._features(query, found, sure, policy), policy)
+        refuse_route(decision, query.requested)
         return Prepared(
             query,
             found.passages,
             tuple(evidence),
             found.signals,
-            chosen,
+            sure,
+            decision,
+            policy,
             tuple(degraded),
             (retrieved - started) * 1000,
             (time.perf_counter() - retrieved) * 1000,
@@ -108,21 +128,47 @@ class Engine:
 
     async def finish(self, prepared: Prepared) -> Outcome:
         """The verified answer. Raises a 504 ApiError when the deadline passes."""
-        query = prepared.query
+        query, policy = prepared.query, prepared.policy
         return await respond(
             query.question,
             prepared.passages,
             prepared.evidence,
-            prepared.route,
-            self.registry,
-            max_tokens=min(query.draft_tokens or _DRAFT_TOKENS, _MOST_DRAFT_TOKENS),
+            prepared.decision,
+            policy,
+            {name: self.writers.endpoint(name, model) for name, model in policy.models.items()},
+            max_tokens=_draft_tokens(query),
         )
 
     async def close(self) -> None:
         """Close the clients and the writers."""
         await self.desk.close()
         await self.librarian.close()
-        await self.registry.close()
+        await self.writers.close()
+
+    def _features(
+        self, query: Query, found: Retrieval, sure: float, policy: Policy
+    ) -> RoutingFeatures:
+        texts = [query.question, *(f"{one.title or ''}\n{one.text}" for one in found.passages)]
+        return RoutingFeatures(
+            text=query.question,
+            question=features(query.question),
+            signals=found.signals,
+            confidence=sure,
+            tokens=estimated_tokens([query.question]),
+            language=language(query.question),
+            turns=query.turns,
+            needs=query.needs,
+            mark=query.mark,
+            corpora=frozenset(one.corpus for one in found.passages),
+            found=kinds(texts),
+            requested=query.requested,
+            tiers=query.tiers,
+            budget=query.budget,
+            prompt_tokens=estimated_tokens(texts) + _SCAFFOLD_TOKENS,
+            draft_tokens=_draft_tokens(query),
+            remaining_ms=current().deadline.remaining_ms(),
+            served=self.writers.served(policy),
+        )
 
     async def _corpora(self, query: Query) -> Sequence[str]:
         if query.corpora or self.default_corpora:
@@ -144,3 +190,7 @@ class Engine:
                 param="refdesk.corpora",
             )
         return corpora
+
+
+def _draft_tokens(query: Query) -> int:
+    return min(query.draft_tokens or _DRAFT_TOKENS, _MOST_DRAFT_TOKENS)

@@ -59,7 +59,7 @@ _CELLS = re.compile(r"\S \| ")
 _RULE = re.compile(r"^[\s|:*_=-]*$")
 # A sentence's end: its mark, closing quotes or brackets, the citations that follow it, then space.
 _END = re.compile(
-    r"(?P<mark>[.!?\u2026]+)[\"'\u201d\u2019)\]]*(?:\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\])*(?=\s|$)"
+    r"(?<![.!?\u2026])(?P<mark>[.!?\u2026]+)[\"'\u201d\u2019)\]]*(?:\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\])*(?=\s|$)"
 )
 _CLOSED = re.compile(r"[.!\u2026\u3002\uff01][\"'\u201d\u2019)\]]*$")
 _LAST_WORD = re.compile(r"[^\s(\[\"'\u201c]+$")

@@ -20,7 +20,11 @@ from services.generate.protocol import (
     Extension,
     FailureBody,
     PassageBody,
+    ReasonBody,
+    RouteAnswer,
+    RuledOutBody,
     SignalsBody,
+    StepBody,
     Timings,
     UrlCitation,
     Usage,
@@ -69,11 +73,20 @@ def extension(prepared: Prepared, outcome: Outcome, total_ms: float) -> Extensio
             verification=Verification(
                 passed=outcome.passed,
                 failures=[
-                    FailureBody(check=failure.check, detail=failure.detail)
+                    FailureBody(
+                        check=failure.check, detail=failure.detail, evidence=failure.evidence
+                    )
                     for failure in outcome.failures
                 ],
             ),
             escalated_from=outcome.escalated_from,
+            rule=prepared.decision.rule,
+            data_class=prepared.decision.data_class,
+            policy=prepared.decision.policy,
+            ruled_out=[
+                RuledOutBody(**asdict(one))
+                for one in (*prepared.decision.ruled_out, *outcome.ruled_out)
+            ],
         ),
         passages=[PassageBody(**asdict(passage)) for passage in prepared.passages],
         signals=SignalsBody(**asdict(prepared.signals)),
@@ -85,6 +98,37 @@ def extension(prepared: Prepared, outcome: Outcome, total_ms: float) -> Extensio
             verify=round(outcome.verify_ms, 1),
             total=round(total_ms, 1),
         ),
+    )
+
+
+def route_answer(prepared: Prepared, total_ms: float) -> RouteAnswer:
+    """The decision alone, with what it was made from."""
+    decision = prepared.decision
+    return RouteAnswer(
+        tier=decision.tier,
+        model=decision.model,
+        version=decision.version,
+        fallbacks=list(decision.chain[1:]),
+        escalation=[
+            StepBody(tier=step.tier, models=list(step.chain)) for step in decision.escalation
+        ],
+        last_resort=decision.last_resort,
+        declines=decision.declines,
+        checks=decision.checks,
+        rule=decision.rule,
+        data_class=decision.data_class,
+        data_class_source=decision.source,
+        policy=decision.policy,
+        reasons=[ReasonBody(**asdict(reason)) for reason in decision.reasons],
+        ruled_out=[RuledOutBody(**asdict(one)) for one in decision.ruled_out],
+        confidence=round(prepared.confidence, 4),
+        signals=SignalsBody(**asdict(prepared.signals)),
+        degraded=list(prepared.degraded),
+        timings_ms={
+            "retrieve": round(prepared.retrieve_ms, 1),
+            "route": round(prepared.route_ms, 1),
+            "total": round(total_ms, 1),
+        },
     )
 
 

@@ -43,7 +43,8 @@ _NUMBER_WORDS |= {
 }
 _NUMBER_WORDS |= {"hundred": "100", "thousand": "1000", "million": "1000000"}
 _NUMBER_WORDS |= {"billion": "1000000000", "trillion": "1000000000000"}
-_SYMBOLS = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
+# Signs of currency as words.
+SYMBOLS = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound", "\u00a5": "yen"}
 # Words that turn a statement round. Verbs that do ("refuses") are content words: support checks
 # those, and _OPPOSITES.
 _NEGATING = """not no never none nobody nothing nowhere neither nor without cannot cant dont doesnt
@@ -179,7 +180,7 @@ def amounts(text: str, reach: int) -> list[tuple[str, list[str]]]:
     At most `reach` words; none where the next word carries no content or does not follow directly.
     A symbol is read as its word: ``$5`` as 5 dollar, ``5%`` as 5 percent.
     """
-    spoken = _CURRENCY.sub(lambda match: f"{match[2]} {_SYMBOLS[match[1]]} ", text)
+    spoken = _CURRENCY.sub(lambda match: f"{match[2]} {SYMBOLS[match[1]]} ", text)
     spoken = re.sub(r"(?<=\d)\s?%", " percent ", spoken)
     found = []
     for end, value in _numbers(spoken):
@@ -216,23 +217,24 @@ def quotes(text: str) -> list[str]:
     return [straight or curly for straight, curly in _QUOTE.findall(text)]
 
 
-def _negates(word: str) -> bool:
+def is_negation(word: str) -> bool:
+    """Whether a word alone negates."""
     plain = word.lower().replace("\u2019", "'")
     return plain.endswith("n't") or plain.replace("'", "") in _NEGATIONS
 
 
 def negations(text: str) -> int:
     """How many words negate: not, n't, never, without, …"""
-    return sum(map(_negates, words(text)))
+    return sum(map(is_negation, words(text)))
 
 
 def negated(text: str, reach: int) -> list[list[str]]:
     """For each word that negates, the stems of up to `reach` content words behind it."""
     found = words(text)
     return [
-        terms(" ".join(word for word in found[place + 1 :] if not _negates(word)))[:reach]
+        terms(" ".join(word for word in found[place + 1 :] if not is_negation(word)))[:reach]
         for place, one in enumerate(found)
-        if _negates(one)
+        if is_negation(one)
     ]
 
 

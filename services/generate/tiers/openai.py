@@ -1,8 +1,8 @@
 """Any server that speaks the OpenAI chat API, as a writer."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from services.generate.answer.prompt import build, declines
 from services.generate.tiers.endpoint import Draft, DraftRequest
@@ -24,15 +24,18 @@ class _Choice(_Body):
     finish_reason: str | None = None
 
 
+Tokens = Annotated[int, Field(ge=0, le=10**9)]
+
+
 class _Usage(_Body):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
 
 
 class _Completion(_Body):
     choices: list[_Choice]
     usage: _Usage | None = None
-    model: str | None = None
+    model: Annotated[str, Field(max_length=200)] | None = None
 
 
 class OpenAIEndpoint:

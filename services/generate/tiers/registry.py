@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.generate.routing.policy import Policy, Tier
 from services.generate.tiers.endpoint import EmbeddedEndpoint, Endpoint
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.llamacpp import LlamaCppEndpoint
@@ -11,6 +10,8 @@ from services.generate.tiers.openai import OpenAIEndpoint
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
+
+UTILITY, REASONING = "utility", "reasoning"  # the tiers that settings name writers for
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Registry:
     embedded: those that run in this process, each once.
     """
 
-    tiers: Mapping[Tier, Endpoint]
+    tiers: Mapping[str, Endpoint]
     extractive: ExtractiveEndpoint
     embedded: tuple[EmbeddedEndpoint, ...]
 
@@ -30,17 +31,17 @@ class Registry:
             await endpoint.close()
 
 
-def open_registry(settings: Settings, policy: Policy) -> Registry:
-    """Open the writers that the settings name.
+def open_registry(settings: Settings, min_confidence: float) -> Registry:
+    """Open the writers that the settings name. min_confidence: see `ExtractiveEndpoint`.
 
     Raises StartupError where a served model has no name, or the embedded one is missing or damaged.
     """
-    extractive = ExtractiveEndpoint(policy.min_confidence)
-    tiers: dict[Tier, Endpoint] = {Tier.UTILITY: extractive}
+    extractive = ExtractiveEndpoint(min_confidence)
+    tiers: dict[str, Endpoint] = {UTILITY: extractive}
     embedded: list[EmbeddedEndpoint] = [extractive]
     served = {
-        Tier.UTILITY: (settings.utility_url, settings.utility_model, settings.utility_key),
-        Tier.REASONING: (settings.reasoning_url, settings.reasoning_model, settings.reasoning_key),
+        UTILITY: (settings.utility_url, settings.utility_model, settings.utility_key),
+        REASONING: (settings.reasoning_url, settings.reasoning_model, settings.reasoning_key),
     }
     for tier, (url, model, key) in served.items():
         if not url:
@@ -51,9 +52,9 @@ def open_registry(settings: Settings, policy: Policy) -> Registry:
                 "name the model to ask for there"
             )
         tiers[tier] = OpenAIEndpoint(tier, url, model, key, settings)
-    if Tier.REASONING not in tiers:
+    if REASONING not in tiers:
         llm = _open_llm(settings)
-        tiers[Tier.REASONING] = llm
+        tiers[REASONING] = llm
         embedded.append(llm)
     return Registry(tiers, extractive, tuple(embedded))
 

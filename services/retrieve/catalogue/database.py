@@ -1,242 +1,33 @@
-"""The catalogue's database: a SQLite file of this machine, or a PostgreSQL that replicas share.
+"""The catalogue's database; shared/database/database.py says how its tables are changed."""
 
-One code path for both, through SQLAlchemy Core: whoever has tables here defines them as
-`sqlalchemy.Table`, works with them in `begin` and `read`, and makes them in a migration.
-
-To add a table or a column: put a file beside the others in migrations/versions, named for its
-number (`r0002_generations.py`), with `revision = "0002"`, `down_revision = "0001"` (the last one
-before it) and a function `upgrade()` that changes the schema with `alembic.op`. A migration that
-was released is never changed. There are no downgrades: what went wrong is undone by a restored
-backup. A test holds the tables to what the migrations make.
-"""
-
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
 
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
+from shared.database.database import Database
+from shared.database.faults import FULL_DISK, NOT_WRITABLE
+from shared.database.purpose import Purpose
 
-from services.retrieve.catalogue.faults import failed, first_line, gone
-from shared.errors import ApiError, StartupError
+_PURPOSE = Purpose(
+    name="the catalogue",
+    service="retrieve",
+    file="catalogue.db",
+    setting="REFDESK_CATALOGUE_URL",
+    migrations=Path(__file__).parent / "migrations",
+    schema="alembic_version",
+    lock=7_228_073_001,
+    code="catalogue",
+    without="jobs and their history",
+    beside="; the corpora are not in it",
+)
+FILE = _PURPOSE.file
+# What passes once somebody has seen to the server or to the disk.
+PASSING_CODES = frozenset({_PURPOSE.unavailable, FULL_DISK, NOT_WRITABLE})
 
-FILE = "catalogue.db"
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 7_228_073_001  # of PostgreSQL's advisory locks: any number, the same in every replica
-_BUSY_S = 30  # that a transaction waits for another one's lock of a SQLite file
-_CONNECT_S = 5
-_DEFERRED = "refdesk_deferred"  # an option of a connection: it will only read
 
-# Alembic keeps what it is at in a module: one migration at a time in a process.
-_migrating = threading.Lock()
-
-
-class CatalogueDatabase:
-    """An open database with the schema that this version knows. Safe to use from many threads.
+class CatalogueDatabase(Database):
+    """The open catalogue.
 
     exclusive: whether no other process can use it, which a SQLite file in a data folder that this
     process holds can't.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Use `CatalogueDatabase.open`."""
-        self._engine = engine
-        self.exclusive = engine.dialect.name == "sqlite"
-        self._file: tuple[int, int] | None = None
-
-    @classmethod
-    def open(cls, url: str, folder: Path) -> Self:
-        """Open the database and bring its schema up to date, also where others do it just now.
-
-        url: `postgresql://user:password@host/database`; empty is the file catalogue.db in `folder`.
-        Raises StartupError where it can't be reached or used, or is of a newer version.
-        """
-        address = _address(url, folder)
-        database = cls(_engine(address))
-        try:
-            with database.begin() as connection:
-                _migrate(connection)
-            database._file = _file_of(address)
-        except ApiError as error:
-            database.close()
-            raise StartupError(f"the catalogue can't be used: {error.message}") from None
-        except SQLAlchemyError as error:
-            database.close()
-            raise StartupError(
-                f"the catalogue at {_shown(address)} can't be used ({first_line(error)}): check "
-                "REFDESK_CATALOGUE_URL, and that its user may create tables there"
-            ) from None
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    @contextmanager
-    def begin(self) -> Iterator[Connection]:
-        """A transaction that may write; durable once the block has ended, undone where it raises.
-
-        On SQLite one at a time: keep it short, and wait for nobody in it.
-        Raises ApiError: 503 `catalogue_unavailable` where the server does not answer or the file
-        is gone, 507 `storage_full`, 500 `catalogue_damaged`. IntegrityError comes as it is.
-        """
-        with self._transaction(deferred=False) as connection:
-            yield connection
-
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that only reads, beside any that writes. Raises as `begin`."""
-        with self._transaction(deferred=True) as connection:
-            yield connection
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _transaction(self, *, deferred: bool) -> Iterator[Connection]:
-        # What is written to a file without a name is lost with the process, and a connection that
-        # is opened now would make a new one.
-        if self._file is not None and self._file != _file_of(self._engine.url):
-            raise gone(_shown(self._engine.url))
-        try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(**{_DEFERRED: deferred})
-                with connection.begin():
-                    yield connection
-        except IntegrityError:
-            raise
-        except (DBAPIError, SQLAlchemyError) as error:
-            told = failed(error, _shown(self._engine.url))
-            if told is None:
-                raise
-            raise told from None
-
-
-def _address(url: str, folder: Path) -> URL:
-    if not url:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartupError(
-                f"the data folder {folder} can't be used ({error.strerror}): "
-                "set REFDESK_DATA_DIR to a folder that this user may write"
-            ) from None
-        return URL.create("sqlite", database=str(folder / FILE))
-    try:
-        address = make_url(url)
-        name = address.get_backend_name()
-    except (ArgumentError, ValueError):  # its words may hold the password
-        name = ""
-    if name not in ("postgresql", "postgres"):
-        raise StartupError(
-            "REFDESK_CATALOGUE_URL is not the address of a PostgreSQL database, such as "
-            "postgresql://user:password@host/database; leave it empty for a file in the data folder"
-        )
-    return address.set(drivername="postgresql+psycopg")
-
-
-def _engine(address: URL) -> Engine:
-    # Without hide_parameters an error would show what was to be written: people's documents.
-    if address.drivername == "sqlite":
-        engine = create_engine(
-            address,
-            hide_parameters=True,
-            connect_args={"timeout": _BUSY_S, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    try:
-        return create_engine(
-            address,
-            hide_parameters=True,
-            pool_pre_ping=True,
-            pool_size=5,
-            max_overflow=15,
-            pool_timeout=_BUSY_S,
-            connect_args={
-                "connect_timeout": _CONNECT_S,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 3,
-                "tcp_user_timeout": 15_000,
-                "application_name": "refdesk",
-                # Prepared statements live in a connection, which a pooler gives to others.
-                "prepare_threshold": None,
-            },
-        )
-    except ImportError:
-        raise StartupError(
-            "REFDESK_CATALOGUE_URL needs the driver of PostgreSQL: "
-            "in refdesk's folder, pip install -e '.[postgres]'"
-        ) from None
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # Transactions are begun below, not by the driver, which would not have them hold a schema.
-    connection.isolation_level = None
-    for setting in (
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-        "journal_size_limit = 67108864",
-    ):
-        connection.execute(f"PRAGMA {setting}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # One that began by reading could not go on to write where another wrote meanwhile.
-    deferred = connection.get_execution_options().get(_DEFERRED)
-    connection.exec_driver_sql("BEGIN" if deferred else "BEGIN IMMEDIATE")
-
-
-def _migrate(connection: Connection) -> None:
-    """Run the migrations that are missing. On SQLite the transaction holds the file's lock."""
-    if connection.dialect.name == "postgresql":
-        encoding = connection.scalar(text("SHOW server_encoding"))
-        if encoding != "UTF8":
-            raise StartupError(
-                f"the catalogue's database has the encoding {encoding}: make one with UTF8 "
-                "(createdb -E UTF8 -T template0 NAME)"
-            )
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    scripts = ScriptDirectory(_MIGRATIONS)
-    known = {script.revision for script in scripts.walk_revisions()}
-    found = MigrationContext.configure(connection).get_current_heads()
-    if not known.issuperset(found):
-        raise StartupError(
-            f"the catalogue at {_shown(connection.engine.url)} has schema {', '.join(found)}, and "
-            f"this refdesk knows schemas up to {scripts.get_current_head()}: a newer version wrote "
-            "it; upgrade refdesk, or restore a backup from before"
-        )
-    with _migrating, EnvironmentContext(Config(), scripts) as environment:
-        environment.configure(
-            connection=connection,
-            transactional_ddl=True,
-            fn=lambda revision, _: scripts._upgrade_revs("head", revision),
-        )
-        environment.run_migrations()
-
-
-def _file_of(address: URL) -> tuple[int, int] | None:
-    """Which file is at a SQLite address just now; None where there is none."""
-    if address.drivername != "sqlite":
-        return None
-    try:
-        found = Path(str(address.database)).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _shown(address: URL) -> str:
-    """An address without its password."""
-    if address.drivername == "sqlite":
-        return str(address.database)
-    return f"{address.host or 'localhost'}:{address.port or 5432}/{address.database}"
+    purpose = _PURPOSE

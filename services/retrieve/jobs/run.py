@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from services.retrieve.catalogue.faults import PASSING_CODES
+from services.retrieve.catalogue.database import PASSING_CODES
 from services.retrieve.jobs.leases import Lease, Leases, News
 from services.retrieve.jobs.model import Item, Job, LeaseLostError, Verdict
 from services.retrieve.jobs.rates import Window

@@ -52,6 +52,9 @@ class LocalEngine:
         self._swapped: dict[str, LocalStore] = {}
         self._stores: weakref.WeakSet[LocalStore] = weakref.WeakSet()
         self._going: set[Path] = set()  # folders that go when their last store has been let go of
+        # Of each corpus, for whoever reads what there is of it and then changes it: another corpus
+        # may be made in its place as soon as it is deleted, while work on the old one winds up.
+        self._locks: dict[str, threading.RLock] = {}
 
     @classmethod
     def at(cls, folder: Path, device: Device = "cpu") -> "LocalEngine":
@@ -88,173 +91,191 @@ class LocalEngine:
 
     def open(self, name: str) -> LocalStore:
         """See `Engine.open`."""
-        swapped = self._swapped.pop(name, None)
-        if swapped is not None:
-            return swapped
-        corpus = self._folder / name
-        layout.bring_forward(corpus)
-        roles = layout.roles(corpus)
-        if roles.generation is None:
-            raise ApiError(404, "corpus_not_found", f"corpus '{name}' is not served from here")
-        folder = folder_of(corpus, roles.generation)
-        # Two that are written to would be in each other's way.
-        opened = [one for one in self._of(folder) if not (one.closed or one.retired)]
-        return opened[0] if opened else self._open_store(folder)
+        with self._alone(name):
+            swapped = self._swapped.pop(name, None)
+            if swapped is not None:
+                return swapped
+            corpus = self._folder / name
+            layout.bring_forward(corpus)
+            roles = layout.roles(corpus)
+            if roles.generation is None:
+                raise ApiError(404, "corpus_not_found", f"corpus '{name}' is not served from here")
+            folder = folder_of(corpus, roles.generation)
+            # Two that are written to would be in each other's way.
+            opened = [one for one in self._of(folder) if not (one.closed or one.retired)]
+            return opened[0] if opened else self._open_store(folder)
 
     def create(self, cut: Cut) -> LocalStore:
         """See `Engine.create`."""
-        left = self._folder / cut.spec.name
-        if left.is_dir() and layout.roles(left).generation is None:
-            self.delete(cut.spec.name)  # of one that moved away and is no more, or never came
-        path = self._make(cut, Roles(1), 1)
-        try:
-            return self._open_store(folder_of(path, 1))
-        except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
-            raise
+        with self._alone(cut.spec.name):
+            left = self._folder / cut.spec.name
+            if left.is_dir() and layout.roles(left).generation is None:
+                self.delete(cut.spec.name)  # of one that moved away and is no more, or never came
+            path = self._make(cut, Roles(1), 1)
+            try:
+                return self._open_store(folder_of(path, 1))
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
 
     def delete(self, name: str) -> None:
         """See `Engine.delete`; no harm where there is none."""
-        path, trash = self._folder / name, self._folder / f"{TRASH}{uuid.uuid4().hex}"
-        # Nothing of this corpus is left that could get at the files of another one in its place.
-        for store in self._of(path):
+        for store in self._of(self._folder / name):  # who has sealed one may want the lock below
             store.close(keep=False)
-        self._darks.pop(name, None)
-        self._swapped.pop(name, None)
-        # A corpus of this name that is made later has folders of the same names.
-        self._going -= {folder for folder in list(self._going) if folder.parent == path}
-        if not path.is_dir():
-            return
-        try:
-            path.rename(trash)
-            fsync_folder(self._folder)
-        except OSError as error:
-            raise write_failed(error, self._folder) from error
+        with self._alone(name):
+            path, trash = self._folder / name, self._folder / f"{TRASH}{uuid.uuid4().hex}"
+            # Nothing of this corpus is left that could get at the files of another in its place.
+            for store in [one for one in self._of(path) if not one.closed]:
+                store.close(keep=False)
+            self._darks.pop(name, None)
+            self._swapped.pop(name, None)
+            # A corpus of this name that is made later has folders of the same names.
+            self._going -= {folder for folder in list(self._going) if folder.parent == path}
+            if not path.is_dir():
+                return
+            try:
+                path.rename(trash)
+                fsync_folder(self._folder)
+            except OSError as error:
+                raise write_failed(error, self._folder) from error
         shutil.rmtree(trash, ignore_errors=True)  # what is left of it goes on the next open
 
     def dark(self, name: str) -> LocalStore | None:
         """See `Engine.dark`."""
-        if name not in self._darks:
-            corpus = self._folder / name
-            number = layout.roles(corpus).dark
-            if number is None:
-                return None
-            self._darks[name] = self._open_store(folder_of(corpus, number))
-        return self._darks[name]
+        with self._alone(name):
+            if name not in self._darks:
+                corpus = self._folder / name
+                number = layout.roles(corpus).dark
+                if number is None:
+                    return None
+                self._darks[name] = self._open_store(folder_of(corpus, number))
+            return self._darks[name]
 
     def build(self, cut: Cut, above: int = 0) -> LocalStore:
         """See `Engine.build`."""
-        name = cut.spec.name
-        self.discard(name)
-        corpus = self._folder / name
-        number = max([above, *(one.number for one in self.generations(name))]) + 1
-        if corpus.is_dir():
-            roles, place = layout.roles(corpus), max(layout.generations(corpus), default=0) + 1
-            self._make_generation(corpus, place, cut, number, self._created_at(corpus, roles))
-            layout.appoint(corpus, replace(roles, dark=place))
-        else:
-            place = 1
-            self._make(cut, Roles(None, dark=place), number)
-        try:
-            self._darks[name] = self._open_store(folder_of(corpus, place))
-        except BaseException:
+        with self._alone(cut.spec.name):
+            name = cut.spec.name
             self.discard(name)
-            raise
-        return self._darks[name]
+            corpus = self._folder / name
+            number = max([above, *(one.number for one in self.generations(name))]) + 1
+            if corpus.is_dir():
+                roles, place = layout.roles(corpus), max(layout.generations(corpus), default=0) + 1
+                self._make_generation(corpus, place, cut, number, self._created_at(corpus, roles))
+                layout.appoint(corpus, replace(roles, dark=place))
+            else:
+                place = 1
+                self._make(cut, Roles(None, dark=place), number)
+            try:
+                self._darks[name] = self._open_store(folder_of(corpus, place))
+            except BaseException:
+                self.discard(name)
+                raise
+            return self._darks[name]
 
     def discard(self, name: str) -> None:
         """See `Engine.discard`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        store = self._darks.pop(name, None)
-        if store is not None:
-            store.close(keep=False)
-        if roles.dark is not None:
-            # Its room first: on a full disk nothing can be said before. A live.json that names what
-            # is not there names nothing.
-            with suppress(OSError):
-                trash = corpus / f"{TRASH}{uuid.uuid4().hex}"
-                folder_of(corpus, roles.dark).rename(trash)
-                shutil.rmtree(trash, ignore_errors=True)
-            self._appoint(corpus, replace(roles, dark=None))
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            store = self._darks.pop(name, None)
+            if store is not None:
+                store.close(keep=False)
+            if roles.dark is not None:
+                # Its room first: on a full disk nothing can be said before. A live.json that names
+                # what is not there names nothing.
+                with suppress(OSError):
+                    trash = corpus / f"{TRASH}{uuid.uuid4().hex}"
+                    folder_of(corpus, roles.dark).rename(trash)
+                    shutil.rmtree(trash, ignore_errors=True)
+                self._appoint(corpus, replace(roles, dark=None))
 
     def swap(self, name: str, keep_until: datetime | None) -> None:
         """See `Engine.swap`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        dark = self.dark(name)
-        if dark is None:
-            raise ApiError(
-                409, "no_dark_generation", f"corpus '{name}' has no generation that is being built"
-            )
-        if roles.generation is None:
-            self._appoint(corpus, replace(roles, generation=roles.dark, dark=None))
-        elif keep_until is None:
-            raise made_meanwhile(name)
-        else:
-            with closing(Database.open(folder_of(corpus, roles.generation))) as database:
-                dark.succeed(database.info())
-            until = keep_until.isoformat(timespec="seconds")
-            self._appoint(corpus, Roles(roles.dark, previous=roles.generation, until=until))
-        self._swapped[name] = self._darks.pop(name)
-        log.info("generation_swapped", corpus=name, generation=dark.info.generation)
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            dark = self.dark(name)
+            if dark is None:
+                raise ApiError(
+                    409,
+                    "no_dark_generation",
+                    f"corpus '{name}' has no generation that is being built",
+                )
+            if roles.generation is None:
+                self._appoint(corpus, replace(roles, generation=roles.dark, dark=None))
+            elif keep_until is None:
+                raise made_meanwhile(name)
+            else:
+                with closing(Database.open(folder_of(corpus, roles.generation))) as database:
+                    dark.succeed(database.info())
+                until = keep_until.isoformat(timespec="seconds")
+                self._appoint(corpus, Roles(roles.dark, previous=roles.generation, until=until))
+            self._swapped[name] = self._darks.pop(name)
+            log.info("generation_swapped", corpus=name, generation=dark.info.generation)
 
     def step_down(self, name: str, keep_until: datetime) -> None:
         """See `Engine.step_down`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        if roles.generation is not None:
-            until = keep_until.isoformat(timespec="seconds")
-            self._appoint(corpus, Roles(None, roles.generation, roles.dark, until))
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            if roles.generation is not None:
+                until = keep_until.isoformat(timespec="seconds")
+                self._appoint(corpus, Roles(None, roles.generation, roles.dark, until))
 
     def revive(self, name: str, above: int = 0) -> LocalStore:
         """See `Engine.revive`."""
-        corpus = self._folder / name
-        previous = layout.roles(corpus).previous
-        if previous is None:
-            raise ApiError(
-                409, "no_previous_generation", f"corpus '{name}' keeps no previous generation"
-            )
-        number = max([above, *(one.number for one in self.generations(name))]) + 1
-        store = self._open_store(folder_of(corpus, previous))
-        self.discard(name)
-        store.renumber(number)
-        self._appoint(corpus, Roles(layout.roles(corpus).generation, dark=previous))
-        self._darks[name] = store
-        return store
+        with self._alone(name):
+            corpus = self._folder / name
+            previous = layout.roles(corpus).previous
+            if previous is None:
+                raise ApiError(
+                    409, "no_previous_generation", f"corpus '{name}' keeps no previous generation"
+                )
+            number = max([above, *(one.number for one in self.generations(name))]) + 1
+            store = self._open_store(folder_of(corpus, previous))
+            self.discard(name)
+            store.renumber(number)
+            self._appoint(corpus, Roles(layout.roles(corpus).generation, dark=previous))
+            self._darks[name] = store
+            return store
 
     def shelve(self, name: str, keep_until: datetime) -> None:
         """See `Engine.shelve`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        store = self._darks.pop(name, None)
-        if store is not None:
-            store.close()
-        if roles.dark is not None:
-            until = keep_until.isoformat(timespec="seconds")
-            self._appoint(corpus, Roles(roles.generation, previous=roles.dark, until=until))
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            store = self._darks.pop(name, None)
+            if store is not None:
+                store.close()
+            if roles.dark is not None:
+                until = keep_until.isoformat(timespec="seconds")
+                self._appoint(corpus, Roles(roles.generation, previous=roles.dark, until=until))
 
     def forget(self, name: str, now: datetime) -> bool:
         """See `Engine.forget`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        if roles.previous is None or (roles.over is not None and now < roles.over):
-            return False
-        self._appoint(corpus, replace(roles, previous=None, until=None))
-        return True
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            if roles.previous is None or (roles.over is not None and now < roles.over):
+                return False
+            self._appoint(corpus, replace(roles, previous=None, until=None))
+            return True
 
     def generations(self, name: str) -> Sequence[Generation]:
         """See `Engine.generations`."""
-        corpus = self._folder / name
-        roles = layout.roles(corpus)
-        found = []
-        for state, place in roles.states():
-            with closing(Database.open(folder_of(corpus, place))) as database:
-                info, made_at = database.info(), database.made_at()
-            until = roles.over if state == "previous" else None
-            counts = (info.documents, info.chunks)
-            found.append(Generation(info.generation, state, Cut.of(info), *counts, made_at, until))
-        return sorted(found, key=lambda one: one.number)
+        with self._alone(name):
+            corpus = self._folder / name
+            roles = layout.roles(corpus)
+            found = []
+            for state, place in roles.states():
+                with closing(Database.open(folder_of(corpus, place))) as database:
+                    info, made_at = database.info(), database.made_at()
+                until = roles.over if state == "previous" else None
+                counts = (info.documents, info.chunks)
+                found.append(
+                    Generation(info.generation, state, Cut.of(info), *counts, made_at, until)
+                )
+            return sorted(found, key=lambda one: one.number)
 
     def close(self) -> None:
         """See `Engine.close`: it lets go of the folder."""
@@ -263,6 +284,10 @@ class LocalEngine:
         self._darks.clear()
         self._swapped.clear()
         self._lock_file.close()
+
+    def _alone(self, name: str) -> threading.RLock:
+        """To be held while generations of a corpus, or of one made in its place, come and go."""
+        return self._locks.setdefault(name, threading.RLock())
 
     def _make(self, cut: Cut, roles: Roles, number: int) -> Path:
         """Make a corpus with one empty generation, 1 of its folder, whole or not at all."""

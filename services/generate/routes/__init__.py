@@ -1,0 +1,1 @@
+"""The routes of generate, one file for each surface."""

@@ -1,0 +1,61 @@
+"""What a caller is told whose wish the policy refuses: the rule, never the list of models."""
+
+from services.generate.policy.schema import Policy, State
+from services.generate.routing.router import COMPLIANCE, Decision
+from shared.errors import ApiError, shown
+
+
+def refuse_names(
+    policy: Policy, requested: str | None, mark: str | None, tiers: frozenset[str] | None
+) -> None:
+    """Raise the ApiError for a name that the policy doesn't know, or whose model is retired."""
+    if requested is not None and requested not in policy.tiers:
+        model = policy.models.get(requested)
+        if model is None:
+            raise ApiError(
+                404,
+                "model_not_found",
+                f"there is no model '{shown(requested)}'; GET /v1/models lists what there is",
+                param="model",
+            )
+        if model.state is State.RETIRED:
+            way_out = f"ask for '{model.instead}'" if model.instead else "ask for 'auto'"
+            message = f"model '{requested}' is retired: {way_out} instead"
+            raise ApiError(410, "model_retired", message, param="model")
+    if mark is not None and mark not in policy.classes:
+        raise _unknown("data_class", "data class", mark, policy.classes)
+    for tier in sorted(tiers or ()):
+        if tier not in policy.tiers:
+            raise _unknown("tiers", "tier", tier, tuple(policy.tiers))
+
+
+def _unknown(field: str, what: str, name: str, known: tuple[str, ...]) -> ApiError:
+    param = f"refdesk.{field}"
+    message = f"{param}: there is no {what} '{shown(name)}'; there are {', '.join(known)}"
+    return ApiError(400, "invalid_request", message, param=param)
+
+
+def refuse_route(decision: Decision, requested: str | None) -> None:
+    """Raise the ApiError for a tier or model that was asked for and may not write this time.
+
+    403 where the policy's matrix forbids it, 400 where it doesn't fit the request; 403, too, where
+    nothing was asked for by name and no writer at all may see the data.
+    """
+    refused = decision.refused
+    if refused is not None:
+        forbidden = refused.rule == COMPLIANCE
+        raise ApiError(
+            403 if forbidden else 400,
+            "forbidden_model" if forbidden else "model_unfit",
+            f"'{requested}' may not write this answer by the rule '{refused.rule}': {refused.why}",
+            param="model",
+        )
+    if decision.tier is None and not decision.declines and decision.last_resort is None:
+        compliance = any(one.rule == COMPLIANCE for one in decision.ruled_out)
+        raise ApiError(
+            403 if compliance else 503,
+            "no_writer_allowed",
+            f"no writer may answer this: the data is of class {decision.data_class} "
+            f"({decision.source}), and the rules "
+            f"{', '.join(sorted({one.rule for one in decision.ruled_out}))} leave none",
+        )

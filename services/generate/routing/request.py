@@ -1,0 +1,53 @@
+"""Everything that a routing decision is made from, as one value."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from services.generate.answer.passages import Signals
+from services.generate.routing.features import QuestionFeatures
+from services.generate.routing.sensitivity import Sensitive
+
+# English has about four bytes a token, Chinese about three, a character each; a bound should be
+# kept rather than missed.
+_BYTES_PER_TOKEN = 3
+
+
+@dataclass(frozen=True)
+class RoutingFeatures:
+    """A question, what was found for it, and what its caller allows.
+
+    text: the question. tokens: its length, estimated. language: ISO 639-1, "" where unknown.
+    turns: messages of the user in the conversation, this one included. needs: what a model must be
+    able to do beyond text. confidence: of the evidence, 0..1, see evidence.py.
+    mark: the data class that the caller names, None for none. corpora: of the passages. found:
+    what is sensitive in the question and the passages.
+    requested: a tier, a model, or None for the router's choice. tiers: those that the caller
+    allows, None for all. budget: nano-dollars for a draft, None for no limit.
+    prompt_tokens, draft_tokens: of the longest prompt and draft, estimated. remaining_ms: until
+    the deadline. served: tiers whose first writer is a server.
+    """
+
+    text: str
+    question: QuestionFeatures
+    signals: Signals
+    confidence: float
+    tokens: int = 0
+    language: str = ""
+    turns: int = 1
+    needs: frozenset[str] = frozenset()
+    mark: str | None = None
+    corpora: frozenset[str] = frozenset()
+    found: frozenset[Sensitive] = frozenset()
+    requested: str | None = None
+    tiers: frozenset[str] | None = None
+    budget: int | None = None
+    prompt_tokens: int = 0
+    draft_tokens: int = 0
+    remaining_ms: float = float("inf")
+    served: frozenset[str] = frozenset()
+
+
+def estimated_tokens(texts: Iterable[str]) -> int:
+    """Tokens of some texts together, rather too many than too few."""
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return -(-size // _BYTES_PER_TOKEN)

@@ -1,0 +1,1 @@
+"""What can be shown afterwards of every answer: the audit trail, and why answers were escalated."""

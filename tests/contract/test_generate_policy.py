@@ -1,0 +1,304 @@
+"""A policy file in the running service: who is asked, who is refused, and how it changes."""
+
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from services.generate.app import build
+from services.generate.policy import file
+from shared.auth import hash_key
+from shared.errors import StartupError
+from shared.settings import Settings
+from tests.desk import Desk
+from tests.policies import POLICY_TEXT
+from tests.suite import serving
+from tests.writers import PORT, WHEN, Serve, ask, chat
+
+GOOD = "Ada Lovelace wrote the first program in 1843 [3]."
+LIE = "Ada Lovelace wrote the first program in 1844 [3]."
+
+
+class Models:
+    """One server with several models, each of which writes its own text or fails (None)."""
+
+    def __init__(self, **texts: str | None) -> None:
+        self.texts = texts
+        self.asked: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        body = await request.json()
+        name = body["model"]
+        self.asked[name] += 1
+        self.key = request.headers.get("authorization")
+        text = self.texts.get(name, GOOD)
+        answer: Response = JSONResponse({"error": {"message": "no"}}, 500)
+        if text is not None:
+            said = {"delta" if body.get("stream") else "message": {"content": text}}
+            choice = {**said, "index": 0, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1}
+            whole = {"model": name, "choices": [choice], "usage": usage}
+            answer = JSONResponse(whole)
+            if body.get("stream"):
+                events = f"data: {json.dumps(whole)}\n\ndata: [DONE]\n\n"
+                answer = Response(events, media_type="text/event-stream")
+        await answer(scope, receive, send)
+
+
+@asynccontextmanager
+async def policed(
+    serve: Serve,
+    folder: Path,
+    models: Models,
+    text: str = POLICY_TEXT,
+    desk: Desk | None = None,
+    **settings: Any,
+) -> AsyncIterator[tuple[httpx.AsyncClient, Path, str]]:
+    """A client of the service under a policy, the policy's file, and the models' address."""
+    path = folder / "policy.yaml"
+    async with serving(models) as url:
+        path.write_text(text.replace("http://127.0.0.1:1", url))
+        async with serve(desk or Desk(), policy_file=path, data_dir=folder, **settings) as client:
+            yield client, path, url
+
+
+def change(path: Path, text: str) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(text)
+    os.replace(beside, path)
+
+
+async def refusal(client: httpx.AsyncClient, status: int, **more: Any) -> dict[str, Any]:
+    response = await client.post("/v1/chat/completions", json=chat(WHEN, **more))
+    assert response.status_code == status, response.text
+    error: dict[str, Any] = response.json()["error"]
+    return error
+
+
+async def test_an_answer_says_by_which_rule_and_policy_its_writer_was_chosen(
+    serve: Serve, tmp_path: Path
+) -> None:
+    models = Models()
+    async with policed(serve, tmp_path, models, model_keys={"small-a": "k1"}) as (client, _, _):
+        answer = await ask(client, WHEN)
+        ready = (await client.get("/ready")).json()
+        listed = (await client.get("/v1/models")).json()["data"]
+    decision = answer["refdesk"]["decision"]
+    assert (decision["tier"], decision["model"], decision["rule"]) == ("small", "s1", "scored")
+    assert decision["data_class"] == "open"
+    assert decision["policy"] == ready["policy"]["fingerprint"]
+    assert ready["policy"]["error"] is None
+    assert {tier: one["model"] for tier, one in ready["tiers"].items()} == {
+        "small": "s1",
+        "large": "l1",
+    }
+    assert {"model": "gone", "rule": "retired"}.items() <= {
+        **next(one for one in decision["ruled_out"] if one["model"] == "gone")
+    }.items()
+    assert [one["id"] for one in listed] == [
+        "auto", "small", "large", "small-a", "large-a", "large-b", "trial", "quote",
+    ]  # fmt: skip
+    assert models.key == "Bearer k1"
+
+
+async def test_the_route_is_explained_and_nobody_writes(serve: Serve, tmp_path: Path) -> None:
+    models = Models()
+    async with policed(serve, tmp_path, models) as (client, _, _):
+        response = await client.post("/v1/route", json=chat(WHEN, tools=[{"type": "function"}]))
+        mark = {"data_class": "secret"}
+        marked = (await client.post("/v1/route", json=chat(WHEN, refdesk=mark))).json()
+    explained = response.json()
+    assert explained["tier"] == "large", response.text  # small-a says that it has no tools
+    assert explained["fallbacks"] == ["large-b"]
+    assert {"model": "small-a", "rule": "capability", "why": "it lacks tools"} in explained[
+        "ruled_out"
+    ]
+    assert explained["last_resort"] == "quote"
+    assert sum(one["weight"] for one in explained["reasons"] if one["name"] != "scored") < 1
+    assert (marked["model"], marked["data_class_source"]) == ("large-b", "caller")
+    assert not models.asked
+
+
+# --- compliance --------------------------------------------------------------------------------
+
+
+async def test_marked_data_goes_to_the_models_of_its_class_alone(
+    serve: Serve, tmp_path: Path
+) -> None:
+    models = Models(s1=None, l1=None, l2=LIE, t=None)  # all fail: the way goes on to its end
+    wanted: dict[str, set[str]] = {
+        "auto": {"l2"},
+        "large": {"l2"},
+        "large-b": {"l2"},
+        "quote": set(),
+        "trial": {"t"},
+    }
+    async with policed(serve, tmp_path, models) as (client, _, _):
+        for model, stream in itertools.product(wanted, (False, True)):
+            body = chat(WHEN, model=model, stream=stream, refdesk={"data_class": "secret"})
+            response = await client.post("/v1/chat/completions", json=body)
+            assert response.status_code == 200
+            assert "1843" in response.text
+            assert set(models.asked) == wanted[model], (model, stream)
+            models.asked.clear()
+
+
+async def test_a_forbidden_model_is_a_403_that_names_the_rule_and_no_other_model(
+    serve: Serve, tmp_path: Path
+) -> None:
+    models = Models()
+    async with policed(serve, tmp_path, models) as (client, _, _):
+        for model in ("small", "small-a", "large-a"):
+            error = await refusal(client, 403, model=model, refdesk={"data_class": "secret"})
+            assert (error["code"], error["param"]) == ("forbidden_model", "model")
+            assert "compliance" in error["message"]
+            assert "large-b" not in error["message"]
+    assert not models.asked
+
+
+async def test_what_is_found_in_a_text_counts_whatever_the_caller_says(
+    serve: Serve, tmp_path: Path
+) -> None:
+    passages = [("a.md", "A", "Ada Lovelace wrote the first program in 1843. Write to a@b.example")]
+    models = Models(l2="Ada Lovelace wrote the first program in 1843 [1].")
+    async with policed(serve, tmp_path, models, desk=Desk(passages=passages)) as (client, _, _):
+        answer = await ask(client, WHEN, refdesk={"data_class": "open"})
+    decision = answer["refdesk"]["decision"]
+    assert (decision["data_class"], decision["model"]) == ("secret", "l2")
+    assert "data_class: secret (detected email)" in decision["reasons"]
+    assert set(models.asked) == {"l2"}
+
+
+async def test_without_any_writer_for_the_data_nothing_is_written(
+    serve: Serve, tmp_path: Path
+) -> None:
+    # large-b alone may see it, and it has not the time.
+    text = POLICY_TEXT.replace("[large-b, trial, quote]", "[large-b]").replace(
+        "model: l2,", "model: l2, latency_ms: 3600000,"
+    )
+    async with policed(serve, tmp_path, Models(), text) as (client, _, _):
+        error = await refusal(client, 403, refdesk={"data_class": "secret"})
+    assert error["code"] == "no_writer_allowed"
+    assert "compliance, deadline" in error["message"]
+
+
+# --- names and limits --------------------------------------------------------------------------
+
+
+REFUSED: list[tuple[dict[str, Any], int, str, str, str]] = [
+    ({"model": "gpt-9"}, 404, "model_not_found", "model", "no model 'gpt-9'"),
+    ({"model": "gone"}, 410, "model_retired", "model", "ask for 'small-a'"),
+    ({"refdesk": {"data_class": "top"}}, 400, "invalid_request", "refdesk.data_class",
+     "open, secret"),
+    ({"refdesk": {"tiers": ["huge"]}}, 400, "invalid_request", "refdesk.tiers", "small, large"),
+    ({"model": "small", "refdesk": {"tiers": ["large"]}}, 400, "model_unfit", "model",
+     "allowed_tiers"),
+    ({"model": "small", "refdesk": {"budget_nano_dollars": 1}}, 400, "model_unfit", "model",
+     "the budget is 1"),
+    ({"refdesk": {"budget_nano_dollars": -1}}, 400, "invalid_request",
+     "refdesk.budget_nano_dollars", "0"),
+]  # fmt: skip
+
+
+async def test_a_name_or_limit_that_does_not_fit_is_told(serve: Serve, tmp_path: Path) -> None:
+    models = Models()
+    async with policed(serve, tmp_path, models) as (client, _, _):
+        for more, status, code, param, part in REFUSED:
+            error = await refusal(client, status, **more)
+            route = await client.post("/v1/route", json=chat(WHEN, **more))
+            assert (error["code"], error["param"]) == (code, param)
+            assert part in error["message"]
+            assert route.status_code == status
+    assert not models.asked
+
+
+async def test_a_budget_leads_to_the_tier_that_it_pays_for(serve: Serve, tmp_path: Path) -> None:
+    models = Models()
+    async with policed(serve, tmp_path, models) as (client, _, _):
+        answer = await ask(client, WHEN, refdesk={"budget_nano_dollars": 5})
+    assert answer["refdesk"]["decision"]["model"] == "l1"
+
+
+# --- fallbacks and hops ------------------------------------------------------------------------
+
+
+async def test_a_failed_check_leads_to_the_next_tier_and_a_failed_model_to_its_fallback(
+    serve: Serve, tmp_path: Path
+) -> None:
+    models = Models(s1=LIE, l1=None)
+    async with policed(serve, tmp_path, models, POLICY_TEXT) as (client, _, url):
+        answer = await ask(client, WHEN)
+    decision = answer["refdesk"]["decision"]
+    assert (decision["tier"], decision["model"]) == ("large", "l2")
+    assert decision["escalated_from"] == f"small:{url}/v1"
+    assert models.asked == {"s1": 1, "l1": 1, "l2": 1}
+    assert answer["refdesk"]["degraded"] == ["similarity", f"{url}/v1"]
+
+
+# --- the file changes --------------------------------------------------------------------------
+
+
+async def test_a_changed_file_holds_for_the_next_question_and_a_broken_one_does_not(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+    models = Models()
+    async with policed(serve, tmp_path, models) as (client, path, _):
+        good = path.read_text()
+        before = (await client.get("/ready")).json()["policy"]
+        change(path, good.replace("start: small", "start: large"))
+        answer = await ask(client, WHEN)
+        change(path, good.replace("start: small", "start: tiny"))
+        kept = await ask(client, WHEN)
+        ready = await client.get("/ready")
+        metrics = (await client.get("/metrics")).text
+    decision = answer["refdesk"]["decision"]
+    assert decision["tier"] == "large"
+    assert decision["policy"] != before["fingerprint"]
+    assert kept["refdesk"]["decision"]["policy"] == decision["policy"]
+    assert ready.status_code == 200
+    assert "there is no tier named tiny" in ready.json()["policy"]["error"]
+    assert "refdesk_generate_policy_stale 1.0" in metrics
+
+
+async def test_with_keys_readiness_does_not_name_the_file(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps({"keys": [{"name": "ann", "sha256": hash_key("k")}]}))
+    async with policed(serve, tmp_path, Models(), keys_file=keys) as (client, path, _):
+        path.write_text("broken: [")
+        error = (await client.get("/ready")).json()["policy"]["error"]
+    assert "see the log" in error
+    assert str(tmp_path) not in error
+
+
+async def test_a_policy_that_can_not_be_used_keeps_the_service_from_starting(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY_TEXT.replace("start: small", "start: tiny"))
+    with pytest.raises(StartupError, match=r"policy\.yaml:\d+: scored\.start"):
+        await build(Settings(policy_file=path))
+
+
+async def test_the_packaged_policy_answers_as_it_always_has(serve: Serve) -> None:
+    async with serve(Desk()) as client:
+        answer = await ask(client, PORT)
+        explained = (await client.post("/v1/route", json=chat(PORT))).json()
+    decision = answer["refdesk"]["decision"]
+    assert (decision["endpoint"], decision["rule"]) == ("extractive", "good_evidence")
+    assert (explained["tier"], explained["model"]) == ("utility", "utility-writer")
+    assert explained["policy"] == decision["policy"]

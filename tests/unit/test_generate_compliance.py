@@ -1,0 +1,231 @@
+"""A model that may not see the data is never asked, whatever path the answer takes."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from services.generate.answer.escalate import Outcome, respond
+from services.generate.answer.evidence import gather
+from services.generate.answer.passages import Passage, Signals
+from services.generate.policy.schema import Policy
+from services.generate.routing.compliance import permits
+from services.generate.routing.features import features
+from services.generate.routing.request import RoutingFeatures
+from services.generate.routing.router import Decision, Step, route
+from services.generate.tiers.endpoint import Draft, DraftRequest
+from services.generate.tiers.extractive import ExtractiveEndpoint
+from shared.errors import ApiError
+
+MODELS = ("cheap-a", "cheap-b", "dear", "quote")
+TIERS = ("cheap", "dearer")
+CLASSES = ("public", "internal", "confidential", "restricted")
+QUESTION = "Which port does rerank listen on?"
+PASSAGES = (
+    Passage(1, "p#0", "p", "hr", "Ports", None, "The rerank service listens on port 8002.", 0.9),
+)
+EVIDENCE = gather(QUESTION, PASSAGES)
+PLAIN = RoutingFeatures(QUESTION, features(QUESTION), Signals(documents=1), 0.9)
+BEHAVIOURS = ("fails", "lies")  # what leads on to another writer; see the last tests for the rest
+
+
+class Writer:
+    """An endpoint that does as it is told and notes that it was asked."""
+
+    def __init__(self, name: str, behaviour: str, asked: list[str]) -> None:
+        self.name = self.model = name
+        self._behaviour = behaviour
+        self._asked = asked
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        self._asked.append(self.name)
+        if self._behaviour == "fails":
+            raise ApiError(503, "unreachable", "nobody there")
+        text = {
+            "lies": "The rerank service listens on port 9999. [1]",
+            "declines": "",
+            "answers": "The rerank service listens on port 8002. [1]",
+        }[self._behaviour]
+        return Draft(text, 0, 0, "stop", self.model)
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+class Quote(ExtractiveEndpoint):
+    def __init__(self, asked: list[str]) -> None:
+        super().__init__(0.0)
+        self._asked = asked
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        self._asked.append("quote")
+        return await super().draft(request)
+
+
+def policy_of(allowed: dict[str, tuple[str, ...]], *, low_confidence: bool = True) -> Policy:
+    reasons = ["validator_failed", "tier_unavailable"]
+    server = {"kind": "openai", "url": "http://127.0.0.1:1", "price": {"input": 0, "output": 0}}
+    return Policy.model_validate(
+        {
+            "version": 1,
+            "classes": CLASSES,
+            "default_class": "public",
+            "corpora": {"hr": "internal"},
+            "models": {
+                **{name: {"tier": "cheap", "model": name, **server} for name in MODELS[:2]},
+                "dear": {"tier": "dearer", "model": "dear", **server},
+                "quote": {"tier": "cheap", "kind": "extractive"},
+            },
+            "tiers": {"cheap": {"models": MODELS[:2]}, "dearer": {"models": ["dear"]}},
+            "compliance": allowed,
+            "rules": [{"name": "all", "then": {"tier": "cheap"}}],
+            "escalation": {
+                "max_hops": 2,
+                "reasons": [*reasons, "low_confidence"] if low_confidence else reasons,
+            },
+            "last_resort": "quote",
+        }
+    )
+
+
+def subsets() -> Iterator[tuple[str, ...]]:
+    for size in range(len(MODELS) + 1):
+        yield from itertools.combinations(MODELS, size)
+
+
+def decisions(policy: Policy, data_class: str) -> Iterator[Decision]:
+    """Each way of asking; and decisions that no router may make: with every model in them."""
+    plain = replace(PLAIN, mark=data_class)
+    for requested in (None, *TIERS, *MODELS):
+        yield route(replace(plain, requested=requested), policy)
+    first = route(plain, policy)
+    steps = (Step("dearer", ("dear", "quote"), "strict"),)
+    yield replace(first, tier="cheap", chain=MODELS, escalation=steps, last_resort="quote")
+
+
+def ways(decision: Decision) -> Iterator[tuple[str, ...]]:
+    """What the writers may do, those aside that this decision can't lead to."""
+    reached = {*decision.chain, *(name for step in decision.escalation for name in step.chain)}
+    choices = [BEHAVIOURS if name in reached else BEHAVIOURS[:1] for name in MODELS[:3]]
+    return itertools.product(*choices)
+
+
+async def outcome_of(
+    decision: Decision, policy: Policy, behaviours: tuple[str, ...]
+) -> tuple[Outcome, list[str]]:
+    asked: list[str] = []
+    writers = {
+        name: Writer(name, behaviour, asked)
+        for name, behaviour in zip(MODELS[:3], behaviours, strict=True)
+    }
+    outcome = await respond(
+        QUESTION,
+        PASSAGES,
+        EVIDENCE,
+        decision,
+        policy,
+        {**writers, "quote": Quote(asked)},
+        max_tokens=100,
+    )
+    return outcome, asked
+
+
+async def answer(decision: Decision, policy: Policy, behaviours: tuple[str, ...]) -> list[str]:
+    return (await outcome_of(decision, policy, behaviours))[1]
+
+
+@pytest.mark.parametrize("data_class", CLASSES)
+async def test_a_forbidden_model_is_never_asked(data_class: str) -> None:
+    seen: set[str] = set()
+    for allowed in subsets():
+        policy = policy_of({"public": MODELS, data_class: allowed})
+        for decision in decisions(policy, data_class):
+            for behaviours in ways(decision):
+                asked = await answer(decision, policy, behaviours)
+                forbidden = [name for name in asked if not permits(policy, data_class, name)]
+                assert forbidden == [], (allowed, decision, behaviours)
+                assert len(asked) == len({*asked}), "a writer was asked twice"
+                seen |= {*asked}
+    assert seen == {*MODELS}
+
+
+@pytest.mark.parametrize("data_class", CLASSES)
+def test_a_decision_names_no_forbidden_model_either(data_class: str) -> None:
+    for allowed in subsets():
+        policy = policy_of({"public": MODELS, data_class: allowed})
+        *routed, _ = decisions(policy, data_class)
+        for decision in routed:
+            later = [name for step in decision.escalation for name in step.chain]
+            named = {*decision.chain, *later, decision.last_resort} - {None}
+            assert named <= {*allowed}, decision
+            out = {one.model for one in decision.ruled_out if one.rule == "compliance"}
+            assert out == {*MODELS} - {*allowed}
+
+
+async def test_a_class_without_an_entry_has_no_model_at_all() -> None:
+    policy = policy_of({"public": ("*",)})
+    for decision in decisions(policy, "restricted"):
+        assert await answer(decision, policy, ("answers",) * 3) == []
+
+
+async def test_the_corpus_of_a_passage_counts_like_a_mark() -> None:
+    policy = policy_of({"public": ("*",), "internal": ("quote",)})
+    assert route(PLAIN, policy).chain == ("cheap-a", "cheap-b")
+    found = route(replace(PLAIN, corpora=frozenset({"hr"})), policy)
+    assert (found.tier, found.last_resort, found.source) == (None, "quote", "corpus hr")
+    assert await answer(found, policy, ("answers",) * 3) == ["quote"]
+
+
+# --- the way of an answer ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "low_confidence", "asked", "hops"),
+    [
+        (("answers", "answers", "answers"), False, ["cheap-a"], []),
+        (("fails", "answers", "answers"), False, ["cheap-a", "cheap-b"], []),
+        (("lies", "answers", "answers"), False, ["cheap-a", "dear"],
+         [("validator_failed", "cheap", "dearer")]),
+        (("fails", "fails", "answers"), False, ["cheap-a", "cheap-b", "dear"],
+         [("tier_unavailable", "cheap", "dearer")]),
+        (("fails", "lies", "fails"), False, ["cheap-a", "cheap-b", "dear", "quote"],
+         [("validator_failed", "cheap", "dearer"), ("tier_unavailable", "dearer", None)]),
+        (("declines", "answers", "answers"), False, ["cheap-a"], []),
+        (("declines", "answers", "answers"), True, ["cheap-a", "dear"],
+         [("low_confidence", "cheap", "dearer")]),
+    ],
+)  # fmt: skip
+async def test_fallbacks_come_before_hops_and_the_last_resort_after_them(
+    behaviours: tuple[str, ...],
+    low_confidence: bool,
+    asked: list[str],
+    hops: list[tuple[str, str, str | None]],
+) -> None:
+    policy = policy_of({"internal": ("*",), "public": ("*",)}, low_confidence=low_confidence)
+    outcome, seen = await outcome_of(route(PLAIN, policy), policy, behaviours)
+    assert seen == asked
+    assert [(hop.reason.value, hop.source, hop.target) for hop in outcome.hops] == hops
+    assert outcome.answered == (behaviours[0] != "declines" or low_confidence)
+    first_shown = asked[0] == outcome.endpoint or not outcome.answered
+    assert (outcome.escalated_from is None) == first_shown
+
+
+@pytest.mark.parametrize(("profile", "shown"), [("off", True), ("strict", False)])
+async def test_a_draft_is_checked_by_the_profile_of_the_decision(profile: str, shown: bool) -> None:
+    policy = policy_of({"public": ("*",)}).model_copy(update={"checks": profile})
+    decision = route(PLAIN, policy)
+    assert decision.checks == profile
+    outcome, _ = await outcome_of(decision, policy, ("lies", "answers", "answers"))
+    assert ("9999" in outcome.answer.content) == shown
+
+
+async def test_without_any_hop_a_failed_draft_goes_to_the_last_resort() -> None:
+    policy = policy_of({"public": ("*",)})
+    still = policy.model_copy(
+        update={"escalation": policy.escalation.model_copy(update={"max_hops": 0})}
+    )
+    outcome, asked = await outcome_of(route(PLAIN, still), still, ("lies", "answers", "answers"))
+    assert asked == ["cheap-a", "quote"]
+    assert outcome.escalated_from == "cheap:cheap-a"
+    assert not outcome.passed
