@@ -126,10 +126,12 @@ class Attempt:
         await asyncio.shield(task)
 
     async def rest(self) -> News:
-        """What was not told yet, once nothing is being told: for the end of the attempt."""
+        """What was not told yet, once nothing is being told: for the end of the attempt, which
+        tells it. A sign of life that is given before the end is written tells nothing more."""
         while self._tellings:
             await asyncio.wait(set(self._tellings))
-        return self._rated()
+        news, self._news = self._rated(), News()
+        return news
 
     def lose(self) -> None:
         """Let no checkpoint count from now on."""
