@@ -4,7 +4,7 @@ import time
 
 from prometheus_client import Counter, Histogram
 
-from services.generate.answer.escalate import Outcome
+from services.generate.answer.outcome import Outcome
 from services.generate.answer.pipeline import Prepared
 from services.generate.trust.audit import Head
 from shared.telemetry import get_logger

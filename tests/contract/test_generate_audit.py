@@ -70,7 +70,8 @@ async def test_an_answer_is_on_record_with_hashes_of_all_texts(
     ]
     assert kept["decision"]["policy"] == told["policy"]
     assert kept["verification"] == {"passed": True, "failures": []}
-    assert kept["tokens"] == {"prompt": 0, "completion": 0}
+    assert [one["completion_tokens"] for one in kept["attempts"]] == [0]
+    assert kept["cost_nano_dollars"] == 0
     assert "port" not in json.dumps(kept["passages"]).replace("ports.md", "")
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.generate.answer.escalate import Outcome, respond
+from services.generate.answer.escalate import respond
 from services.generate.answer.evidence import gather
+from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.passages import Passage, Signals
 from services.generate.policy.schema import Policy
 from services.generate.routing.compliance import permits
@@ -47,7 +48,7 @@ class Writer:
             "declines": "",
             "answers": "The rerank service listens on port 8002. [1]",
         }[self._behaviour]
-        return Draft(text, 0, 0, "stop", self.model)
+        return Draft(text, "stop", self.model)
 
     async def close(self) -> None:
         """Hold nothing."""
@@ -127,6 +128,7 @@ async def outcome_of(
         policy,
         {**writers, "quote": Quote(asked)},
         max_tokens=100,
+        spending=Spending(),
     )
     return outcome, asked
 

@@ -1,7 +1,7 @@
 """Claims and their citations: reads ``[1]``, ``[1,2]`` and ``[1][2]`` out of a text. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from services.generate.answer.sentences import Kind, split
@@ -73,3 +73,16 @@ def compose(claims: Sequence[Claim]) -> Answer:
             content += " " + "".join(f"[{n}]" for n in claim.cited)
         annotations += [Annotation(start, len(content), n) for n in claim.cited]
     return Answer(content, tuple(annotations), tuple(claims))
+
+
+def annotated(text: str, numbers: Container[int]) -> Answer:
+    """A text as it stands, with the citations in it that name one of the passages `numbers`."""
+    annotations = []
+    for sentence in split(text):
+        for group in _MARKER.findall(sentence.text):
+            annotations += [
+                Annotation(sentence.start, sentence.end, int(number))
+                for number in re.split(r"[,;]", group)
+                if int(number) in numbers
+            ]
+    return Answer(text, tuple(dict.fromkeys(annotations)), tuple(claims(text)))

@@ -10,7 +10,7 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from services.generate.answer import stream
-from services.generate.answer.escalate import Outcome
+from services.generate.answer.outcome import Outcome
 from services.generate.answer.pipeline import Engine, Prepared, Query
 from services.generate.metrics import record
 from services.generate.protocol import ChatCompletion
@@ -69,7 +69,8 @@ class Delivery:
         )
 
     async def _whole(self, prepared: Prepared) -> ChatCompletion:
-        outcome = await unless_gone(self.request, self.engine.finish(prepared))
+        finishing = self.engine.finish(prepared, self.case.spending)
+        outcome = await unless_gone(self.request, finishing)
         total = await self._recorded(prepared, outcome)
         return stream.completion(self.envelope, prepared, outcome, total)
 
@@ -82,18 +83,27 @@ class Delivery:
 
     async def _events(self, prepared: Prepared) -> AsyncIterator[bytes]:
         """The events of a stream. From the first on, an error is an event, too."""
-        task = asyncio.ensure_future(self.engine.finish(prepared))
+        shown: asyncio.Queue[str | None] = asyncio.Queue()
+        finishing = self.engine.finish(prepared, self.case.spending, shown.put_nowait)
+        task = asyncio.ensure_future(finishing)
+        task.add_done_callback(lambda _: shown.put_nowait(None))
         try:
             yield stream.opening(self.envelope)
-            while not task.done():
+            while True:
                 left = current().deadline.remaining_ms() / 1000 - _CLOSING_SECONDS
                 if left <= 0:
                     raise deadline_exceeded()
-                await asyncio.wait({task}, timeout=min(left, _KEEP_ALIVE_SECONDS))
-                if not task.done():
+                try:
+                    async with asyncio.timeout(min(left, _KEEP_ALIVE_SECONDS)):
+                        piece = await shown.get()
+                except TimeoutError:
                     if await self.request.is_disconnected():
-                        raise _gone()
+                        raise _gone() from None
                     yield stream.KEEP_ALIVE
+                    continue
+                if piece is None:
+                    break
+                yield stream.piece(self.envelope, piece)
             outcome = task.result()
             total = await self._recorded(prepared, outcome)
             for event in stream.rest(

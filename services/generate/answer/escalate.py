@@ -3,25 +3,31 @@
 The chosen tier's models are asked in order until one drafts. A draft that fails a check, or a tier
 whose models all fail, leads to the next tier, as often as the policy allows; then to the extractive
 answer; where that declines, too, to an honest "not in the sources". The policy's compliance matrix
-is asked again before each model, whatever the decision says. Nothing unverified gets out.
+is asked again before each model, whatever the decision says.
+
+In the profile `strict` nothing unverified gets out. In the others a draft may be shown while it is
+written: then it is the answer, verification only says what it found, and nothing else is tried.
 """
 
 import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from services.generate.answer.citations import Answer, compose
+from services.generate.answer.citations import Answer, annotated, compose
 from services.generate.answer.evidence import Evidence
+from services.generate.answer.outcome import Hop, Outcome, Spending, Trace
 from services.generate.answer.passages import Passage
 from services.generate.answer.sentences import split
-from services.generate.answer.verify import PROFILES, Failure, Verdict, verify
+from services.generate.answer.showing import Showing
+from services.generate.answer.verify import PROFILES, Verdict, verify
 from services.generate.policy.schema import NOBODY, Policy, Profile, Reason
 from services.generate.routing.compliance import permits
 from services.generate.routing.router import COMPLIANCE, Decision, RuledOut, Step
-from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint
-from shared.context import current
+from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, Endpoint
+from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
@@ -33,76 +39,16 @@ _RESERVE_MS = 1000.0
 
 
 @dataclass(frozen=True)
-class Hop:
-    """An escalation: the answer went on from a tier to another, None for the last resort.
-
-    checks: those that the draft failed, where that was the reason.
-    """
-
-    reason: Reason
-    source: str
-    target: str | None
-    checks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An answer and how it came about.
-
-    tier, endpoint, model: who wrote what is shown; tier is the one that was asked first where
-    nobody was. answered: False where the text only says that the sources do not answer.
-    reasons: the decision's and what happened after it. passed, failures: of the draft of
-    `escalated_from`, or of the answer itself where that is None. hops: the escalations, in order.
-    ruled_out: models that would have been asked but for the policy. degraded: writers that were
-    down. prompt_tokens, completion_tokens: of all language models that were asked. draft_ms,
-    verify_ms.
-    """
-
-    answer: Answer
-    tier: str
-    endpoint: str
-    model: str
-    answered: bool
-    reasons: tuple[str, ...]
-    passed: bool
-    failures: tuple[Failure, ...]
-    escalated_from: str | None
-    hops: tuple[Hop, ...]
-    ruled_out: tuple[RuledOut, ...]
-    degraded: tuple[str, ...]
-    prompt_tokens: int
-    completion_tokens: int
-    draft_ms: float
-    verify_ms: float
-
-
-@dataclass
-class _Trace:
-    """What is gathered on the way to an outcome."""
-
-    reasons: list[str]
-    degraded: list[str] = field(default_factory=list)
-    hops: list[Hop] = field(default_factory=list)
-    ruled_out: list[RuledOut] = field(default_factory=list)
-    asked: list[Endpoint] = field(default_factory=list)
-    failures: tuple[Failure, ...] = ()
-    escalated_from: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    draft_ms: float = 0.0
-    verify_ms: float = 0.0
-
-
-@dataclass(frozen=True)
 class _Way:
     """What holds on the whole way of a question to its answer. check: of a draft's text, by the
-    profile of the step that it is drafted in."""
+    profile of the step that it is drafted in. show: who sees drafts as they are written."""
 
     decision: Decision
     policy: Policy
     writers: Mapping[str, Endpoint]
     request: DraftRequest
     check: Callable[[str, Profile], Verdict]
+    show: Callable[[str], None] | None
 
 
 async def respond(
@@ -114,12 +60,19 @@ async def respond(
     writers: Mapping[str, Endpoint],
     *,
     max_tokens: int,
+    spending: Spending,
+    chat: Chat = PLAIN,
+    show: Callable[[str], None] | None = None,
 ) -> Outcome:
     """The outcome for a decided question. writers: by the policy's names of models.
 
-    Raises a 504 ApiError when the deadline passes.
+    spending: is told of every attempt, also of one that is cut off. chat: what the question was
+    asked in. show: gets the pieces of a draft that may be shown before it is verified; the outcome
+    then has exactly their text.
+    Raises ApiError: 504 when the deadline passes; what the writer raised where that was after some
+    of its draft was shown.
     """
-    trace = _Trace([str(reason) for reason in decision.reasons])
+    trace = Trace([str(reason) for reason in decision.reasons], spending)
     delimiter = secrets.token_hex(8)
 
     def check(text: str, profile: Profile) -> Verdict:
@@ -134,8 +87,9 @@ async def respond(
         max_tokens,
         delimiter,
         lambda text: check(text, decision.checks).passed,
+        chat,
     )
-    way = _Way(decision, policy, writers, request, check)
+    way = _Way(decision, policy, writers, request, check, show)
     if decision.declines:
         return _declined(next(iter(policy.tiers)), writers.get(policy.last_resort or ""), trace)
     steps = []
@@ -159,14 +113,21 @@ async def respond(
     return await _last_resort(way, trace)
 
 
-async def _try(step: Step, way: _Way, trace: _Trace) -> tuple[Outcome | None, Hop | None]:
+async def _try(step: Step, way: _Way, trace: Trace) -> tuple[Outcome | None, Hop | None]:
     """The outcome of a tier, or None with why the answer has to go on from it."""
     request = replace(way.request, worth_finishing=lambda text: way.check(text, step.checks).passed)
     for name in step.chain:
         endpoint = _allowed(name, way, trace)
         if endpoint is None or any(endpoint is one for one in trace.asked):
             continue
-        draft = await _draft(endpoint, request, trace)
+        showing = None
+        if way.show is not None and step.checks != "strict":
+            showing = Showing(way.show, (request.delimiter,))
+        draft = await _draft(name, endpoint, request, way, trace, showing)
+        if showing is not None and draft is not None and not draft.declined:
+            showing.close()
+        if showing is not None and draft is not None and showing.begun:
+            return _shown(step, endpoint, draft, showing.text, way, trace), None
         if draft is None:
             trace.escalated_from = trace.escalated_from or f"{step.tier}:{endpoint.name}"
             continue
@@ -189,7 +150,7 @@ async def _try(step: Step, way: _Way, trace: _Trace) -> tuple[Outcome | None, Ho
     return None, Hop(Reason.TIER_UNAVAILABLE, step.tier, None)
 
 
-async def _last_resort(way: _Way, trace: _Trace) -> Outcome:
+async def _last_resort(way: _Way, trace: Trace) -> Outcome:
     """The extractive answer, or an honest refusal."""
     name = way.decision.last_resort
     endpoint = _allowed(name, way, trace) if name is not None else None
@@ -203,7 +164,7 @@ async def _last_resort(way: _Way, trace: _Trace) -> Outcome:
         if trace.escalated_from == f"{tier}:{endpoint.name}":
             trace.escalated_from = None
         return _declined(tier, endpoint, trace)
-    extract = await endpoint.draft(way.request)
+    extract = await endpoint.draft(way.request)  # free of charge, and no server to fail
     if extract.declined:
         trace.reasons.append("declined: no sentence of the passages answers well enough")
         return _declined(tier, endpoint, trace)
@@ -215,7 +176,7 @@ async def _last_resort(way: _Way, trace: _Trace) -> Outcome:
     return _answered(tier, endpoint, extract, verdict, trace)
 
 
-def _allowed(name: str, way: _Way, trace: _Trace) -> Endpoint | None:
+def _allowed(name: str, way: _Way, trace: Trace) -> Endpoint | None:
     """The writer of a model that may see this data; None for another, which is noted."""
     if permits(way.policy, way.decision.data_class, name):
         return way.writers[name]
@@ -231,27 +192,46 @@ def _fits(step: Step, policy: Policy) -> bool:
     return left > 0 and policy.models[step.chain[0]].latency_ms <= left
 
 
-async def _draft(endpoint: Endpoint, request: DraftRequest, trace: _Trace) -> Draft | None:
-    """The endpoint's draft, or None, with the reason in the trace, where it has none to give."""
+async def _draft(
+    name: str,
+    endpoint: Endpoint,
+    request: DraftRequest,
+    way: _Way,
+    trace: Trace,
+    showing: Showing | None,
+) -> Draft | None:
+    """The endpoint's draft, or None, with the reason in the trace, where it has none to give.
+
+    Raises what the endpoint raises where some of its draft was shown by then.
+    """
     trace.asked.append(endpoint)
     started = time.perf_counter()
     patience = max(0.0, current().deadline.remaining_ms() - _RESERVE_MS) / 1000
+    meter = trace.spending.begin(name, way.policy.models[name], endpoint)
+    show = showing.feed if showing is not None else None
+    ended: Literal["drafted", "failed", "stopped"] = "stopped"
     try:
         async with asyncio.timeout(patience):
-            draft = await endpoint.draft(request)
+            draft = await endpoint.draft(replace(request, show=show, meter=meter))
+        ended = "drafted"
     except TimeoutError:
+        ended = "failed"
         trace.degraded.append(endpoint.name)
         trace.reasons.append(f"out_of_time: {endpoint.name} did not finish before the deadline")
+        if showing is not None and showing.begun:
+            raise deadline_exceeded() from None
         return None
     except ApiError as error:
+        ended = "failed"
         trace.degraded.append(endpoint.name)
         trace.reasons.append(f"endpoint_failed: {endpoint.name}: {error.code}")
         log.warning("endpoint_failed", endpoint=endpoint.name, code=error.code)
+        if showing is not None and showing.begun:
+            raise
         return None
     finally:
+        trace.spending.end(ended)
         trace.draft_ms += (time.perf_counter() - started) * 1000
-    trace.prompt_tokens += draft.prompt_tokens
-    trace.completion_tokens += draft.completion_tokens
     return draft
 
 
@@ -264,48 +244,41 @@ def _without_torn_end(draft: Draft) -> Draft:
     return replace(draft, text=draft.text[:end])
 
 
-def _verify(draft: Draft, way: _Way, checks: Profile, trace: _Trace) -> Verdict:
+def _verify(draft: Draft, way: _Way, checks: Profile, trace: Trace) -> Verdict:
     started = time.perf_counter()
     verdict = way.check(draft.text, checks)
     trace.verify_ms += (time.perf_counter() - started) * 1000
     return verdict
 
 
-def _answered(
-    tier: str, endpoint: Endpoint, draft: Draft, verdict: Verdict, trace: _Trace
+def _shown(
+    step: Step, endpoint: Endpoint, draft: Draft, text: str, way: _Way, trace: Trace
 ) -> Outcome:
-    return _outcome(compose(verdict.claims), tier, endpoint, draft.model, True, trace)
+    """The outcome of a draft that was shown as it was written, whatever verification finds."""
+    verdict = _verify(replace(draft, text=text), way, step.checks, trace)
+    trace.failures = trace.failures or verdict.failures
+    if not verdict.passed:
+        checks = dict.fromkeys(failure.check.value for failure in verdict.failures)
+        trace.reasons.append(f"shown_unverified: {', '.join(checks)}")
+    answer = annotated(text, {passage.n for passage in way.request.passages})
+    return trace.outcome(
+        answer,
+        step.tier,
+        endpoint,
+        draft.model,
+        answered=True,
+        shown=True,
+        finish_reason=draft.finish_reason,
+    )
 
 
-def _declined(tier: str, endpoint: Endpoint | None, trace: _Trace) -> Outcome:
+def _answered(
+    tier: str, endpoint: Endpoint, draft: Draft, verdict: Verdict, trace: Trace
+) -> Outcome:
+    return trace.outcome(compose(verdict.claims), tier, endpoint, draft.model, answered=True)
+
+
+def _declined(tier: str, endpoint: Endpoint | None, trace: Trace) -> Outcome:
     nothing = Answer(NOT_ANSWERED, (), ())
     model = endpoint.model if endpoint else NOBODY
-    return _outcome(nothing, tier, endpoint, model, False, trace)
-
-
-def _outcome(
-    answer: Answer,
-    tier: str,
-    endpoint: Endpoint | None,
-    model: str,
-    answered: bool,
-    trace: _Trace,
-) -> Outcome:
-    return Outcome(
-        answer=answer,
-        tier=tier,
-        endpoint=endpoint.name if endpoint else NOBODY,
-        model=model,
-        answered=answered,
-        reasons=tuple(trace.reasons),
-        passed=not trace.failures,
-        failures=trace.failures,
-        escalated_from=trace.escalated_from,
-        hops=tuple(trace.hops),
-        ruled_out=tuple(trace.ruled_out),
-        degraded=tuple(trace.degraded),
-        prompt_tokens=trace.prompt_tokens,
-        completion_tokens=trace.completion_tokens,
-        draft_ms=trace.draft_ms,
-        verify_ms=trace.verify_ms,
-    )
+    return trace.outcome(nothing, tier, endpoint, model, answered=False)

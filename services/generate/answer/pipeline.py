@@ -5,11 +5,12 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.generate.answer.escalate import Outcome, respond
+from services.generate.answer.escalate import respond
 from services.generate.answer.evidence import Evidence, confidence, gather, with_similarities
+from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.passages import Passage, Signals
 from services.generate.answer.sources import Desk, Librarian, Retrieval
 from services.generate.policy.file import PolicyFile
@@ -21,6 +22,7 @@ from services.generate.routing.refusals import refuse_names, refuse_route
 from services.generate.routing.request import RoutingFeatures, estimated_tokens
 from services.generate.routing.router import Decision, route
 from services.generate.routing.sensitivity import kinds
+from services.generate.tiers.endpoint import PLAIN, Chat
 from shared.context import current
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -38,7 +40,7 @@ class Query:
     """A question, where to look and who may write; see protocol.Options.
 
     corpora: empty for the default ones. requested: a tier or model, None for the router's choice.
-    turns, needs, mark, tiers, budget: see routing/request.py.
+    turns, needs, mark, tiers, budget: see routing/request.py. chat: what it was asked in.
     """
 
     question: str
@@ -53,6 +55,7 @@ class Query:
     mark: str | None = None
     tiers: frozenset[str] | None = None
     budget: int | None = None
+    chat: Chat = PLAIN
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,13 @@ class Engine:
             (time.perf_counter() - retrieved) * 1000,
         )
 
-    async def finish(self, prepared: Prepared) -> Outcome:
-        """The verified answer. Raises a 504 ApiError when the deadline passes."""
+    async def finish(
+        self,
+        prepared: Prepared,
+        spending: Spending,
+        show: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        """The answer, and whether it is verified. spending, show, what it raises: see `respond`."""
         query, policy = prepared.query, prepared.policy
         return await respond(
             query.question,
@@ -137,6 +145,9 @@ class Engine:
             policy,
             {name: self.writers.endpoint(name, model) for name, model in policy.models.items()},
             max_tokens=_draft_tokens(query),
+            spending=spending,
+            chat=query.chat,
+            show=show,
         )
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from services.generate.answer.citations import Answer
-from services.generate.answer.escalate import Outcome
+from services.generate.answer.outcome import Outcome
 from services.generate.answer.passages import Passage
 from services.generate.answer.pipeline import Prepared
 from services.generate.protocol import (
@@ -164,6 +164,11 @@ def opening(envelope: Envelope) -> bytes:
     return _chunk(envelope, {"role": "assistant", "content": ""})
 
 
+def piece(envelope: Envelope, text: str) -> bytes:
+    """A piece of the text."""
+    return _chunk(envelope, {"content": text})
+
+
 def rest(
     envelope: Envelope,
     prepared: Prepared,
@@ -172,14 +177,16 @@ def rest(
     *,
     include_usage: bool,
 ) -> Iterator[bytes]:
-    """The events after the first: the verified text word by word, the end, the usage, DONE."""
-    for piece in _PIECE.findall(outcome.answer.content):
-        yield _chunk(envelope, {"content": piece})
+    """The events after what was shown already: the text word by word unless it was, the end with
+    the verdict, the usage, DONE."""
+    if not outcome.shown:
+        for one in _PIECE.findall(outcome.answer.content):
+            yield piece(envelope, one)
     cited = [one.model_dump() for one in annotations(outcome.answer, prepared.passages)]
     yield _chunk(
         envelope,
         {"annotations": cited},
-        finish_reason="stop",
+        finish_reason=outcome.finish_reason,
         refdesk=extension(prepared, outcome, total_ms).model_dump(),
     )
     if include_usage:

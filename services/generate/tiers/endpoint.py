@@ -1,11 +1,40 @@
 """What every writer is: given a question and numbered passages, it drafts an answer with `[n]`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from services.generate.answer.evidence import Evidence
 from services.generate.answer.passages import Passage
+from services.generate.tiers.meter import Meter
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a chat holds besides its question, in OpenAI's form, as its client sent it.
+
+    before, after: the messages before the one that asks, and after it. The others are None where
+    they were not sent.
+    """
+
+    before: tuple[Mapping[str, Any], ...] = ()
+    after: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Mapping[str, Any] | None = None
+
+
+PLAIN = Chat()  # a question alone
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that a model wants its client to make. arguments: JSON, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True)
@@ -17,6 +46,9 @@ class DraftRequest:
     for this request alone, to stand around the passages; it must not come back in a draft.
     worth_finishing: tells of the first whole sentences of a draft whether they can be shown; a
     writer that writes word by word may stop and return what it has where they can't.
+    chat: what it was asked in. show: called in the event loop with each piece of the draft's text
+    as it is written; None where nothing is shown before it is verified. meter: is told what the
+    draft uses, as it uses it.
     """
 
     question: str
@@ -25,6 +57,9 @@ class DraftRequest:
     max_tokens: int
     delimiter: str
     worth_finishing: Callable[[str], bool]
+    chat: Chat = PLAIN
+    show: Callable[[str], None] | None = None
+    meter: Meter = field(default_factory=Meter)
 
 
 @dataclass(frozen=True)
@@ -32,20 +67,19 @@ class Draft:
     """An answer that nobody has checked yet.
 
     text: with markers ``[n]``; empty where the writer declines: it finds no answer in the passages.
-    prompt_tokens, completion_tokens: what a language model read and wrote; 0 where none was asked.
-    finish_reason: ``length`` where the text was cut at max_tokens.
+    finish_reason: ``length`` where the text was cut at max_tokens. tool_calls: in the place of a
+    text, or after one.
     """
 
     text: str
-    prompt_tokens: int
-    completion_tokens: int
     finish_reason: Literal["stop", "length"]
     model: str
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def declined(self) -> bool:
         """Whether the writer found no answer."""
-        return not self.text
+        return not self.text and not self.tool_calls
 
 
 class Endpoint(Protocol):

@@ -25,7 +25,7 @@ class ExtractiveEndpoint:
         """See `Endpoint`. Reads and writes no tokens; takes well under a millisecond."""
         answers = confidence(request.evidence) >= self._min_confidence
         text = write(choose(request.evidence)) if answers else ""
-        return Draft(text, 0, 0, "stop", self.model)
+        return Draft(text, "stop", self.model)
 
     async def probe(self) -> None:
         """Quote from a constant passage. Raises ApiError if that fails."""

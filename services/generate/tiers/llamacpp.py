@@ -63,7 +63,7 @@ class LlamaCppEndpoint:
         prompt = build(request.question, sources, request.delimiter)
         self._drafts += 1
         try:
-            draft = await self._write(prompt, request.max_tokens, request.worth_finishing)
+            draft = await self._write(prompt, request)
         finally:
             self._drafts -= 1
         return replace(draft, text="") if declines(draft.text) else draft
@@ -75,16 +75,14 @@ class LlamaCppEndpoint:
         """
         if self._drafts:
             return
-        await self._write([{"role": "user", "content": "Hello"}], 1, lambda _: True)
+        await self._write([{"role": "user", "content": "Hello"}], _PROBE)
 
     async def close(self) -> None:
         """Wait for the draft at hand and free the model."""
         await asyncio.to_thread(self._owner.submit(self._free).result)
         self._owner.shutdown()
 
-    async def _write(
-        self, messages: list[Message], max_tokens: int, worth_finishing: Callable[[str], bool]
-    ) -> Draft:
+    async def _write(self, messages: list[Message], request: DraftRequest) -> Draft:
         if self._waiting >= _WAITING:
             raise ApiError(
                 503,
@@ -95,17 +93,39 @@ class LlamaCppEndpoint:
         left = threading.Event()
         body = {
             "messages": messages,
-            "max_tokens": max_tokens,
+            "max_tokens": request.max_tokens,
             "temperature": 0.0,
             "stream": True,
             "stream_options": {"include_usage": True},
             "return_progress": True,  # a call back after each batch, at which it can be stopped
         }
         self._waiting += 1
+        loop = asyncio.get_running_loop()
+        refused: list[ApiError] = []  # by whom the draft is shown to
+
+        def show(piece: str) -> None:
+            try:
+                if request.show is not None and not refused:
+                    request.show(piece)
+            except ApiError as error:
+                refused.append(error)
+                left.set()
+
+        def wrote(piece: str) -> None:
+            loop.call_soon_threadsafe(show, piece)
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._owner, self._complete, body, left.is_set, worth_finishing
+            draft = await loop.run_in_executor(
+                self._owner,
+                self._complete,
+                body,
+                left.is_set,
+                request,
+                None if request.show is None else wrote,
             )
+            if refused:
+                raise refused[0]
+            return draft
         finally:
             left.set()
             self._waiting -= 1
@@ -114,36 +134,45 @@ class LlamaCppEndpoint:
         self,
         body: dict[str, Any],
         nobody_waits: Callable[[], bool],
-        worth_finishing: Callable[[str], bool],
+        request: DraftRequest,
+        wrote: Callable[[str], None] | None,
     ) -> Draft:
-        """Runs in the owner thread."""
+        """Runs in the owner thread. wrote: gets each piece; such a draft is written to its end."""
         pieces: list[str] = []
         usage: dict[str, int] = {}
         finish = "stop"
-        read = written = 0  # counted here for a draft that is stopped: it is told no usage
+        read = 0
         error: dict[str, Any] | None = None
         give_up = time.monotonic() + _LONGEST_S
 
         def on_chunk(chunk: dict[str, Any]) -> bool:
             """Take one event; True stops the draft."""
-            nonlocal finish, error, read, written
+            nonlocal finish, error, read
             error = chunk.get("error", error)
-            read = (chunk.get("prompt_progress") or {}).get("total", read)
+            total = (chunk.get("prompt_progress") or {}).get("total", read)
+            if total != read:
+                read = total
+                request.meter.sent(read)
             usage.update(
                 {key: value for key, value in (chunk.get("usage") or {}).items() if key in _USAGE}
             )
             for choice in chunk.get("choices") or ():
                 piece = choice.get("delta", {}).get("content") or ""
                 finish = choice.get("finish_reason") or finish
-                written += bool(piece)
+                request.meter.wrote(bool(piece))
                 # A sentence is whole when the next begins: the space after it is the sign.
-                if piece[:1].isspace() and not self._can_go_on("".join(pieces), worth_finishing):
+                whole = wrote is None and piece[:1].isspace()
+                if whole and not self._can_go_on("".join(pieces), request.worth_finishing):
                     return True
                 pieces.append(piece)
+                if wrote is not None and piece:
+                    wrote(piece)
             return nobody_waits() or time.monotonic() > give_up
 
         if not nobody_waits():
             self._server.handle_chat_completions(body, on_chunk)
+        if usage:  # a draft that was stopped is told none
+            request.meter.told(usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0))
         if error is not None:
             raise ApiError(502, "writer_failed", f"{self.model} failed: {error.get('message')}")
         if time.monotonic() > give_up:
@@ -152,13 +181,7 @@ class LlamaCppEndpoint:
         text = "".join(pieces).strip()
         if not text and not nobody_waits():  # no refusal either: that would be in words
             raise ApiError(502, "writer_failed", f"{self.model} wrote nothing")
-        return Draft(
-            text,
-            usage.get("prompt_tokens", read),
-            usage.get("completion_tokens", written),
-            "length" if finish == "length" else "stop",
-            self.model,
-        )
+        return Draft(text, "length" if finish == "length" else "stop", self.model)
 
     @staticmethod
     def _can_go_on(text: str, worth_finishing: Callable[[str], bool]) -> bool:
@@ -168,6 +191,7 @@ class LlamaCppEndpoint:
         self._server = None
 
 
+_PROBE = DraftRequest("", (), (), 1, "", lambda _: True)
 _USAGE = frozenset({"prompt_tokens", "completion_tokens"})
 
 

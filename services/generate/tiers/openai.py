@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from services.generate.answer.prompt import build, declines
+from services.generate.routing.request import estimated_tokens
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.client import ServiceClient
 from shared.errors import ApiError
@@ -59,6 +60,7 @@ class OpenAIEndpoint:
             "max_tokens": request.max_tokens,
             "temperature": 0.0,
         }
+        request.meter.sent(estimated_tokens(str(turn["content"]) for turn in prompt))
         try:
             answer = _Completion.model_validate(await self._client.post("/chat/completions", body))
             [choice, *_] = answer.choices
@@ -66,7 +68,8 @@ class OpenAIEndpoint:
             raise ApiError(
                 502, "bad_upstream", f"{self.name} answered something that is no chat completion"
             ) from None
-        usage = answer.usage or _Usage()
+        if answer.usage is not None:
+            request.meter.told(answer.usage.prompt_tokens, answer.usage.completion_tokens)
         text = (choice.message.content or "").strip()
         if (
             not text
@@ -75,9 +78,7 @@ class OpenAIEndpoint:
         if declines(text):
             text = ""
         finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-        return Draft(
-            text, usage.prompt_tokens, usage.completion_tokens, finish, answer.model or self.model
-        )
+        return Draft(text, finish, answer.model or self.model)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from services.generate.answer.escalate import Outcome
+from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.pipeline import Prepared
 from services.generate.trust.audit import Head
 from services.generate.trust.ledger import Entry, Ledger
@@ -21,6 +21,7 @@ class Case:
     """An answer of the current request, from its question on. For one task.
 
     form: how texts are kept. prepared: what is known before anybody writes; set once it is.
+    spending: what was asked of models so far; it goes on record however the answer ends.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Case:
     ) -> None:
         now = current()
         self.prepared: Prepared | None = None
+        self.spending = Spending()
         self._ledger = ledger
         self._form = form
         self._asked = Asked(
@@ -81,6 +83,14 @@ class Case:
             asked.at,
             asked.request_id,
             sha256(asked.question),
-            body(asked, status, self._form, error=error, prepared=self.prepared, outcome=outcome),
+            body(
+                asked,
+                status,
+                self._form,
+                self.spending.attempts,
+                error=error,
+                prepared=self.prepared,
+                outcome=outcome,
+            ),
             steps(outcome) if outcome else (),
         )

@@ -1,12 +1,13 @@
 """What goes on record of an answer: the body of an audit record. Pure functions."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from services.generate.answer.escalate import Outcome
+from services.generate.answer.outcome import Attempt, Outcome, total_cost
 from services.generate.answer.passages import Passage
 from services.generate.answer.pipeline import Prepared
 from services.generate.trust.escalations import LAST_RESORT, Escalation
@@ -51,12 +52,14 @@ def body(
     asked: Asked,
     status: Status,
     form: AuditText,
+    attempts: Sequence[Attempt],
     *,
     error: str | None = None,
     prepared: Prepared | None = None,
     outcome: Outcome | None = None,
 ) -> dict[str, Any]:
-    """The body of the record. form: how texts are kept. error: the code of what it failed with.
+    """The body of the record. form: how texts are kept. attempts: what was asked of models, also
+    where there is no outcome. error: the code of what it failed with.
 
     prepared, outcome: as far as it came; what was not reached has no fields.
     """
@@ -70,6 +73,8 @@ def body(
         "error": error,
         "text": form,
         "question": _text(asked.question, form),
+        "attempts": [asdict(one) for one in attempts],
+        "cost_nano_dollars": total_cost(attempts),
     }
     if prepared is not None:
         record |= _decided(prepared, form)
@@ -123,7 +128,6 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
             ],
         },
         "degraded": list(outcome.degraded),
-        "tokens": {"prompt": outcome.prompt_tokens, "completion": outcome.completion_tokens},
     }
 
 

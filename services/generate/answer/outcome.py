@@ -1,0 +1,181 @@
+"""An answer and how it came about, and what is gathered on the way to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from services.generate.answer.citations import Answer
+from services.generate.answer.verify import Failure
+from services.generate.policy.pricing import cost
+from services.generate.policy.schema import NOBODY, Model, Reason
+from services.generate.routing.router import RuledOut
+from services.generate.tiers.endpoint import Endpoint, ToolCall
+from services.generate.tiers.meter import Meter
+
+
+@dataclass(frozen=True)
+class Hop:
+    """An escalation: the answer went on from a tier to another, None for the last resort.
+
+    checks: those that the draft failed, where that was the reason.
+    """
+
+    reason: Reason
+    source: str
+    target: str | None
+    checks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A model that was asked for a draft, and what that took.
+
+    model: the policy's name of it. ended: ``stopped`` where nobody waited any more.
+    exact: whether the tokens are counted by who used them, not estimated here.
+    cost_nano_dollars: None for a model without a price.
+    """
+
+    model: str
+    endpoint: str
+    ended: Literal["drafted", "failed", "stopped"]
+    prompt_tokens: int
+    completion_tokens: int
+    exact: bool
+    cost_nano_dollars: int | None
+
+
+class Spending:
+    """The attempts at one answer, kept by who has to settle them whatever becomes of it."""
+
+    def __init__(self) -> None:
+        self._done: list[Attempt] = []
+        self._open: tuple[str, Model, str, Meter] | None = None
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """All of them, in order; one that is still at work as if it were stopped now."""
+        return (*self._done, *([self._attempt("stopped")] if self._open else ()))
+
+    def begin(self, name: str, model: Model, endpoint: Endpoint) -> Meter:
+        """The meter of the next attempt, which `end` ends."""
+        meter = Meter()
+        self._open = (name, model, endpoint.name, meter)
+        return meter
+
+    def end(self, ended: Literal["drafted", "failed", "stopped"]) -> None:
+        """The attempt that was begun is over."""
+        self._done.append(self._attempt(ended))
+        self._open = None
+
+    def _attempt(self, ended: Literal["drafted", "failed", "stopped"]) -> Attempt:
+        if self._open is None:
+            raise RuntimeError("no attempt was begun")
+        name, model, endpoint, meter = self._open
+        read, written = meter.prompt_tokens, meter.completion_tokens
+        price = cost(model, read, written)
+        return Attempt(name, endpoint, ended, read, written, meter.exact, price)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An answer and how it came about.
+
+    tier, endpoint, model: who wrote what is shown; tier is the one that was asked first where
+    nobody was. answered: False where the text only says that the sources do not answer.
+    reasons: the decision's and what happened after it. passed, failures: of the draft of
+    `escalated_from`, or of the answer itself where that is None. hops: the escalations, in order.
+    ruled_out: models that would have been asked but for the policy. degraded: writers that were
+    down. attempts: what was asked of whom. shown: whether the text went out while it was written.
+    tool_calls, finish_reason: as the model ended. draft_ms, verify_ms.
+    """
+
+    answer: Answer
+    tier: str
+    endpoint: str
+    model: str
+    answered: bool
+    reasons: tuple[str, ...]
+    passed: bool
+    failures: tuple[Failure, ...]
+    escalated_from: str | None
+    hops: tuple[Hop, ...]
+    ruled_out: tuple[RuledOut, ...]
+    degraded: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+    draft_ms: float
+    verify_ms: float
+    shown: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: Literal["stop", "length", "tool_calls"] = "stop"
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens that language models read, failed attempts included."""
+        return sum(one.prompt_tokens for one in self.attempts)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens that language models wrote, failed attempts included."""
+        return sum(one.completion_tokens for one in self.attempts)
+
+    @property
+    def cost_nano_dollars(self) -> int | None:
+        """What all attempts cost; None where one of them has no price."""
+        return total_cost(self.attempts)
+
+
+def total_cost(attempts: Sequence[Attempt]) -> int | None:
+    """Nano-dollars of all of them; None where one has no price."""
+    costs = [one.cost_nano_dollars for one in attempts]
+    known = [one for one in costs if one is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+@dataclass
+class Trace:
+    """What is gathered on the way to an outcome."""
+
+    reasons: list[str]
+    spending: Spending
+    degraded: list[str] = field(default_factory=list)
+    hops: list[Hop] = field(default_factory=list)
+    ruled_out: list[RuledOut] = field(default_factory=list)
+    asked: list[Endpoint] = field(default_factory=list)
+    failures: tuple[Failure, ...] = ()
+    escalated_from: str | None = None
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+
+    def outcome(
+        self,
+        answer: Answer,
+        tier: str,
+        endpoint: Endpoint | None,
+        model: str,
+        *,
+        answered: bool,
+        shown: bool = False,
+        tool_calls: tuple[ToolCall, ...] = (),
+        finish_reason: Literal["stop", "length", "tool_calls"] = "stop",
+    ) -> Outcome:
+        """How it ended: `answer` is what `endpoint` of `tier` wrote with `model`."""
+        return Outcome(
+            answer=answer,
+            tier=tier,
+            endpoint=endpoint.name if endpoint else NOBODY,
+            model=model,
+            answered=answered,
+            reasons=tuple(self.reasons),
+            passed=not self.failures,
+            failures=self.failures,
+            escalated_from=self.escalated_from,
+            hops=tuple(self.hops),
+            ruled_out=tuple(self.ruled_out),
+            degraded=tuple(self.degraded),
+            attempts=self.spending.attempts,
+            draft_ms=self.draft_ms,
+            verify_ms=self.verify_ms,
+            shown=shown,
+            tool_calls=tool_calls,
+            finish_reason=finish_reason,
+        )
