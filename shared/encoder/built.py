@@ -1,18 +1,9 @@
-"""The graph built from a model's weights: built once, kept in a folder, checked when opened.
+"""The graph built from a model's weights: built once, kept in a folder, checked when opened."""
 
-A file's name says all that its content depends on, and the hash of that content:
-``<weights>-<config>-<precision>-v<builder>.<content>.onnx``. So a stale file is never found, a
-damaged one never loaded.
-"""
-
-import fcntl
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from shared.durable import atomic_write
 from shared.encoder.ready import ModelGraph
 from shared.encoder.weights import (
     CONFIG_FILE,
@@ -22,7 +13,7 @@ from shared.encoder.weights import (
     open_weights,
     read_config,
 )
-from shared.errors import StartupError
+from shared.modelstore.derived import derived
 from shared.modelstore.entry import hash_file
 from shared.settings import Precision
 
@@ -47,15 +38,7 @@ def built_graph(
     revision = f"{weights[:12]}-{precision}" + (f"-v{_BUILDER}" if _BUILDER > 1 else "")
     kind = precision if head == "encoder" else f"{head}-{precision}"
     stem = f"{weights[:12]}-{config[:8]}-{kind}-v{_BUILDER}"
-    try:
-        # Two services start at once: the second waits for the first one's graph.
-        with _locked(built_dir):
-            path = _intact(built_dir, stem) or _build(folder, built_dir, stem, precision, head)
-    except OSError as error:
-        raise StartupError(
-            f"the model's graph can't be kept in {built_dir}: {error.strerror or error}; free "
-            "some space, or set REFDESK_DATA_DIR to a folder that can be written to"
-        ) from None
+    path = derived(built_dir, stem, ".onnx", lambda: _build(folder, precision, head))
     return ModelGraph(path, revision, precision, path.stat().st_size)
 
 
@@ -80,24 +63,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(path, f"can't be read ({error.strerror})") from None
 
 
-@contextmanager
-def _locked(built_dir: Path) -> Iterator[None]:
-    built_dir.mkdir(parents=True, exist_ok=True)
-    with (built_dir / ".lock").open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel however the process ends
-        yield
-
-
-def _intact(built_dir: Path, stem: str) -> Path | None:
-    """The file of that stem whose content is what its name says; others are removed."""
-    for path in built_dir.glob(f"{stem}.*.onnx"):
-        if path.name == _name(stem, hash_file(path).sha256):
-            return path
-        path.unlink()
-    return None
-
-
-def _build(folder: Path, built_dir: Path, stem: str, precision: Precision, head: Head) -> Path:
+def _build(folder: Path, precision: Precision, head: Head) -> bytes:
     # Imported only here: a process that finds its graph built does without onnx in memory.
     from shared.encoder.graph import Float32, classifier_graph, encoder_graph
     from shared.encoder.quantize import Int8
@@ -105,12 +71,5 @@ def _build(folder: Path, built_dir: Path, stem: str, precision: Precision, head:
     arithmetic = Int8() if precision == "int8" else Float32()
     make = encoder_graph if head == "encoder" else classifier_graph
     with open_weights(folder) as weights:
-        graph = make(read_config(folder), weights, arithmetic).SerializeToString()
-    path = built_dir / _name(stem, hashlib.sha256(graph).hexdigest())
-    built_dir.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, graph)
-    return path
-
-
-def _name(stem: str, content: str) -> str:
-    return f"{stem}.{content[:16]}.onnx"
+        built: bytes = make(read_config(folder), weights, arithmetic).SerializeToString()
+    return built
