@@ -1,8 +1,8 @@
 """API keys from a file, and the principal that a request acts for.
 
-The file is JSON: ``{"keys": [{"name", "sha256", "role", "services", "corpora", "groups"}]}``. It
-holds the SHA-256 of each key, never the key; ``refdesk keys new NAME`` makes an entry. Keys are 256
-random bits, so a fast hash is as good as a slow one here.
+The file is JSON: ``{"keys": [{"name", "sha256", "role", "services", "corpora", "tiers",
+"groups"}]}``. It holds the SHA-256 of each key, never the key; ``refdesk keys new NAME`` makes an
+entry. Keys are 256 random bits, so a fast hash is as good as a slow one here.
 """
 
 import hashlib
@@ -22,13 +22,17 @@ EVERYTHING = frozenset({"*"})
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a request acts for: a name for logs and ledgers, and what it may do."""
+    """Who a request acts for: a name for logs and ledgers, and what it may do.
+
+    tiers: of writers, those that may answer it; None for all.
+    """
 
     name: str
     role: Role
     services: frozenset[str] = EVERYTHING
     corpora: frozenset[str] = EVERYTHING
     groups: frozenset[str] = frozenset()
+    tiers: frozenset[str] | None = None
 
     @property
     def readers(self) -> frozenset[str] | None:
@@ -76,6 +80,7 @@ class KeyEntry(BaseModel):
     role: Role = "reader"
     services: list[str] = ["*"]
     corpora: list[str] = ["*"]
+    tiers: list[str] = ["*"]
     groups: Annotated[list[GroupName], Field(max_length=1000)] = []
 
 
@@ -116,6 +121,7 @@ class KeyFile(BaseModel):
                     frozenset(entry.services),
                     frozenset(entry.corpora),
                     frozenset(entry.groups),
+                    None if "*" in entry.tiers else frozenset(entry.tiers),
                 )
         return None
 

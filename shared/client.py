@@ -1,13 +1,15 @@
 """The one HTTP client between services and to model servers.
 
 It reuses connections, gives each call what is left of the request's deadline, passes on the
-request id and the caller's key, and holds the only retry of the suite: for a call that is safe to
-repeat, after a connection failed or the other side answered that it may pass (see Patience).
+request id and the caller's key, and holds the retry of whole calls: of one that is safe to repeat,
+after a connection failed or the other side answered that it may pass (see Patience). A streamed
+call is tried once: whether it makes sense to ask again only its reader knows.
 """
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +23,7 @@ from shared.retry_after import retry_after_s
 from shared.settings import Settings
 
 _CONNECT_SECONDS = 2.0
+_ERROR_BYTES = 64 * 1024  # read of the error of a peer that streams
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,32 @@ class Patience:
 
 
 OURS = Patience()
+
+
+class PeerError(ApiError):
+    """The peer's own error. answered: the status that it gave; ours may be another."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        answered: int,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code, message, param=param, headers=headers)
+        self.answered = answered
+
+
+class UnreachableError(ApiError):
+    """Nobody answers, or the connection broke. connected: whether there was one: then the peer may
+    have read the request."""
+
+    def __init__(self, message: str, *, connected: bool) -> None:
+        super().__init__(503, "unreachable", message)
+        self.connected = connected
 
 
 class ServiceClient:
@@ -84,6 +113,31 @@ class ServiceClient:
         """GET and return the body as it is. Raises like `post`."""
         return await self._call("GET", path, None, retry=True)
 
+    @asynccontextmanager
+    async def stream(
+        self, path: str, body: Mapping[str, Any], *, connect_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """POST JSON and give the body of the answer as it comes; tried once.
+
+        connect_s: for connecting; how long the rest may take is up to the caller. Leaving before
+        the end closes the connection at once.
+        Raises PeerError for an answer that is an error, and UnreachableError, also while the body
+        is read.
+        """
+        limit = aiohttp.ClientTimeout(total=None, connect=connect_s)
+        try:
+            response = await self._open("POST", path, body, limit)
+        except (aiohttp.ClientError, ValueError) as error:
+            raise self._unreachable(error) from None
+        try:
+            if response.status >= 300:
+                raise _error(self._service, response, await _beginning(response.content))
+            yield response.content.iter_any()
+        except aiohttp.ClientError as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.release()  # closes the connection unless all was read
+
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
@@ -95,10 +149,11 @@ class ServiceClient:
         patience = self._patience
         pause = patience.pause_s
         for left in reversed(range(patience.tries if retry else 1)):
+            failure: ApiError
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, no secret
             pause *= 2
             try:
-                async with self._open(method, path, body) as response:
+                async with self._open(method, path, body, self._time_for_a_try()) as response:
                     data = await response.read()
                     if response.status < 300:
                         return data
@@ -121,7 +176,11 @@ class ServiceClient:
         raise AssertionError("unreachable: the loop returns or raises")
 
     def _open(
-        self, method: str, path: str, body: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        timeout: aiohttp.ClientTimeout,
     ) -> "aiohttp.client._RequestContextManager":
         if self._session is None:  # made here: a session belongs to the running loop
             self._session = aiohttp.ClientSession(
@@ -147,15 +206,14 @@ class ServiceClient:
             data=orjson.dumps(body) if body is not None else None,
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=self._time_for_a_try(remaining), sock_connect=_CONNECT_SECONDS
-            ),
+            timeout=timeout,
         )
 
-    def _time_for_a_try(self, remaining_ms: float) -> float | None:
-        """Seconds; None without end."""
-        seconds = min(remaining_ms / 1000, self._patience.timeout_s or float("inf"))
-        return None if seconds == float("inf") else seconds
+    def _time_for_a_try(self) -> aiohttp.ClientTimeout:
+        remaining = current().deadline.remaining_ms() / 1000
+        seconds = min(remaining, self._patience.timeout_s or float("inf"))
+        total = None if seconds == float("inf") else seconds
+        return aiohttp.ClientTimeout(total=total, sock_connect=_CONNECT_SECONDS)
 
     def _out_of_time(self) -> ApiError:
         timeout = self._patience.timeout_s
@@ -165,14 +223,14 @@ class ServiceClient:
         message = f"{self._service} gave no answer within {timeout:g} s"
         return ApiError(504, "upstream_timeout", message)
 
-    def _unreachable(self, error: Exception) -> ApiError:
+    def _unreachable(self, error: Exception) -> UnreachableError:
         hint = (
             "check its URL" if self._external else f"start it: `refdesk up --only {self._service}`"
         )
-        return ApiError(
-            503,
-            "unreachable",
+        never = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ValueError)
+        return UnreachableError(
             f"{self._service} at {self._base} does not answer ({type(error).__name__}); {hint}",
+            connected=not isinstance(error, never),
         )
 
 
@@ -185,7 +243,15 @@ def _parse(service: str, data: bytes) -> Any:
         ) from None
 
 
-def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """The first bytes of a body, enough for an error."""
+    try:
+        return await content.readexactly(_ERROR_BYTES)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
+
+
+def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> PeerError:
     """The peer's error as ours. Its 500 is our 502: the fault is not in this process; and so is a
     redirect, which none of our peers has reason to send.
     """
@@ -204,4 +270,4 @@ def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> ApiEr
     headers = {}
     if "Retry-After" in response.headers:
         headers["Retry-After"] = response.headers["Retry-After"]
-    return ApiError(status, code, message, param=param, headers=headers)
+    return PeerError(status, code, message, response.status, param=param, headers=headers)

@@ -28,6 +28,7 @@ from shared.auth import KeyFile
 from shared.envelope import PARSED_BODY, Envelope, ErrorShape, is_loopback
 from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError, refusal
 from shared.http_protocol import HttpProtocol
+from shared.limits import Load, Shedding
 from shared.presence import WhileConnected
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
@@ -63,6 +64,7 @@ def create_service(
     start: Callable[[], Awaitable[None]] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
     while_connected: bool = False,
+    load: Load | None = None,
     error_shapes: Mapping[str, ErrorShape] | None = None,
     uploads: Mapping[re.Pattern[str], int] | None = None,
 ) -> FastAPI:
@@ -72,6 +74,7 @@ def create_service(
     /ready; it raises ApiError where it can't. start: called once, before the first request. close:
     called once, after the last one.
     while_connected: whether work ends when its caller has left; see shared/presence.py.
+    load: what the service takes at once; None for all that comes.
     error_shapes: by path, or by how paths begin (`/knowledgebases/*`), for those whose clients
     expect another shape of errors than ours. uploads: paths whose bodies may be larger than
     others, and how large, bytes; their routes read the body as it comes, never whole.
@@ -102,6 +105,8 @@ def create_service(
     app.router.route_class = _StrictRoute
     if while_connected:
         app.add_middleware(WhileConnected)
+    if load is not None:
+        app.add_middleware(Shedding, load=load)
     app.add_middleware(  # the last one added is the outermost
         Envelope,
         service=name,

@@ -26,6 +26,7 @@ AuditText = Literal["hash", "redacted", "full"]
 RerankRemoteApi = Literal["cohere", "jina", "jina-logits", "tei"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Threads = Annotated[int, Field(ge=1, le=256)]
+Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 def absolute(path: Path) -> Path:
@@ -182,8 +183,19 @@ class Settings(BaseSettings):
         "required", description="whether an answer that can't be put on record is kept back"
     )
     audit_text: AuditText = Field("hash", description="how texts are kept in the audit trail")
+    answer_cache: Literal["off", "exact", "semantic"] = Field(
+        "exact", description="whether verified answers are given again, and to what"
+    )
+    answer_cache_mb: int = Field(32, ge=1, description="memory for cached answers, MiB")
+    answer_cache_seconds: int = Field(3600, ge=1, description="seconds that an answer is kept")
+    answer_cache_similarity: float = Field(
+        0.9, gt=0, le=1, description="cosine of questions that ask alike, for `semantic`"
+    )
     default_corpora: Annotated[list[str], NoDecode] = Field(
         [], description="comma-separated corpora a chat searches if it names none; empty = all"
+    )
+    source_events: bool = Field(
+        False, description="whether streamed chats tell Open WebUI of their passages"
     )
     llm_model: str = Field("smollm2-135m-instruct", description="embedded LLM of tier reasoning")
     llm_threads: Threads = Field(2, description="threads of the embedded LLM")
@@ -194,6 +206,18 @@ class Settings(BaseSettings):
     reasoning_url: str = Field("", description="OpenAI-compatible base URL for tier reasoning")
     reasoning_model: str = Field("", description="model name there")
     reasoning_key: Key = Field(None, description="API key there")
+    model_connect_s: Seconds = Field(2.0, description="for connecting to a model server, seconds")
+    model_first_token_s: Seconds = Field(30.0, description="until its first token, seconds")
+    model_next_token_s: Seconds = Field(10.0, description="between two tokens of it, seconds")
+    model_draft_s: Seconds = Field(60.0, description="for a whole draft of it, seconds")
+    model_pause_s: Seconds = Field(
+        10.0, description="for which a model server is not asked that failed too often, seconds"
+    )
+    answers_at_once: int = Field(512, ge=1, description="answers that generate works on at once")
+    answers_waiting: int = Field(256, ge=0, description="more that may wait; the rest get 503")
+    grounding_url: str = Field("", description="base URL of a server that judges entailment")
+    grounding_key: Key = Field(None, description="API key there")
+    grounding_label: str = Field("entailment", description="its label for what a passage entails")
     policy_file: Path | None = Field(None, description="YAML file of the routing policy")
     model_keys: Annotated[dict[str, Key], NoDecode] = Field(
         {}, description="comma-separated NAME=KEY for the policy's models"

@@ -34,6 +34,14 @@ class RefusedError(ApiError):
         self.refused_with = refused_with
 
 
+def require_plain(name: str, base_url: str) -> None:
+    """Raise StartupError for a URL of the server `name` that is none, or that holds a password."""
+    if not base_url.startswith(("http://", "https://")):
+        raise StartupError(f"the URL of {name} must start with http:// or https://")
+    if "@" in base_url:  # it would be shown wherever the URL is
+        raise StartupError(f"the URL of {name} must hold no user and no password: set its key")
+
+
 class Upstream:
     """A client of one such server. Make one per process; close it at the end.
 
@@ -51,10 +59,7 @@ class Upstream:
         timeout_s: float = 60,
         attempts: int = 4,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise StartupError(f"the URL of {name} must start with http:// or https://")
-        if "@" in base_url:  # it would be shown wherever the URL is
-            raise StartupError(f"the URL of {name} must hold no user and no password: set its key")
+        require_plain(name, base_url)
         self._name = name
         self._key = key
         self._client = ServiceClient(

@@ -36,6 +36,14 @@ def read_vectors(answer: Any, count: int, dimension: int | None = None) -> NDArr
     return vectors
 
 
+def embedder_of(answer: Any) -> str:
+    """The model that an answer of embed is of, ``name@revision``. Raises ApiError as above."""
+    try:
+        return f"{answer['model']}@{answer['revision']}"
+    except (KeyError, TypeError):
+        raise bad_embed("without the name and revision of its model") from None
+
+
 def bad_embed(what: str) -> ApiError:
     """The error for an embed that answers what it should not: 502 `bad_upstream`."""
     return ApiError(502, "bad_upstream", f"embed answered {what}")

@@ -21,7 +21,8 @@ models:
     price: {input: 0, output: 0}}
   large-b: {tier: large, kind: openai, url: http://127.0.0.1:1/v1, model: l2,
     price: {input: 0, output: 0}}
-  trial: {tier: large, kind: openai, url: http://127.0.0.1:1/v1, model: t, state: candidate}
+  trial: {tier: large, kind: openai, url: http://127.0.0.1:1/v1, model: t, state: candidate,
+    price: {input: 0, output: 0}}
   gone: {tier: small, kind: openai, url: http://127.0.0.1:1/v1, model: g, state: retired,
     instead: small-a}
   quote: {tier: small, kind: extractive, price: {input: 0, output: 0}}
@@ -45,3 +46,9 @@ escalation: {max_hops: 1}
 budgets: {answer_nano_dollars: 1000000000}
 last_resort: quote
 """
+
+
+def bent(old: str, new: str) -> str:
+    """The policy with another text in place of one that it has."""
+    assert old in POLICY_TEXT
+    return POLICY_TEXT.replace(old, new)

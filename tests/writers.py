@@ -1,9 +1,13 @@
 """What the tests of generate share: a chat body, a model server, the service over a desk."""
 
+import atexit
+import json
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import httpx
@@ -17,6 +21,9 @@ from tests.suite import free_port, serving
 
 WHEN = "When did Ada Lovelace write the first program?"
 PORT = "Which port does the rerank service listen on?"
+
+_BUILT = Path(mkdtemp(prefix="refdesk-built-"))
+atexit.register(shutil.rmtree, _BUILT)
 
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -61,7 +68,7 @@ def writers_over(models_dir: Path) -> Serve:
     """A function that serves the app over a desk and gives an HTTP client of it.
 
     Tier reasoning is a server that is not there, unless a test wants the small LLM (`llm`), which
-    takes its time, or names a server.
+    takes its time, or names a server. No answer is given twice, unless a test wants that.
     """
 
     @asynccontextmanager
@@ -70,8 +77,11 @@ def writers_over(models_dir: Path) -> Serve:
     ) -> AsyncIterator[httpx.AsyncClient]:
         served = {} if llm else {"reasoning_url": nowhere(), "reasoning_model": "m"}
         with TemporaryDirectory() as data:
+            if llm:  # its weights are made once
+                (Path(data) / "built").symlink_to(_BUILT)
             async with serving(desk) as desk_url:
                 given = {"retrieve_url": desk_url, "embed_url": nowhere(), "data_dir": data}
+                given["answer_cache"] = "off"
                 chosen = Settings(models_dir=models_dir, **{**given, **served, **settings})
                 app = await build(chosen)
                 async with (
@@ -81,6 +91,13 @@ def writers_over(models_dir: Path) -> Serve:
                     yield client
 
     return start
+
+
+def records(data: Path) -> list[dict[str, Any]]:
+    """The bodies of the audit records in a data folder, in order."""
+    with closing(sqlite3.connect(data / "generate.db")) as connection:
+        rows = connection.execute("SELECT body FROM audit ORDER BY seq").fetchall()
+    return [json.loads(body) for (body,) in rows]
 
 
 async def ask(client: httpx.AsyncClient, question: str, **more: Any) -> dict[str, Any]:

@@ -6,14 +6,21 @@ import uuid
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 
 from services.generate.answer import stream
+from services.generate.answer.cache import AnswerCache
 from services.generate.answer.delivery import Delivery, unless_gone
 from services.generate.answer.evidence import MIN_CONFIDENCE
+from services.generate.answer.grounding import GroundingModel
 from services.generate.answer.pipeline import Engine, Query
 from services.generate.answer.sources import Desk, Librarian
+from services.generate.answer.wire import EVENTS, Wire
 from services.generate.policy.file import PolicyError, PolicyFile
-from services.generate.policy.schema import AUTO, Policy, State
+from services.generate.policy.lint import Finding
+from services.generate.policy.models import State
+from services.generate.policy.schema import AUTO, Policy
+from services.generate.policy.servers import unexpected
 from services.generate.policy.writers import Writers
 from services.generate.protocol import (
     ChatCompletion,
@@ -24,14 +31,24 @@ from services.generate.protocol import (
 )
 from services.generate.routes import audit as audit_routes
 from services.generate.routes import escalations as escalation_routes
-from services.generate.tiers.registry import open_registry
+from services.generate.routes import registry as registry_routes
+from services.generate.routes import responses as responses_routes
+from services.generate.routes import simulate as simulate_routes
+from services.generate.tiers.registry import open_registry, served_tiers
 from services.generate.trust.case import Case
+from services.generate.trust.cases import remember
 from services.generate.trust.ledger import Ledger
+from services.generate.trust.model_states import ModelStates
 from shared.client import ServiceClient
-from shared.context import current
-from shared.errors import StartupError
+from shared.errors import ApiError, StartupError
+from shared.limits import Load
 from shared.service import create_service
 from shared.settings import Settings
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
+
+_ANSWERS = frozenset({"/v1/chat/completions", "/v1/responses"})
 
 
 async def build(settings: Settings) -> FastAPI:
@@ -39,9 +56,16 @@ async def build(settings: Settings) -> FastAPI:
 
     Raises StartupError where one can't be, or the policy can't be used.
     """
+    grounding = GroundingModel(settings) if settings.grounding_url else None
+    states = await asyncio.to_thread(ModelStates.open, settings)
+
+    def admit(policy: Policy) -> list[Finding]:
+        return unexpected(policy, served_tiers(settings)) or states.admit(policy)
+
     try:
-        policies = PolicyFile(settings.policy_file)
-    except PolicyError as error:
+        policies = await asyncio.to_thread(PolicyFile, settings.policy_file, admit=admit)
+    except (PolicyError, ApiError) as error:
+        states.close()
         raise StartupError(f"the policy can't be used: {error}") from None
     registry = await asyncio.to_thread(open_registry, settings, MIN_CONFIDENCE)
     engine = Engine(
@@ -50,8 +74,15 @@ async def build(settings: Settings) -> FastAPI:
         Writers(settings, registry),
         policies,
         settings.default_corpora,
+        _answers(settings),
+        grounding,
     )
     ledger = await asyncio.to_thread(Ledger.open, settings)
+    await asyncio.to_thread(remember, ledger, engine.history)
+
+    for name, one in engine.writers.servers(await policies.current()).items():
+        if one.configured:
+            log.warning("configured_server", model=name, url=one.url, may_see=one.classes)
 
     async def probe() -> dict[str, Any]:
         await asyncio.to_thread(ledger.prove)
@@ -63,16 +94,22 @@ async def build(settings: Settings) -> FastAPI:
                 tier: {"endpoint": endpoint.name, "model": endpoint.model}
                 for tier, endpoint in engine.writers.first(policy).items()
             },
+            "servers": _servers(engine.writers, policy, settings),
             "policy": _policy_state(policy, policies.error, settings),
         }
 
     async def close() -> None:
-        await engine.close()
-        await asyncio.to_thread(ledger.close)
+        try:
+            await engine.close()
+        finally:
+            await asyncio.to_thread(ledger.close)
+            states.close()
 
-    app = create_service("generate", settings, probe=probe, close=close)
+    app = create_service("generate", settings, probe=probe, close=close, load=_load(settings))
     audit_routes.add_routes(app, ledger)
-    escalation_routes.add_routes(app, ledger)
+    escalation_routes.add_routes(app, ledger, policies)
+    simulate_routes.add_routes(app, policies, engine.writers)
+    registry_routes.add_routes(app, policies, states, engine.writers.serves)
 
     @app.get("/v1/models")
     async def models() -> ModelList:
@@ -88,9 +125,7 @@ async def build(settings: Settings) -> FastAPI:
         prepared = await unless_gone(request, engine.prepare(_query(body)))
         return stream.route_answer(prepared, (time.perf_counter() - started) * 1000)
 
-    @app.post("/v1/chat/completions", response_model=ChatCompletion)
-    async def chat_completions(body: ChatRequest, request: Request) -> Response | ChatCompletion:
-        """Answer the last user message from the corpora, with checked citations."""
+    async def answer(body: ChatRequest, wire: Wire, request: Request) -> Response | BaseModel:
         started = time.perf_counter()
         body.refuse_what_is_not_done()
         query = _query(body)
@@ -104,21 +139,29 @@ async def build(settings: Settings) -> FastAPI:
                 question=query.question,
             ),
             request,
-            stream.Envelope(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model),
+            wire,
             streamed=body.stream,
-            include_usage=bool(body.stream_options and body.stream_options.include_usage),
             started=started,
         )
         return await delivery.answer(query)
 
+    @app.post("/v1/chat/completions", response_model=ChatCompletion, responses=EVENTS)
+    async def chat_completions(body: ChatRequest, request: Request) -> Response | BaseModel:
+        """Answer the last user message from the corpora, with checked citations."""
+        envelope = stream.Envelope(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
+        include_usage = bool(body.stream_options and body.stream_options.include_usage)
+        wished = body.refdesk.source_events
+        source_events = settings.source_events if wished is None else wished
+        wire = stream.ChatWire(envelope, include_usage, source_events)
+        return await answer(body, wire, request)
+
+    responses_routes.add_routes(app, answer)
     return app
 
 
 def _query(body: ChatRequest) -> Query:
     question = body.question()
     options = body.refdesk
-    for corpus in options.corpora or ():
-        current().principal.require_read(corpus)
     return Query(
         question=question,
         corpora=options.corpora or (),
@@ -128,11 +171,39 @@ def _query(body: ChatRequest) -> Query:
         requested=None if body.model == AUTO else body.model,
         draft_tokens=body.max_completion_tokens or body.max_tokens,
         turns=body.turns,
-        needs=body.needs,
+        flagged=options.flagged,
         mark=options.data_class,
         tiers=None if options.tiers is None else frozenset(options.tiers),
         budget=options.budget_nano_dollars,
+        chat=body.chat(),
+        cache=options.cache,
     )
+
+
+def _answers(settings: Settings) -> AnswerCache | None:
+    if settings.answer_cache == "off":
+        return None
+    semantic = settings.answer_cache == "semantic"
+    return AnswerCache(
+        limit=settings.answer_cache_mb * 1024 * 1024,
+        seconds=settings.answer_cache_seconds,
+        similarity=settings.answer_cache_similarity if semantic else None,
+    )
+
+
+def _load(settings: Settings) -> Load:
+    """What is taken at once of what takes long: answers, not decisions, lists and probes."""
+    return Load(_ANSWERS, settings.answers_at_once, settings.answers_waiting)
+
+
+def _servers(writers: Writers, policy: Policy, settings: Settings) -> dict[str, dict[str, Any]]:
+    """The model servers, whether each is asked just now, and what data it may see."""
+    if settings.keys_file is not None:  # /ready asks for no key
+        return {}
+    return {
+        name: {"door": one.door, "classes": one.classes}
+        for name, one in writers.servers(policy).items()
+    }
 
 
 def _policy_state(policy: Policy, error: str | None, settings: Settings) -> dict[str, str | None]:

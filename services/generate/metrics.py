@@ -1,11 +1,14 @@
 """What this service counts and times, and the log line of an answer."""
 
 import time
+from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
-from services.generate.answer.outcome import Outcome
+from services.generate.answer.outcome import Attempt, Outcome
 from services.generate.answer.pipeline import Prepared
+from services.generate.routing.choose import vote
+from services.generate.routing.decision import NO_PASSAGES, REQUESTED
 from services.generate.trust.audit import Head
 from shared.telemetry import get_logger
 
@@ -17,8 +20,29 @@ ANSWERS = Counter(
 ESCALATIONS = Counter(
     "refdesk_generate_escalations_total", "Drafts that were not shown, by failed check", ["check"]
 )
+HOPS = Counter(
+    "refdesk_generate_hops_total", "Steps from a tier to another, by their reason", ["reason"]
+)
+LEARNED = Counter(
+    "refdesk_generate_learned_total",
+    "What the learned router said of the tier that was decided",
+    ["mode", "verdict"],
+)
 DEGRADED = Counter("refdesk_generate_degraded_total", "Answers that did without a part", ["part"])
+ATTEMPTS = Counter(
+    "refdesk_generate_attempts_total", "Models that were asked for a draft", ["model", "ended"]
+)
+COST = Counter(
+    "refdesk_generate_cost_nano_dollars_total", "What all attempts cost, by model", ["model"]
+)
 STAGES = Histogram("refdesk_generate_stage_seconds", "Time of each stage", ["stage"])
+
+
+def settle(attempts: Sequence[Attempt]) -> None:
+    """Count the attempts at one answer and what they cost, whatever became of it."""
+    for one in attempts:
+        ATTEMPTS.labels(one.model, one.ended).inc()
+        COST.labels(one.model).inc(one.cost_nano_dollars or 0)
 
 
 def record(
@@ -32,6 +56,9 @@ def record(
     ANSWERS.labels(outcome.endpoint, str(outcome.answered).lower()).inc()
     for check in {failure.check for failure in outcome.failures}:
         ESCALATIONS.labels(check.value).inc()
+    for hop in outcome.hops:
+        HOPS.labels(hop.reason.value).inc()
+    _count_opinion(prepared)
     for part in {*prepared.degraded, *outcome.degraded}:
         DEGRADED.labels(part).inc()
     stages = {
@@ -48,8 +75,24 @@ def record(
         endpoint=outcome.endpoint,
         answered=outcome.answered,
         escalated_from=outcome.escalated_from,
+        cached=outcome.cached.found if outcome.cached else None,
         passages=len(prepared.passages),
         audit=str(head) if head else None,
         ms=round(total * 1000, 1),
     )
     return total * 1000
+
+
+def _count_opinion(prepared: Prepared) -> None:
+    """Whether the learned router, where the policy has one, is of the decision's opinion."""
+    decision, learned = prepared.decision, prepared.policy.learned
+    if learned is None or decision.rule in (REQUESTED, NO_PASSAGES):
+        return
+    tier = vote(prepared.features, prepared.policy)
+    if prepared.features.opinion is None:
+        verdict = "absent"
+    elif tier is None:
+        verdict = "declined"
+    else:
+        verdict = "agrees" if tier == decision.tier else "differs"
+    LEARNED.labels(learned.mode, verdict).inc()

@@ -33,6 +33,7 @@ def new(
     role: Annotated[Role, typer.Option(help="admin may change corpora.")] = "reader",
     services: Annotated[str, typer.Option(help="Services it may use, with commas.")] = "*",
     corpora: Annotated[str, typer.Option(help="Corpora it may use, with commas.")] = "*",
+    tiers: Annotated[str, typer.Option(help="Tiers that may answer it, with commas.")] = "*",
     group: Annotated[
         list[str] | None, typer.Option(help="A group whose documents it may read; may be repeated.")
     ] = None,
@@ -58,10 +59,11 @@ def new(
             role=role,
             services=allowed,
             corpora=_names(corpora, "--corpora"),
+            tiers=_names(tiers, "--tiers"),
             groups=groups,
         )
     except ValidationError:  # what the shell passed on is not text
-        raise CliError("the names of a key, its corpora and its groups must be UTF-8") from None
+        raise CliError("the names of a key, its corpora, tiers and groups must be UTF-8") from None
     # A link stays a link: what it leads to is replaced.
     _append(Path(os.path.realpath(absolute(path))), entry)
     print(key)

@@ -26,6 +26,7 @@ from shared.cli import (
     keys,
     models,
     policy,
+    registry,
     reindex,
     retrieve,
     route,
@@ -68,10 +69,11 @@ app.command(rich_help_panel=_CORPORA)(reindex.generations)
 app.command(rich_help_panel=_CORPORA)(reindex.migrate)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_CARE)
 app.command(rich_help_panel=_CARE)(doctor.doctor)
-app.command(rich_help_panel=_CARE)(escalations.escalations)
+app.add_typer(escalations.app, name="escalations", rich_help_panel=_CARE)
 app.add_typer(audit.app, name="audit", rich_help_panel=_CARE)
 app.add_typer(models.app, name="models", rich_help_panel=_CARE)
 app.add_typer(policy.app, name="policy", rich_help_panel=_CARE)
+app.add_typer(registry.app, name="registry", rich_help_panel=_CARE)
 app.add_typer(router.app, name="router", rich_help_panel=_CARE)
 app.add_typer(keys.app, name="keys", rich_help_panel=_CARE)
 app.command("eval", rich_help_panel=_CARE)(evaluate.evaluate)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from shared.database.faults import failed, first_line, gone
@@ -74,6 +74,30 @@ class Database:
             raise
         return database
 
+    @classmethod
+    def open_to_read(cls, url: str, folder: Path) -> Self:
+        """Open a database that is there, whatever schema it has, and write nothing to it.
+
+        For `read` alone. Raises StartupError where there is none, or none of this purpose.
+        """
+        purpose = cls.purpose
+        address = _address(url, folder, purpose, make=False)
+        if address.drivername == "sqlite" and _file_of(address) is None:
+            raise StartupError(f"{address.database} is not there")
+        database = cls(_engine(address, purpose, read_only=True))
+        database._file = _file_of(address)
+        try:
+            with database.read() as connection:
+                made = inspect(connection).has_table(purpose.schema)
+        except (ApiError, SQLAlchemyError) as error:
+            database.close()
+            said = error.message if isinstance(error, ApiError) else first_line(error)
+            raise StartupError(f"{_shown(address)} can't be read: {said}") from None
+        if not made:
+            database.close()
+            raise StartupError(f"{_shown(address)} is not {purpose.name}")
+        return database
+
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction that may write; durable once the block has ended, undone where it raises.
@@ -115,10 +139,11 @@ class Database:
             raise told from None
 
 
-def _address(url: str, folder: Path, purpose: Purpose) -> URL:
+def _address(url: str, folder: Path, purpose: Purpose, *, make: bool = True) -> URL:
     if not url:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if make:
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartupError(
                 f"the data folder {folder} can't be used ({error.strerror}): "
@@ -138,15 +163,20 @@ def _address(url: str, folder: Path, purpose: Purpose) -> URL:
     return address.set(drivername="postgresql+psycopg")
 
 
-def _engine(address: URL, purpose: Purpose) -> Engine:
+def _engine(address: URL, purpose: Purpose, *, read_only: bool = False) -> Engine:
     # Without hide_parameters an error would show what was to be written: people's documents.
     if address.drivername == "sqlite":
-        engine = create_engine(
-            address,
-            hide_parameters=True,
-            connect_args={"timeout": _BUSY_S, "check_same_thread": False},
-        )
-        event.listen(engine, "connect", _prepare_sqlite)
+        given: dict[str, Any] = {"timeout": _BUSY_S, "check_same_thread": False}
+        if read_only:
+            file = f"{Path(str(address.database)).absolute().as_uri()}?mode=ro"
+            engine = create_engine(
+                address,
+                hide_parameters=True,
+                creator=lambda: sqlite3.connect(file, uri=True, isolation_level=None, **given),
+            )
+        else:
+            engine = create_engine(address, hide_parameters=True, connect_args=given)
+            event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:

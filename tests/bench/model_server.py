@@ -4,9 +4,9 @@
 
 `/retrieve` finds one passage, `/v1/embeddings` gives vectors of ones, `/v1/chat/completions` writes
 a cited sentence. How it writes stands in the path: `/TOKENS/THINK_MS/GAP_MS/v1/chat/completions`
-waits before the first token and between two. Each token of a stream begins with the time at which
-it was written, in nanoseconds of `time.monotonic_ns`, which processes of a machine share, where
-TOKENS is above 1.
+waits before the first token and between two. Where TOKENS is above 1, each token of a stream is
+`t`, the time at which it was written in nanoseconds of `time.monotonic_ns`, which processes of a
+machine share, and a full stop.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ async def _stream(send: Send, tokens: int, gap_s: float) -> None:
     for number in range(tokens):
         # By the clock, not one pause after another: those would add up.
         await asyncio.sleep(max(0.0, begun + number * gap_s - time.monotonic()))
-        text = f"{time.monotonic_ns()} " if tokens > 1 else SENTENCE
+        text = f"t{time.monotonic_ns()}. " if tokens > 1 else SENTENCE
         delta = {"index": 0, "delta": {"content": text}, "finish_reason": None}
         await _event(send, {"choices": [delta], "usage": None})
     end = {"index": 0, "delta": {}, "finish_reason": "stop"}

@@ -14,6 +14,7 @@ stream beyond that at which they were written.
 import argparse
 import asyncio
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -119,9 +120,9 @@ async def streams(url: str, count: int) -> tuple[list[float], list[float]]:
                     continue
                 choices = orjson.loads(line[6:]).get("choices") or [{"delta": {}}]
                 # Tokens that come together are told of by the oldest of them.
-                written = (choices[0]["delta"].get("content") or "").split()
+                written = _WRITTEN.search(choices[0]["delta"].get("content") or "")
                 if written:
-                    late.append((now - int(written[0])) / 1e6)
+                    late.append((now - int(written[1])) / 1e6)
         if len(late) < 2:
             sys.exit(f"{response.status}: a stream without tokens")
         first.append(late[0])
@@ -135,6 +136,7 @@ async def streams(url: str, count: int) -> tuple[list[float], list[float]]:
     return first, stalls
 
 
+_WRITTEN = re.compile(r"t(\d+)\.")
 JSON = {"content-type": "application/json"}
 
 

@@ -20,6 +20,7 @@ from services.generate.policy import file
 from shared.auth import hash_key
 from shared.errors import StartupError
 from shared.settings import Settings
+from tests.calling import WEATHER
 from tests.desk import Desk
 from tests.policies import POLICY_TEXT
 from tests.suite import serving
@@ -115,7 +116,7 @@ async def test_an_answer_says_by_which_rule_and_policy_its_writer_was_chosen(
 async def test_the_route_is_explained_and_nobody_writes(serve: Serve, tmp_path: Path) -> None:
     models = Models()
     async with policed(serve, tmp_path, models) as (client, _, _):
-        response = await client.post("/v1/route", json=chat(WHEN, tools=[{"type": "function"}]))
+        response = await client.post("/v1/route", json=chat(WHEN, tools=[WEATHER]))
         mark = {"data_class": "secret"}
         marked = (await client.post("/v1/route", json=chat(WHEN, refdesk=mark))).json()
     explained = response.json()

@@ -17,13 +17,14 @@ from services.generate.answer.evidence import MIN_CONFIDENCE
 from services.generate.answer.pipeline import Engine, Query
 from services.generate.answer.sources import Desk as DeskClient
 from services.generate.answer.sources import Librarian
-from services.generate.answer.stream import Envelope
+from services.generate.answer.stream import ChatWire, Envelope
 from services.generate.app import build
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.writers import Writers
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.registry import Registry
+from services.generate.tiers.resilience import Resilience
 from services.generate.trust.case import Case
 from services.generate.trust.ledger import Ledger
 from shared.auth import hash_key
@@ -202,6 +203,16 @@ async def test_a_served_model_without_a_name_keeps_the_service_from_starting() -
         await build(Settings(reasoning_url="http://127.0.0.1:1"))
 
 
+@pytest.mark.parametrize("url", ["http://user:secret@127.0.0.1:1", "127.0.0.1:1/v1"])
+async def test_a_server_with_a_bad_url_keeps_the_service_from_starting(
+    url: str, tmp_path: Path
+) -> None:
+    given = {"reasoning_url": url, "reasoning_model": "m", "data_dir": tmp_path}
+    with pytest.raises(StartupError, match="URL of tier reasoning") as raised:
+        await build(Settings(**given))
+    assert "secret" not in str(raised.value)
+
+
 async def test_a_missing_model_keeps_the_service_from_starting(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="refdesk models pull"):
         await build(Settings(models_dir=tmp_path))
@@ -278,7 +289,7 @@ class BrokenWriter:
 async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path: Path) -> None:
     extractive = ExtractiveEndpoint(MIN_CONFIDENCE)
     writers = {"utility": extractive, "reasoning": BrokenWriter()}
-    registry = Registry(writers, extractive, (extractive,))
+    registry = Registry(writers, extractive, (extractive,), Resilience.by(Settings()))
     app = FastAPI()
     async with serving(Desk()) as desk_url:
         engine = Engine(
@@ -294,8 +305,8 @@ async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path
         @app.post("/")
         async def stream(request: Request) -> Any:
             case = Case(ledger, "hash", model="reasoning", streamed=True, question=WHEN)
-            envelope = Envelope("id", 0, "reasoning")
-            delivery = Delivery(engine, case, request, envelope, True, False, 0.0)
+            wire = ChatWire(Envelope("id", 0, "reasoning"))
+            delivery = Delivery(engine, case, request, wire, True, 0.0)
             return await delivery.answer(Query(WHEN, (), 5, 1200, True, "reasoning", None))
 
         async with serving(app) as url, httpx.AsyncClient(timeout=60) as client:

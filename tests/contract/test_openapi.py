@@ -1,5 +1,6 @@
 """What the OpenAPI documents say holds: for good bodies, and for bad ones."""
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -12,7 +13,9 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
 from shared.settings import ServiceName
+from tests.desk import Desk
 from tests.suite import Suite
+from tests.writers import PORT, Serve, chat
 
 # Types of bodies that it has no writer for: bytes as they are.
 for _type in ("application/vnd.sqlite3", "application/vnd.apache.parquet", "application/zip"):
@@ -77,9 +80,43 @@ def test_so_has_every_answer_to_many_more_requests(suite: Suite, service: Servic
     check_every_operation(suite.url(service), 500, same_every_time=False)
 
 
+@pytest.mark.parametrize("examples", [4, pytest.param(200, marks=pytest.mark.long, id="many more")])
+async def test_so_has_every_answer_of_the_writers(serve: Serve, examples: int) -> None:
+    async with serve(Desk()) as client:
+        await asyncio.to_thread(
+            check_every_operation, str(client.base_url), examples, same_every_time=examples < 100
+        )
+        document = (await client.get("/openapi.json")).json()
+    assert_every_error_has_a_shape(document)
+
+
+async def test_so_has_every_event_of_their_streams(serve: Serve) -> None:
+    options = {"stream": True, "refdesk": {"source_events": True}}
+    bodies = {
+        "/v1/chat/completions": chat(PORT, **options),
+        "/v1/responses": {"input": PORT, **options},
+    }
+
+    def check(url: str) -> None:
+        schema: Any = schemathesis.openapi.from_dict(httpx.get(f"{url}/openapi.json").json())
+        for path, body in bodies.items():
+            case = schema[path]["POST"].Case(body=body, media_type="application/json")
+            answer = case.call(base_url=url)
+            assert answer.headers["content-type"][0].startswith("text/event-stream")
+            case.validate_response(answer)
+
+    async with serve(Desk()) as client:
+        await asyncio.to_thread(check, str(client.base_url))
+
+
 @pytest.mark.parametrize("service", ["embed", "rerank"])
 def test_the_document_names_a_shape_for_every_error(suite: Suite, service: ServiceName) -> None:
-    document = httpx.get(f"{suite.url(service)}/openapi.json", timeout=60).json()
+    assert_every_error_has_a_shape(
+        httpx.get(f"{suite.url(service)}/openapi.json", timeout=60).json()
+    )
+
+
+def assert_every_error_has_a_shape(document: dict[str, Any]) -> None:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             assert set(operation["responses"]) == {"200", "default"}, path

@@ -2,10 +2,15 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from services.generate.trust.database import GenerateDatabase
+from services.generate.trust.ledger import Entry, Ledger
 from services.retrieve.corpus.catalog import Catalog
 from tests.doctored import documents, make_folder
 from tests.e2e.command import refdesk_process
@@ -49,3 +54,27 @@ def test_a_lost_index_is_named_and_made_anew(data: Path, expected: dict[str, Wan
     assert json.loads(done.stdout)["findings"] == []
     assert "made anew: " in done.stderr
     require_whole(data, expected)
+
+
+def test_a_record_that_was_removed_from_the_audit_trail_is_named(data: Path) -> None:
+    database = GenerateDatabase.open("", data)
+    ledger = Ledger(database, audit=True)
+    for name in "abc":
+        ledger.submit(Entry(datetime.now(UTC), name, "q", {"request_id": name})).result(10)
+    ledger.close()
+    assert refdesk_process("doctor", "--data", str(data)).returncode == 0
+    with closing(sqlite3.connect(data / "generate.db")) as connection, connection:
+        connection.execute("DROP TRIGGER audit_no_delete")
+        connection.execute("DELETE FROM audit WHERE seq = 2")
+    named = refdesk_process("doctor", "--data", str(data))
+    assert named.returncode == 1
+    found = f"damaged: {data / 'generate.db'}: record 2 is missing; "
+    assert found in named.stdout
+    told = refdesk_process("doctor", "--data", str(data), "--json")
+    report = json.loads(told.stdout)
+    assert (told.returncode, report["sound"]) == (1, False)
+    assert [one["what"] for one in report["findings"]] == ["record 2 is missing"]
+    (data / "generate.db").write_bytes(b"no database")
+    broken = refdesk_process("doctor", "--data", str(data))
+    assert broken.returncode == 1
+    assert "generate.db: it can't be read; " in broken.stdout

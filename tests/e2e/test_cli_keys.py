@@ -14,7 +14,7 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> 
     result = refdesk_process(
         "keys", "new", "desk-bot", "--file", str(path),
         "--role", "admin", "--services", "retrieve,embed", "--corpora", "handbook",
-        "--group", "hr", "--group", " law ",
+        "--tiers", "utility, code", "--group", "hr", "--group", " law ",
     )  # fmt: skip
     assert result.returncode == 0
     key = result.stdout.strip()
@@ -26,6 +26,7 @@ def test_a_new_key_is_printed_once_and_only_its_hash_is_kept(tmp_path: Path) -> 
     assert (principal.name, principal.role) == ("desk-bot", "admin")
     assert principal.services == {"retrieve", "embed"}
     assert principal.corpora == {"handbook"}
+    assert principal.tiers == {"utility", "code"}
     assert principal.groups == {"hr", "law"}
 
 

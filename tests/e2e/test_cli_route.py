@@ -45,6 +45,12 @@ def test_a_policy_is_checked_without_any_service(tmp_path: Path) -> None:
     assert bad.stderr.startswith(f"{path}:")
     assert "there is no tier named tiny" in bad.stderr
 
+    learned = "learned: {model: none.json, cheap: small, strong: large}\nscored:\n"
+    path.write_text(POLICY_TEXT.replace("scored:\n", learned))
+    unread = refdesk_process("policy", "lint", str(path))
+    assert unread.returncode == 1
+    assert f"learned.model: {tmp_path / 'none.json'} can't be read: No such file" in unread.stderr
+
     missing = refdesk_process("policy", "lint", str(tmp_path / "none.yaml"))
     assert missing.returncode == 1
     assert "can't be read: No such file" in missing.stderr

@@ -84,7 +84,8 @@ def test_what_the_documents_do_not_say_is_not_answered(client: openai.OpenAI) ->
         messages=question("Who won the football world cup in 1990?"),
         extra_body=CORPUS,
     )
-    assert not answer.choices[0].message.annotations
+    text = answer.choices[0].message.content or ""
+    assert text.startswith("The sources do not answer this question.")
     assert answer.refdesk["decision"]["answered"] is False  # type: ignore[attr-defined]  # it keeps a field of ours
 
 
@@ -101,3 +102,20 @@ def test_an_unknown_model_raises_the_clients_own_error(client: openai.OpenAI) ->
             messages=question("hello"),
             extra_body=CORPUS,
         )
+
+
+def test_a_response_cites_the_file_that_holds_it(client: openai.OpenAI) -> None:
+    answer = client.responses.create(input="What does a reader card cost?", extra_body=CORPUS)
+    assert "twelve euros" in answer.output_text
+    (message,) = answer.output
+    assert message.type == "message"
+    content = message.content[0]
+    assert content.type == "output_text"
+    cited = content.annotations[0]
+    assert cited.type == "file_citation"
+    assert (cited.file_id, cited.filename) == ("cards", "Reader cards")
+    with client.responses.stream(
+        input="What does a reader card cost?", model="auto", extra_body=CORPUS
+    ) as stream:
+        pieces = [one.delta for one in stream if one.type == "response.output_text.delta"]
+        assert stream.get_final_response().output_text == "".join(pieces) == answer.output_text

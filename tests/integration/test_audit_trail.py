@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from services.generate.trust import ledger as ledger_module
 from services.generate.trust.__main__ import main
 from services.generate.trust.audit import Head
 from services.generate.trust.database import GenerateDatabase
@@ -97,13 +98,30 @@ def test_what_waits_is_written_when_the_ledger_closes(tmp_path: Path) -> None:
         ledger.submit(entry("late")).result(5)
 
 
+def test_a_ledger_closes_soon_also_where_its_database_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_CLOSING_S", 0.1)
+    ledger = Ledger(GenerateDatabase.open("", tmp_path), audit=True)
+    with closing(sqlite3.connect(tmp_path / FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = ledger.submit(entry("a"))
+        ledger.close()  # comes back with the lock still held
+        assert not waiting.done()
+        other.rollback()
+    assert waiting.result(10) is not None  # and goes on record when it can
+
+
 def test_a_record_can_be_neither_changed_nor_removed_by_mistake(
     catalogue_url: str, tmp_path: Path
 ) -> None:
     with opened(tmp_path, catalogue_url) as ledger:
         ledger.submit(entry("a")).result(10)
     database = GenerateDatabase.open(catalogue_url, tmp_path)
-    for statement in ("UPDATE audit SET body = '{}'", "DELETE FROM audit"):
+    statements = ["UPDATE audit SET body = '{}'", "DELETE FROM audit"]
+    if not catalogue_url:
+        statements.append("INSERT OR REPLACE INTO audit VALUES (1, 'x', 'y', '{}')")
+    for statement in statements:
         with (
             pytest.raises(sa.exc.DBAPIError, match="only ever added to"),
             database.begin() as connection,
@@ -141,7 +159,8 @@ def test_a_full_disk_refuses_records_and_the_next_go_in(tmp_path: Path) -> None:
         with files_no_longer_than(1_000_000), pytest.raises(ApiError) as caught:
             ledger.submit(entry("large", size=3_000_000)).result(10)
         assert (caught.value.status, caught.value.code) == (503, "audit_unavailable")
-        assert "took no more data" in caught.value.message
+        assert "takes no more data" in caught.value.message
+        assert str(tmp_path) not in caught.value.message
         ledger.submit(entry("next")).result(10)
     assert exported(tmp_path) == ["first", "next"]
     assert audit(tmp_path, "verify")[0] == 0
@@ -151,7 +170,7 @@ def test_a_file_that_is_gone_takes_no_record(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         ledger.submit(entry("a")).result(10)
         (tmp_path / FILE).rename(tmp_path / "away.db")
-        with pytest.raises(ApiError, match="was removed or replaced while generate has it open"):
+        with pytest.raises(ApiError, match="its database does not answer"):
             ledger.submit(entry("b")).result(10)
         assert not (tmp_path / FILE).exists()
 
@@ -208,6 +227,7 @@ TAMPERINGS = {
     "emptied": ("DELETE FROM audit", "records 1 to 6 are missing at the end"),
     "head lost": ("DELETE FROM heads", "the head that is kept beside the records is missing"),
     "head set back": ("UPDATE heads SET seq = 5", "the head is record 5"),
+    "head no text": ("UPDATE heads SET hash = x'ff'", "is not the one that the head tells"),
     "head no number": ("UPDATE heads SET seq = 'x', hash = 'y'", "behind it"),
     "not text": ("UPDATE audit SET body = x'7bff7d' WHERE seq = 2", "record 2 was changed"),
     "no hash": ("UPDATE audit SET hash = 0 WHERE seq = 6", "record 6 was changed"),
@@ -271,6 +291,31 @@ def test_after_a_cut_the_gap_stays_and_a_head_set_back_takes_no_more(
             connection.execute("UPDATE heads SET seq = 2")
         with pytest.raises(ApiError, match="goes on behind its head"):
             ledger.submit(entry("8")).result(10)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all", None])
+def test_what_is_no_trail_is_left_as_it_is(content: bytes | None, tmp_path: Path) -> None:
+    if content is None:  # a database of somebody else
+        with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+            connection.execute("CREATE TABLE notes (text TEXT)")
+        content = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(content)
+    for command in ("verify", "export"):
+        code, lines = audit(tmp_path, command)
+        assert (code, len(lines)) == (1, 1), lines
+        assert lines[0].startswith("error: there is no audit trail")
+    assert (tmp_path / FILE).read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir()] == [FILE]
+
+
+def test_a_trail_of_an_older_version_is_read_and_not_changed(trail: tuple[Path, Head]) -> None:
+    folder, _ = trail
+    with closing(sqlite3.connect(folder / FILE)) as connection, connection:
+        connection.execute("DROP TABLE model_transitions")
+        connection.execute(f"UPDATE {GenerateDatabase.purpose.schema} SET version_num = '0001'")
+    before = (folder / FILE).read_bytes()
+    assert audit(folder, "verify")[0] == 0
+    assert (folder / FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("words", [["verify"], ["export"], ["verify", "--head", "7"]])

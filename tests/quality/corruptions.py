@@ -33,7 +33,7 @@ from services.generate.answer.sentences import Kind, split
 from services.generate.answer.verify import PROFILES, Verdict, verify
 from services.generate.answer.words import terms, without_markers
 from tests.quality.alterations import CORRUPTIONS, REWORDINGS, Article, Found, names_of
-from tests.quality.extractive import is_tuning, rows
+from tests.quality.squad import is_tuning, rows
 
 _SEED = 20
 _BESIDE = 4  # other paragraphs of the article that stand beside the right one

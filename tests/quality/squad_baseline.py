@@ -26,7 +26,8 @@ from typing import Any
 import httpx
 
 from shared.settings import Settings
-from tests.quality.extractive import Question, is_tuning, load, questions, sample
+from tests.quality.extractive import load
+from tests.quality.squad import Question, is_tuning, questions, sample
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from services.generate.answer.passages import Passage
-from tests.quality.extractive import Asked, answer, is_tuning, questions, report, rows, sample
+from tests.quality.extractive import Asked, answer, report
+from tests.quality.squad import is_tuning, questions, rows, sample
 
 
 def test_answers_hold_the_answer_and_misleading_questions_are_declined_more(datasets: Path) -> None:

@@ -8,16 +8,21 @@ import pytest
 
 from services.generate.answer.escalate import respond
 from services.generate.answer.evidence import gather
+from services.generate.answer.jury import Jury
 from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.passages import Passage, Signals
+from services.generate.answer.sources import Librarian
 from services.generate.policy.schema import Policy
-from services.generate.routing.compliance import permits
+from services.generate.routing.decision import Decision, Step
 from services.generate.routing.features import features
 from services.generate.routing.request import RoutingFeatures
-from services.generate.routing.router import Decision, Step, route
+from services.generate.routing.router import route
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
+from shared.client import ServiceClient
+from shared.context import Deadline, current, enter
 from shared.errors import ApiError
+from tests.writers import nowhere
 
 MODELS = ("cheap-a", "cheap-b", "dear", "quote")
 TIERS = ("cheap", "dearer")
@@ -27,6 +32,7 @@ PASSAGES = (
     Passage(1, "p#0", "p", "hr", "Ports", None, "The rerank service listens on port 8002.", 0.9),
 )
 EVIDENCE = gather(QUESTION, PASSAGES)
+JURY = Jury(Librarian(ServiceClient("embed", nowhere())), None)  # no profile here asks it
 PLAIN = RoutingFeatures(QUESTION, features(QUESTION), Signals(documents=1), 0.9)
 BEHAVIOURS = ("fails", "lies")  # what leads on to another writer; see the last tests for the rest
 
@@ -80,7 +86,14 @@ def policy_of(allowed: dict[str, tuple[str, ...]], *, low_confidence: bool = Tru
             },
             "tiers": {"cheap": {"models": MODELS[:2]}, "dearer": {"models": ["dear"]}},
             "compliance": allowed,
-            "rules": [{"name": "all", "then": {"tier": "cheap"}}],
+            "rules": [
+                {
+                    "name": "lift",
+                    "when": {"flagged": True},
+                    "then": {"escalate": "flagged_complex"},
+                },
+                {"name": "all", "then": {"tier": "cheap"}},
+            ],
             "escalation": {
                 "max_hops": 2,
                 "reasons": [*reasons, "low_confidence"] if low_confidence else reasons,
@@ -100,6 +113,7 @@ def decisions(policy: Policy, data_class: str) -> Iterator[Decision]:
     plain = replace(PLAIN, mark=data_class)
     for requested in (None, *TIERS, *MODELS):
         yield route(replace(plain, requested=requested), policy)
+    yield route(replace(plain, flagged=True), policy)
     first = route(plain, policy)
     steps = (Step("dearer", ("dear", "quote"), "strict"),)
     yield replace(first, tier="cheap", chain=MODELS, escalation=steps, last_resort="quote")
@@ -129,6 +143,7 @@ async def outcome_of(
         {**writers, "quote": Quote(asked)},
         max_tokens=100,
         spending=Spending(),
+        jury=JURY,
     )
     return outcome, asked
 
@@ -145,8 +160,7 @@ async def test_a_forbidden_model_is_never_asked(data_class: str) -> None:
         for decision in decisions(policy, data_class):
             for behaviours in ways(decision):
                 asked = await answer(decision, policy, behaviours)
-                forbidden = [name for name in asked if not permits(policy, data_class, name)]
-                assert forbidden == [], (allowed, decision, behaviours)
+                assert {*asked} <= {*allowed}, (allowed, decision, behaviours)
                 assert len(asked) == len({*asked}), "a writer was asked twice"
                 seen |= {*asked}
     assert seen == {*MODELS}
@@ -231,3 +245,15 @@ async def test_without_any_hop_a_failed_draft_goes_to_the_last_resort() -> None:
     assert asked == ["cheap-a", "quote"]
     assert outcome.escalated_from == "cheap:cheap-a"
     assert not outcome.passed
+
+
+async def test_a_fallback_that_takes_longer_than_is_left_is_passed_over_and_told() -> None:
+    policy = policy_of({"public": ("*",)})
+    slow = policy.models["cheap-b"].model_copy(update={"latency_ms": 10**9})
+    late = policy.model_copy(update={"models": {**policy.models, "cheap-b": slow}})
+    decision = route(PLAIN, late)  # made when there was time enough
+    assert decision.chain == ("cheap-a", "cheap-b")
+    enter(replace(current(), deadline=Deadline.after_ms(60_000)))
+    outcome, asked = await outcome_of(decision, late, ("fails", "answers", "answers"))
+    assert asked == ["cheap-a", "dear"]
+    assert [(one.model, one.rule) for one in outcome.ruled_out] == [("cheap-b", "deadline")]

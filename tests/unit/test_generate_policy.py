@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.generate.policy.file import PolicyError, PolicyFile, default_policy, load, parse
-from tests.policies import POLICY_TEXT
+from tests.policies import POLICY_TEXT, bent
 from tests.suite import REPOSITORY
 
 
@@ -16,11 +16,6 @@ def findings(text: str) -> list[str]:
     with pytest.raises(PolicyError) as told:
         parse(text, "p.yaml")
     return told.value.findings
-
-
-def bent(old: str, new: str) -> str:
-    assert old in POLICY_TEXT
-    return POLICY_TEXT.replace(old, new)
 
 
 def line_of(text: str, part: str) -> int:
@@ -66,7 +61,7 @@ def test_a_text_that_is_no_policy_is_told_so(text: str, told: str) -> None:
         ("keywords: [contract]", "key_words: [contract]", "rules.0.when.key_words", "Extra"),
         ("keywords: [contract]", "keywords: []", "rules.0.when.keywords", "at least 1"),
         ("max_hops: 1", "max_hops: 99", "escalation.max_hops", "less than"),
-        ("checks: light", "checks: tight", "tiers.small.checks", "'light'"),
+        ("checks: light", "checks: tight", "tiers.small.checks", "there is no profile named tight"),
         ("    context: 4096\n", "    context: 1\n", "models.small-a.context", "256"),
         ("data_class: [open]", "words: {min: 5, below: 5}", "rules.0.when.words", "nothing is"),
         ("data_class: [open]", "confidence: {min: good}", "rules.0.when.confidence.min", "answers"),

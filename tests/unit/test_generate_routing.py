@@ -167,6 +167,23 @@ def test_what_a_request_needs_and_allows_rules_models_out(
     assert chosen.model != "small-a"
 
 
+def test_a_writer_inside_the_process_takes_no_tools_whatever_the_policy_says() -> None:
+    policy = parse(POLICY_TEXT, "p")
+    asked = replace(seen("Prove it.", 0.9), needs=frozenset({"tools"}))
+    assert route(asked, policy).model == "large-a"  # which states no capabilities
+    chosen = route(replace(asked, embedded=frozenset({"large-a"})), policy)
+    assert chosen.model == "large-b"
+    assert ("large-a", "capability") in {(one.model, one.rule) for one in chosen.ruled_out}
+
+
+def test_without_passages_only_tools_are_a_reason_to_ask_anybody() -> None:
+    nothing = replace(seen("Prove it.", 0.9), signals=replace(SIGNALS, documents=0))
+    policy = parse(POLICY_TEXT, "p")
+    assert route(nothing, policy).declines
+    assert not route(replace(nothing, needs=frozenset({"tools"})), policy).declines
+    assert route(replace(nothing, needs=frozenset({"schema"})), policy).declines
+
+
 def test_a_candidate_writes_only_where_it_is_named() -> None:
     policy = parse(POLICY_TEXT, "p")
     asked = replace(seen("When was it signed?", 0.9), requested="trial")

@@ -35,6 +35,21 @@ from tests.policies import POLICY_TEXT
         ("-----BEGIN RSA PRIVATE KEY-----", Sensitive.SECRET, "-----BEGIN RSA PRIVATE KEY-----"),
         ("password: hunter2000", Sensitive.SECRET, "password: hunter2000"),
         ("sk-proj-abcdefgh12345678", Sensitive.SECRET, "sk-proj-abcdefgh12345678"),
+        ("write to bob@münchen.de.", Sensitive.EMAIL, "bob@münchen.de"),
+        ("почта@пример.рф,", Sensitive.EMAIL, "почта@пример.рф"),
+        ("b@mail.example.xn--p1ai", Sensitive.EMAIL, "b@mail.example.xn--p1ai"),
+        ("邮件: bob@example.com联系", Sensitive.EMAIL, "bob@example.com"),
+        ("ask f.o'hara@example.org", Sensitive.EMAIL, "f.o'hara@example.org"),
+        ("call 1-800-555-2671", Sensitive.PHONE, "1-800-555-2671"),
+        ("call (+49) 30 901820", Sensitive.PHONE, "+49) 30 901820"),
+        ("+49 30 901820, 12 34 56 78 90", Sensitive.PHONE, "+49 30 901820"),
+        ("+49 30 901820 11 3456 7890", Sensitive.PHONE, "+49 30 901820 11"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", Sensitive.IBAN,
+         "DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000"),
+        ("(415) 555\u20112671", Sensitive.PHONE, "(415) 555\u20112671"),
+        ("postgresql://app:hunter2@db:5432/x", Sensitive.SECRET, "app:hunter2"),
+        ("Authorization: Bearer abcdefgh12345678", Sensitive.SECRET, "abcdefgh12345678"),
+        ("Passwort: hunter2000", Sensitive.SECRET, "Passwort: hunter2000"),
     ],
 )  # fmt: skip
 def test_what_is_sensitive_is_found_where_it_stands(text: str, kind: Sensitive, part: str) -> None:
@@ -52,7 +67,9 @@ def test_what_is_sensitive_is_found_where_it_stands(text: str, kind: Sensitive, 
         "SSN 666-05-1120, 000-12-3456, 078-00-1120",
         "version 3.11.2, chapter 4.2.1, sha a3f5, room B-204",
         "a password has 12 characters; the secret is out",
-        "@team, mail@ home, x@y",
+        "@team, mail@ home, x@y, a@b_c.d, @decorated.by",
+        "postgresql://user:password@host/db, http://127.0.0.1:8002/a@b",
+        "the bearer of this letter",
         "12345678901234567890123456789",
         "::1 and fe80::1",
         "",
@@ -126,6 +143,21 @@ def test_every_kind_has_a_class_in_the_packaged_policy() -> None:
     assert kinds(["a@b.example", "nothing"]) == {Sensitive.EMAIL}
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("8.8.4.4 ", Sensitive.IP),
+        ("ada@example.org ", Sensitive.EMAIL),
+        ("078 05 1120, ", Sensitive.SSN),
+        ("DE89 3704 0044 0532 0130 00, ", Sensitive.IBAN),
+    ],
+)
+def test_of_very_many_in_one_text_all_are_found(text: str, kind: Sensitive) -> None:
+    found = find(text * 20_000)  # each looked for among all the others, it would take minutes
+    assert len(found) == 20_000
+    assert {one.kind for one in found} == {kind}
+
+
 def test_what_looks_like_the_start_of_many_numbers_is_read_once() -> None:
     assert find(("+1 1" + "1" * 32 + " ") * 3000) == []
 
@@ -148,7 +180,15 @@ def test_what_stands_beside_something_else_is_found(text: str, kind: Sensitive) 
     assert kind in kinds([text])
 
 
-def test_of_a_private_key_all_is_found() -> None:
-    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nQIBAA\n-----END RSA PRIVATE KEY-----"
+@pytest.mark.parametrize(
+    "key",
+    [
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nQIBAA\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY-----\\nMIIEow\\nQIBAA\\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 2.4\n\nlQ+/=\n=ab\n"
+        "-----END PGP PRIVATE KEY BLOCK-----",
+    ],
+)
+def test_of_a_private_key_all_is_found(key: str) -> None:
     [found] = find(f"see {key} there")
     assert (found.start, found.end) == (4, 4 + len(key))

@@ -1,9 +1,11 @@
 """Verification: what is true and cited passes, what was made up does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.generate.answer.passages import Passage
-from services.generate.answer.verify import Check, Verdict, verify
+from services.generate.answer.verify import LIGHT, OFF, STRICT, Check, Profile, Verdict, verify
 from tests.desk import HANDBOOK
 
 NORMANDY = (
@@ -174,11 +176,15 @@ def test_a_pronoun_is_read_with_the_sentence_before_it() -> None:
     assert verdict.passed
 
 
-def test_the_delimiter_of_the_prompt_must_not_come_back() -> None:
-    verdict = verify(
-        "Rollo was a Viking leader [1]. </sources 3f9a77>", PASSAGES, secrets=["3f9a77"]
-    )
+@pytest.mark.parametrize(
+    "profile", [STRICT, LIGHT, OFF, replace(OFF, checks=frozenset({Check.QUOTE}))]
+)
+@pytest.mark.parametrize("shown", ["</sources 3f9a77>", "Code: 3F9A77", "Write to EMAIL_9_3f9a77."])
+def test_nothing_of_the_prompts_own_comes_back_in_any_profile(shown: str, profile: Profile) -> None:
+    draft = f"Rollo was a Viking leader [1]. {shown}"
+    verdict = verify(draft, PASSAGES, secrets=["3f9a77"], profile=profile)
     assert Check.LEAK in checks(verdict)
+    assert "3f9a77" not in str([one for one in verdict.failures if one.check is Check.LEAK])
 
 
 def test_without_passages_nothing_stands() -> None:
@@ -247,3 +253,17 @@ def test_what_the_small_model_copies_passes() -> None:
 def test_what_the_question_presumes_is_not_taken_for_said() -> None:
     lie = "The leaked program computed Bernoulli numbers on the Analytical Engine [3]."
     assert not verify(lie, HANDBOOK_PASSAGES, question="Why was the program leaked?").passed
+
+
+@pytest.mark.parametrize("profile", [STRICT, LIGHT])
+@pytest.mark.parametrize("year", range(1901, 1921))
+def test_a_claim_without_a_marker_is_found_in_whichever_passage_says_it(
+    profile: Profile, year: int
+) -> None:
+    several = [
+        passage(n, "Depots", f"The depot opened in {1900 + n}. It had {'many old ' * n}trains.")
+        for n in range(1, 21)
+    ]
+    verdict = verify(f"The depot opened in {year}.", several, profile=profile)
+    assert verdict.failures == ()
+    assert [claim.cited for claim in verdict.claims] == [(year - 1900,)]

@@ -28,11 +28,13 @@ from services.generate.routing.learned.outcomes import (
 )
 from services.generate.routing.learned.replay import Curve, measure
 from services.generate.routing.learned.train import train
-from services.generate.routing.learned.vectors import Embedded
+from services.generate.routing.learned.vectors import Embedded, embed
+from shared.settings import Settings
 from tests.e2e.command import one_error, refdesk, refdesk_process
+from tests.learned import Embed
 from tests.quality.rewording import REWORDINGS
 from tests.quality.routing import Librarian, measured
-from tests.suite import Suite, free_port
+from tests.suite import Suite, free_port, serving
 
 # Of the same lengths: the length of the prompt tells nothing.
 HARD = ("prove", "derive", "integrate", "refute")
@@ -298,6 +300,22 @@ def test_what_goes_wrong_is_one_line(outcomes_file: Path) -> None:
     )
     folds = refdesk("router", "replay", str(outcomes_file), "--folds", "1")
     assert "--folds" in one_error(folds, 2)
+
+
+async def test_a_file_that_holds_no_such_vectors_is_told_so(tmp_path: Path) -> None:
+    kept = tmp_path / "vectors.npy"
+    np.save(kept, np.zeros((2, 2), np.float32))
+    async with serving(Embed()) as url:
+        with pytest.raises(OutcomesError, match=r"vectors\.npy is no file of vectors"):
+            await embed(("prove it",), Settings(embed_url=url), kept, lambda done, total: None)
+
+
+def test_a_file_that_is_too_large_for_a_router_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "router.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)  # of holes
+    with pytest.raises(OutcomesError, match="is it a learned router"):
+        read_router(path)
 
 
 # --- on recorded outcomes ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from services.generate.answer.words import (
     OPPOSITES,
@@ -201,15 +201,23 @@ def take_apart(question: str) -> Asked:
 
 def present(wanted: frozenset[str], there: Collection[str]) -> frozenset[str]:
     """The wanted stems that are there, be it in another form: one that begins mostly alike."""
-    found = wanted.intersection(there)
-    if not (missing := {one for one in wanted - found if len(one) >= _SHORTEST_ALIKE}):
-        return found
-    by_start: dict[str, list[str]] = {}
-    for other in there:
-        by_start.setdefault(other[:4], []).append(other)
-    return found | {
-        one for one in missing if any(_alike(one, other) for other in by_start.get(one[:4], ()))
-    }
+    starts = _by_start(wanted)
+    alike = (
+        one
+        for other in there
+        for one in starts.get(other[:_SHORTEST_ALIKE], ())
+        if _alike(one, other)
+    )
+    return wanted.intersection(there).union(alike)
+
+
+@lru_cache(maxsize=64)  # a question's terms are looked for in one passage after the other
+def _by_start(wanted: frozenset[str]) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for one in wanted:
+        if len(one) >= _SHORTEST_ALIKE:
+            found.setdefault(one[:_SHORTEST_ALIKE], []).append(one)
+    return found
 
 
 def align(asked: Asked, sentence: Words, around: Around) -> Alignment:
@@ -232,11 +240,6 @@ def align(asked: Asked, sentence: Words, around: Around) -> Alignment:
         denied=float(sentence.negations > 0 == asked.negations),
         opposite=float(_turned(asked, said | sentence.terms)),
     )
-
-
-def coverage(asked: Asked, terms: Collection[str], table: Mapping[str, float]) -> float:
-    """Weighted share of the question's words, as they are, that are among the terms, 0..1."""
-    return _share(asked.terms, terms, table)
 
 
 def fits(asked: Asked, text: str) -> float:

@@ -75,14 +75,17 @@ def compose(claims: Sequence[Claim]) -> Answer:
     return Answer(content, tuple(annotations), tuple(claims))
 
 
-def annotated(text: str, numbers: Container[int]) -> Answer:
-    """A text as it stands, with the citations in it that name one of the passages `numbers`."""
-    annotations = []
-    for sentence in split(text):
-        for group in _MARKER.findall(sentence.text):
-            annotations += [
-                Annotation(sentence.start, sentence.end, int(number))
-                for number in re.split(r"[,;]", group)
-                if int(number) in numbers
-            ]
-    return Answer(text, tuple(dict.fromkeys(annotations)), tuple(claims(text)))
+def annotated(text: str, numbers: Container[int], verified: Sequence[Claim] = ()) -> Answer:
+    """A text as it stands, with the citations of its sentences that name one of `numbers`.
+
+    verified: its claims, as verification completed them; other sentences have their own markers.
+    """
+    completed = {claim.text: claim.cited for claim in verified}
+    own = claims(text)
+    annotations = [
+        Annotation(sentence.start, sentence.end, n)
+        for sentence, claim in zip(split(text), own, strict=True)
+        for n in completed.get(claim.text, claim.cited)
+        if n in numbers
+    ]
+    return Answer(text, tuple(annotations), tuple(own))

@@ -5,50 +5,49 @@ whose models all fail, leads to the next tier, as often as the policy allows; th
 answer; where that declines, too, to an honest "not in the sources". The policy's compliance matrix
 is asked again before each model, whatever the decision says.
 
-In the profile `strict` nothing unverified gets out. In the others a draft may be shown while it is
-written: then it is the answer, verification only says what it found, and nothing else is tried.
+In a profile that buffers, as `strict` does, nothing unverified gets out. In the others a draft may
+be shown while it is written: then it is the answer, verification only says what it found, and
+nothing else is tried.
 """
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from services.generate.answer.citations import Answer, annotated, compose
+from services.generate.answer.citations import annotated
+from services.generate.answer.drafting import Lane, draft_of, left_ms
 from services.generate.answer.evidence import Evidence
+from services.generate.answer.judge import finished, judge, shows_early, takes_text, whole
+from services.generate.answer.jury import Jury
+from services.generate.answer.masking import draw_salt
+from services.generate.answer.nearest import not_answered
 from services.generate.answer.outcome import Hop, Outcome, Spending, Trace
 from services.generate.answer.passages import Passage
-from services.generate.answer.sentences import split
+from services.generate.answer.reading_aside import read_aside
 from services.generate.answer.showing import Showing
-from services.generate.answer.verify import PROFILES, Verdict, verify
-from services.generate.policy.schema import NOBODY, Policy, Profile, Reason
+from services.generate.answer.verify import Verdict
+from services.generate.policy.schema import NOBODY, Policy, Reason
 from services.generate.routing.compliance import permits
-from services.generate.routing.router import COMPLIANCE, Decision, RuledOut, Step
+from services.generate.routing.decision import COMPLIANCE, DEADLINE, Decision, RuledOut, Step
 from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, Endpoint
-from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-NOT_ANSWERED = "The sources do not answer this question."
-# Kept back from a writer's time, so that the extractive answer still comes before the deadline.
-_RESERVE_MS = 1000.0
-
 
 @dataclass(frozen=True)
 class _Way:
-    """What holds on the whole way of a question to its answer. check: of a draft's text, by the
-    profile of the step that it is drafted in. show: who sees drafts as they are written."""
+    """What holds on the whole way of a question to its answer. show: who sees drafts as they are
+    written. jury: who judges drafts that pass the checks of words."""
 
     decision: Decision
     policy: Policy
     writers: Mapping[str, Endpoint]
     request: DraftRequest
-    check: Callable[[str, Profile], Verdict]
     show: Callable[[str], None] | None
+    jury: Jury
 
 
 async def respond(
@@ -61,6 +60,7 @@ async def respond(
     *,
     max_tokens: int,
     spending: Spending,
+    jury: Jury,
     chat: Chat = PLAIN,
     show: Callable[[str], None] | None = None,
 ) -> Outcome:
@@ -69,43 +69,51 @@ async def respond(
     spending: is told of every attempt, also of one that is cut off. chat: what the question was
     asked in. show: gets the pieces of a draft that may be shown before it is verified; the outcome
     then has exactly their text.
-    Raises ApiError: 504 when the deadline passes; what the writer raised where that was after some
-    of its draft was shown.
+    Raises ApiError: 504 when the deadline passes; where JSON or a tool call has to be the answer,
+    502 `no_valid_format` if nobody wrote one that fits, 503 `model_unavailable` if nobody wrote at
+    all, 422 `not_in_the_sources`; what the writer raised where that was after some of its draft was
+    shown.
     """
     trace = Trace([str(reason) for reason in decision.reasons], spending)
     delimiter = secrets.token_hex(8)
-
-    def check(text: str, profile: Profile) -> Verdict:
-        return verify(
-            text, passages, question=question, secrets=(delimiter,), profile=PROFILES[profile]
-        )
-
+    salt = draw_salt()
     request = DraftRequest(
         question,
         passages,
         evidence,
         max_tokens,
         delimiter,
-        lambda text: check(text, decision.checks).passed,
+        lambda _: True,
         chat,
+        salt=salt,
     )
-    way = _Way(decision, policy, writers, request, check, show)
+    seen_by = show if shows_early(chat) else None
+    way = _Way(decision, policy, writers, request, seen_by, jury)
     if decision.declines:
-        return _declined(next(iter(policy.tiers)), writers.get(policy.last_resort or ""), trace)
+        last = writers.get(policy.last_resort or "")
+        return _declined(next(iter(policy.tiers)), last, way, trace)
     steps = []
     if decision.tier is not None:
         steps = [Step(decision.tier, decision.chain, decision.checks)]
     steps += decision.escalation
+    if decision.escalated is not None:
+        begun = decision.escalated
+        trace.hops.append(Hop(begun.reason, begun.source, decision.tier))
     for place, step in enumerate(steps):
-        outcome, hop = await _try(step, way, trace)
+        onward = steps[place + 1] if place + 1 < len(steps) else None
+        outcome, hop = await _try(step, way, trace, last=onward is None)
         if outcome is not None:
             return outcome
-        onward = steps[place + 1] if place + 1 < len(steps) else None
         if hop is not None and hop.reason not in policy.escalation.reasons:
             onward = None
         if onward is not None and not _fits(onward, policy):
             trace.reasons.append(f"hop_skipped: no time is left for tier {onward.tier}")
             onward = None
+        if trace.declined_by is not None:
+            writer, trace.declined_by = trace.declined_by, None
+            if onward is None:  # with nobody behind it, a writer that finds no answer is believed
+                return _declined(step.tier, writer, way, trace)
+            trace.escalated_from = trace.escalated_from or f"{step.tier}:{writer.name}"
         if hop is not None:
             trace.hops.append(replace(hop, target=onward.tier if onward else None))
         if onward is None:
@@ -113,35 +121,41 @@ async def respond(
     return await _last_resort(way, trace)
 
 
-async def _try(step: Step, way: _Way, trace: Trace) -> tuple[Outcome | None, Hop | None]:
-    """The outcome of a tier, or None with why the answer has to go on from it."""
-    request = replace(way.request, worth_finishing=lambda text: way.check(text, step.checks).passed)
-    for name in step.chain:
-        endpoint = _allowed(name, way, trace)
-        if endpoint is None or any(endpoint is one for one in trace.asked):
-            continue
-        showing = None
-        if way.show is not None and step.checks != "strict":
-            showing = Showing(way.show, (request.delimiter,))
-        draft = await _draft(name, endpoint, request, way, trace, showing)
+async def _try(
+    step: Step, way: _Way, trace: Trace, *, last: bool
+) -> tuple[Outcome | None, Hop | None]:
+    """The outcome of a tier, or None with why the answer has to go on from it. last: no other tier
+    is behind it."""
+
+    def worth_finishing(text: str) -> bool:
+        return judge(Draft(text, "stop", ""), way.request, way.policy.profile(step.checks)).passed
+
+    request = replace(way.request, worth_finishing=worth_finishing)
+    hedge_ms = way.policy.tiers[step.tier].hedge_ms
+    lanes = _lanes(step, way, trace, last=last)
+    for first in lanes:
+        started = time.perf_counter()
+        try:
+            lane, draft = await draft_of(
+                first, lanes, request, trace, None if hedge_ms is None else hedge_ms / 1000
+            )
+        finally:
+            trace.draft_ms += (time.perf_counter() - started) * 1000
+        endpoint, showing = lane.endpoint, lane.showing
         if showing is not None and draft is not None and not draft.declined:
             showing.close()
         if showing is not None and draft is not None and showing.begun:
-            return _shown(step, endpoint, draft, showing.text, way, trace), None
+            return await _shown(step, endpoint, draft, showing.text, way, trace), None
         if draft is None:
-            trace.escalated_from = trace.escalated_from or f"{step.tier}:{endpoint.name}"
             continue
         if draft.declined:
             trace.reasons.append(f"declined: {endpoint.name} finds no answer in the passages")
-            if Reason.LOW_CONFIDENCE in way.policy.escalation.reasons and way.decision.escalation:
-                trace.escalated_from = trace.escalated_from or f"{step.tier}:{endpoint.name}"
-                return None, Hop(Reason.LOW_CONFIDENCE, step.tier, None)
-            return _declined(step.tier, endpoint, trace), None
-        if draft.finish_reason == "length":  # where nothing is left of it, verification says so
-            draft = _without_torn_end(draft)
-        verdict = _verify(draft, way, step.checks, trace)
+            trace.declined_by = endpoint
+            return None, Hop(Reason.LOW_CONFIDENCE, step.tier, None)
+        draft = whole(draft, way.request.chat)
+        verdict = await _verify(draft, way, step.checks, trace)
         if verdict.passed:
-            return _answered(step.tier, endpoint, draft, verdict, trace), None
+            return _answered(step.tier, endpoint, draft, verdict, way, trace), None
         trace.failures = trace.failures or verdict.failures
         checks = tuple(dict.fromkeys(failure.check.value for failure in verdict.failures))
         trace.reasons.append(f"verification_failed: {', '.join(checks)}")
@@ -150,30 +164,48 @@ async def _try(step: Step, way: _Way, trace: Trace) -> tuple[Outcome | None, Hop
     return None, Hop(Reason.TIER_UNAVAILABLE, step.tier, None)
 
 
+def _lanes(step: Step, way: _Way, trace: Trace, *, last: bool) -> Iterator[Lane]:
+    """The writers of a tier that may be asked, each looked at when its turn comes."""
+    request = way.request
+    for name in step.chain:
+        endpoint = _allowed(name, way, trace)
+        if endpoint is None or any(endpoint is one for one in trace.asked):
+            continue
+        if _too_slow(name, way, trace):
+            continue
+        showing = None
+        if way.show is not None and not way.policy.profile(step.checks).buffers:
+            showing = Showing(way.show, (request.delimiter, request.salt))
+        followed = not last or name != step.chain[-1]
+        yield Lane(name, way.policy.models[name], endpoint, step.tier, showing, followed)
+
+
 async def _last_resort(way: _Way, trace: Trace) -> Outcome:
-    """The extractive answer, or an honest refusal."""
+    """The extractive answer, or an honest refusal; where neither may be the answer, an error."""
+    if not takes_text(way.request.chat):
+        raise _no_valid_format(trace)
     name = way.decision.last_resort
     endpoint = _allowed(name, way, trace) if name is not None else None
     tier = way.decision.tier or next(iter(way.policy.tiers))
     if name is None or endpoint is None:
         trace.reasons.append("declined: no other writer may see this data")
-        return _declined(tier, None, trace)
+        return _declined(tier, None, way, trace)
     tier = way.policy.models[name].tier
     if any(endpoint is one for one in trace.asked):
         # It has just failed; what it could not show then it can't show now.
         if trace.escalated_from == f"{tier}:{endpoint.name}":
             trace.escalated_from = None
-        return _declined(tier, endpoint, trace)
+        return _declined(tier, endpoint, way, trace)
     extract = await endpoint.draft(way.request)  # free of charge, and no server to fail
     if extract.declined:
         trace.reasons.append("declined: no sentence of the passages answers well enough")
-        return _declined(tier, endpoint, trace)
-    verdict = _verify(extract, way, way.decision.checks, trace)
+        return _declined(tier, endpoint, way, trace)
+    verdict = await _verify(extract, way, way.decision.checks, trace)
     if not verdict.passed:
         log.error("extract_failed_verification", checks=[f.check for f in verdict.failures])
         trace.reasons.append("declined: the extractive answer failed verification, too")
-        return _declined(tier, endpoint, trace)
-    return _answered(tier, endpoint, extract, verdict, trace)
+        return _declined(tier, endpoint, way, trace)
+    return _answered(tier, endpoint, extract, verdict, way, trace)
 
 
 def _allowed(name: str, way: _Way, trace: Trace) -> Endpoint | None:
@@ -186,99 +218,103 @@ def _allowed(name: str, way: _Way, trace: Trace) -> Endpoint | None:
     return None
 
 
+def _too_slow(name: str, way: _Way, trace: Trace) -> bool:
+    """Whether the time that is left is less than a model states that it takes; then it is noted."""
+    takes, left = way.policy.models[name].latency_ms, left_ms()
+    if not takes or takes <= left:
+        return False
+    why = f"it takes {takes} ms, {max(0.0, left):.0f} ms are left for it"
+    trace.ruled_out.append(RuledOut(name, DEADLINE, why))
+    return True
+
+
 def _fits(step: Step, policy: Policy) -> bool:
-    """Whether the tier's first model can draft before the reserve begins."""
-    left = current().deadline.remaining_ms() - _RESERVE_MS
-    return left > 0 and policy.models[step.chain[0]].latency_ms <= left
+    """Whether one of the tier's models can draft before the reserve begins."""
+    left = left_ms()
+    return left > 0 and any(policy.models[name].latency_ms <= left for name in step.chain)
 
 
-async def _draft(
-    name: str,
-    endpoint: Endpoint,
-    request: DraftRequest,
-    way: _Way,
-    trace: Trace,
-    showing: Showing | None,
-) -> Draft | None:
-    """The endpoint's draft, or None, with the reason in the trace, where it has none to give.
-
-    Raises what the endpoint raises where some of its draft was shown by then.
-    """
-    trace.asked.append(endpoint)
+async def _verify(draft: Draft, way: _Way, checks: str, trace: Trace) -> Verdict:
     started = time.perf_counter()
-    patience = max(0.0, current().deadline.remaining_ms() - _RESERVE_MS) / 1000
-    meter = trace.spending.begin(name, way.policy.models[name], endpoint)
-    show = showing.feed if showing is not None else None
-    ended: Literal["drafted", "failed", "stopped"] = "stopped"
-    try:
-        async with asyncio.timeout(patience):
-            draft = await endpoint.draft(replace(request, show=show, meter=meter))
-        ended = "drafted"
-    except TimeoutError:
-        ended = "failed"
-        trace.degraded.append(endpoint.name)
-        trace.reasons.append(f"out_of_time: {endpoint.name} did not finish before the deadline")
-        if showing is not None and showing.begun:
-            raise deadline_exceeded() from None
-        return None
-    except ApiError as error:
-        ended = "failed"
-        trace.degraded.append(endpoint.name)
-        trace.reasons.append(f"endpoint_failed: {endpoint.name}: {error.code}")
-        log.warning("endpoint_failed", endpoint=endpoint.name, code=error.code)
-        if showing is not None and showing.begun:
-            raise
-        return None
-    finally:
-        trace.spending.end(ended)
-        trace.draft_ms += (time.perf_counter() - started) * 1000
-    return draft
-
-
-def _without_torn_end(draft: Draft) -> Draft:
-    """A draft that was cut at its last token, without the sentence that was cut."""
-    sentences = split(draft.text)
-    if not sentences or sentences[-1].text.rstrip("]0123456789,[ ").endswith((".", "!", "?")):
-        return draft
-    end = sentences[-2].end if len(sentences) > 1 else 0
-    return replace(draft, text=draft.text[:end])
-
-
-def _verify(draft: Draft, way: _Way, checks: Profile, trace: Trace) -> Verdict:
-    started = time.perf_counter()
-    verdict = way.check(draft.text, checks)
+    profile = way.policy.profile(checks)
+    passages = way.request.passages
+    verdict = await read_aside(
+        lambda: judge(draft, way.request, profile),
+        # A draft's own characters are compared, not only read.
+        sum(len(one.text) for one in passages) + 4 * len(draft.text),
+    )
+    if verdict.passed:
+        rules, data_class = way.policy.grounding, way.decision.data_class
+        heard = await way.jury.hear(verdict, passages, profile, rules, data_class)
+        verdict = heard.verdict
+        for part, why in heard.left_out.items():
+            trace.degraded.append(part)
+            trace.reasons.append(f"{part}_left_out: {why}")
     trace.verify_ms += (time.perf_counter() - started) * 1000
     return verdict
 
 
-def _shown(
+async def _shown(
     step: Step, endpoint: Endpoint, draft: Draft, text: str, way: _Way, trace: Trace
 ) -> Outcome:
     """The outcome of a draft that was shown as it was written, whatever verification finds."""
-    verdict = _verify(replace(draft, text=text), way, step.checks, trace)
+    verdict = await _verify(replace(draft, text=text), way, step.checks, trace)
     trace.failures = trace.failures or verdict.failures
     if not verdict.passed:
         checks = dict.fromkeys(failure.check.value for failure in verdict.failures)
         trace.reasons.append(f"shown_unverified: {', '.join(checks)}")
-    answer = annotated(text, {passage.n for passage in way.request.passages})
+    numbers = {passage.n for passage in way.request.passages}
+    answer = annotated(text, numbers, verdict.claims)
     return trace.outcome(
         answer,
         step.tier,
         endpoint,
         draft.model,
-        answered=True,
+        answered=not draft.declined,
         shown=True,
         finish_reason=draft.finish_reason,
     )
 
 
 def _answered(
-    tier: str, endpoint: Endpoint, draft: Draft, verdict: Verdict, trace: Trace
+    tier: str, endpoint: Endpoint, draft: Draft, verdict: Verdict, way: _Way, trace: Trace
 ) -> Outcome:
-    return trace.outcome(compose(verdict.claims), tier, endpoint, draft.model, answered=True)
+    if draft.tool_calls and draft.text:
+        trace.reasons.append("text_left_out: what was written before the tool calls is not shown")
+    elif not draft.tool_calls and way.request.chat.response_format is not None:
+        trace.reasons.append("form_verified: what the JSON says is not held against the sources")
+    return trace.outcome(
+        finished(draft, verdict, way.request.chat),
+        tier,
+        endpoint,
+        draft.model,
+        answered=True,
+        tool_calls=draft.tool_calls,
+        finish_reason="tool_calls" if draft.tool_calls else draft.finish_reason,
+    )
 
 
-def _declined(tier: str, endpoint: Endpoint | None, trace: Trace) -> Outcome:
-    nothing = Answer(NOT_ANSWERED, (), ())
+def _declined(tier: str, endpoint: Endpoint | None, way: _Way, trace: Trace) -> Outcome:
+    if not takes_text(way.request.chat):
+        raise ApiError(
+            422,
+            "not_in_the_sources",
+            "the sources do not answer this question, which can't be said in the JSON or the tool "
+            "call that was asked for",
+        )
+    nothing = not_answered(way.request.passages)
     model = endpoint.model if endpoint else NOBODY
     return trace.outcome(nothing, tier, endpoint, model, answered=False)
+
+
+def _no_valid_format(trace: Trace) -> ApiError:
+    wanted = "the JSON or the tool call that was asked for"
+    if any(one.ended == "drafted" for one in trace.spending.attempts):
+        return ApiError(
+            502,
+            "no_valid_format",
+            f"no model wrote {wanted}, and a text is not sent in its place; try again, with a "
+            "larger max_tokens or a simpler schema",
+        )
+    message = f"no model answered that can write {wanted}; try again later"
+    return ApiError(503, "model_unavailable", message, headers={"Retry-After": "5"})

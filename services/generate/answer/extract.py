@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.generate.answer.citations import claims
 from services.generate.answer.evidence import Evidence
 from services.generate.answer.sentences import Kind
-from services.generate.answer.words import words
+from services.generate.answer.words import PRONOUNS, words
 
 _MOST = 3  # sentences in an answer
 # A further sentence must score nearly as well as the best, and say something else. On the questions
@@ -13,8 +13,6 @@ _MOST = 3  # sentences in an answer
 # in 93 of 100 (one sentence alone: 84).
 _NEAR = 0.3
 _SAME_WORDS = 0.6
-_LEANING = "it its he his she her they their this these those such"
-_PRONOUNS = frozenset(_LEANING.split())
 
 
 def choose(evidence: Sequence[Evidence]) -> list[Evidence]:
@@ -38,7 +36,7 @@ def write(chosen: Sequence[Evidence]) -> str:
     for one in ordered:
         opening = next(iter(words(one.sentence.text)), "").lower()
         lead = (_line(one.before, Kind.PROSE), one.n)
-        if opening in _PRONOUNS and one.before and lead not in quoted:
+        if opening in PRONOUNS and one.before and lead not in quoted:
             quoted.append(lead)
         if (here := (_line(one.sentence.text, one.sentence.kind), one.n)) not in quoted:
             quoted.append(here)

@@ -6,9 +6,10 @@ from typing import Literal
 
 from services.generate.answer.citations import Answer
 from services.generate.answer.verify import Failure
+from services.generate.policy.models import Model
 from services.generate.policy.pricing import cost
-from services.generate.policy.schema import NOBODY, Model, Reason
-from services.generate.routing.router import RuledOut
+from services.generate.policy.schema import NOBODY, Reason
+from services.generate.routing.decision import RuledOut
 from services.generate.tiers.endpoint import Endpoint, ToolCall
 from services.generate.tiers.meter import Meter
 
@@ -49,31 +50,38 @@ class Spending:
 
     def __init__(self) -> None:
         self._done: list[Attempt] = []
-        self._open: tuple[str, Model, str, Meter] | None = None
+        self._open: dict[Meter, tuple[str, Model, str]] = {}
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """All of them, in order; one that is still at work as if it were stopped now."""
-        return (*self._done, *([self._attempt("stopped")] if self._open else ()))
+        """All of them, in order; those that are still at work as if they were stopped now."""
+        return (*self._done, *(self._attempt(meter, "stopped") for meter in self._open))
 
     def begin(self, name: str, model: Model, endpoint: Endpoint) -> Meter:
         """The meter of the next attempt, which `end` ends."""
         meter = Meter()
-        self._open = (name, model, endpoint.name, meter)
+        self._open[meter] = (name, model, endpoint.name)
         return meter
 
-    def end(self, ended: Literal["drafted", "failed", "stopped"]) -> None:
-        """The attempt that was begun is over."""
-        self._done.append(self._attempt(ended))
-        self._open = None
+    def end(self, meter: Meter, ended: Literal["drafted", "failed", "stopped"]) -> None:
+        """The attempt of that meter is over."""
+        self._done.append(self._attempt(meter, ended))
+        del self._open[meter]
 
-    def _attempt(self, ended: Literal["drafted", "failed", "stopped"]) -> Attempt:
-        if self._open is None:
-            raise RuntimeError("no attempt was begun")
-        name, model, endpoint, meter = self._open
+    def _attempt(self, meter: Meter, ended: Literal["drafted", "failed", "stopped"]) -> Attempt:
+        name, model, endpoint = self._open[meter]
         read, written = meter.prompt_tokens, meter.completion_tokens
         price = cost(model, read, written)
         return Attempt(name, endpoint, ended, read, written, meter.exact, price)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """That an answer was given before. found: ``exact`` or ``semantic``. record: the place of that
+    answer in the audit trail, ``NUMBER:HASH``; None where there is no trail."""
+
+    found: str
+    record: str | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,8 @@ class Outcome:
     `escalated_from`, or of the answer itself where that is None. hops: the escalations, in order.
     ruled_out: models that would have been asked but for the policy. degraded: writers that were
     down. attempts: what was asked of whom. shown: whether the text went out while it was written.
-    tool_calls, finish_reason: as the model ended. draft_ms, verify_ms.
+    tool_calls, finish_reason: as the model ended. draft_ms, verify_ms. cached: where from, if the
+    text was not written this time.
     """
 
     answer: Answer
@@ -107,6 +116,7 @@ class Outcome:
     shown: bool = False
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length", "tool_calls"] = "stop"
+    cached: Cached | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -133,7 +143,7 @@ def total_cost(attempts: Sequence[Attempt]) -> int | None:
 
 @dataclass
 class Trace:
-    """What is gathered on the way to an outcome."""
+    """What is gathered on the way to an outcome. declined_by: who just found no answer."""
 
     reasons: list[str]
     spending: Spending
@@ -143,6 +153,7 @@ class Trace:
     asked: list[Endpoint] = field(default_factory=list)
     failures: tuple[Failure, ...] = ()
     escalated_from: str | None = None
+    declined_by: Endpoint | None = None
     draft_ms: float = 0.0
     verify_ms: float = 0.0
 

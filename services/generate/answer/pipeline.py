@@ -6,21 +6,31 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from services.generate.answer import conversation
+from services.generate.answer.cache import AnswerCache, Vector
+from services.generate.answer.cache_key import Key, key
 from services.generate.answer.escalate import respond
 from services.generate.answer.evidence import Evidence, confidence, gather, with_similarities
+from services.generate.answer.grounding import GroundingModel
+from services.generate.answer.jury import Jury
+from services.generate.answer.opinion import opinion
 from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.passages import Passage, Signals
+from services.generate.answer.reading_aside import read_aside
 from services.generate.answer.sources import Desk, Librarian, Retrieval
+from services.generate.answer.verified import verified
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import Policy
 from services.generate.policy.writers import Writers
-from services.generate.routing.features import features
+from services.generate.routing.decision import Decision, Reason
+from services.generate.routing.features import features as question_features
+from services.generate.routing.history import History, kind_of
 from services.generate.routing.language import language
 from services.generate.routing.refusals import refuse_names, refuse_route
 from services.generate.routing.request import RoutingFeatures, estimated_tokens
-from services.generate.routing.router import Decision, route
+from services.generate.routing.router import route
 from services.generate.routing.sensitivity import kinds
 from services.generate.tiers.endpoint import PLAIN, Chat
 from shared.context import current
@@ -40,7 +50,8 @@ class Query:
     """A question, where to look and who may write; see protocol.Options.
 
     corpora: empty for the default ones. requested: a tier or model, None for the router's choice.
-    turns, needs, mark, tiers, budget: see routing/request.py. chat: what it was asked in.
+    turns, flagged, mark, tiers, budget: see routing/request.py. chat: what it was asked in.
+    cache: whether an answer that was given before may be given again, and this one be kept for it.
     """
 
     question: str
@@ -51,48 +62,62 @@ class Query:
     requested: str | None
     draft_tokens: int | None
     turns: int = 1
-    needs: frozenset[str] = frozenset()
+    flagged: bool = False
     mark: str | None = None
     tiers: frozenset[str] | None = None
     budget: int | None = None
     chat: Chat = PLAIN
+    cache: bool = True
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before anybody writes. policy: what was decided by. Times in ms."""
+    """All that is known before anybody writes. features, policy: what was decided by. Times in ms.
+
+    key: what the answer may be kept under; None where it may not. vector: the question's embedding.
+    """
 
     query: Query
     passages: tuple[Passage, ...]
     evidence: tuple[Evidence, ...]
     signals: Signals
     confidence: float
+    features: RoutingFeatures
     decision: Decision
     policy: Policy
     degraded: tuple[str, ...]
     retrieve_ms: float
     route_ms: float
+    key: Key | None = None
+    vector: Vector | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What the pipeline works with; one per process."""
+    """What the pipeline works with; one per process. answers: None where none are kept.
+    grounding: None where no model judges drafts."""
 
     desk: Desk
     librarian: Librarian
     writers: Writers
     policies: PolicyFile
     default_corpora: Sequence[str]
+    answers: AnswerCache | None = None
+    grounding: GroundingModel | None = None
+    history: History = field(default_factory=History)
 
     async def prepare(self, query: Query) -> Prepared:
         """Passages, evidence and decision of a question.
 
-        Raises ApiError: 404 where there is no corpus to search or no such model, 403 where the
-        policy forbids the one that was asked for, the desk's own otherwise.
+        Raises ApiError: 404 where there is no such corpus or model, or none to search, 403 where
+        the policy forbids the one that was asked for, the desk's own otherwise.
         """
         started = time.perf_counter()
         policy = await self.policies.current()
+        router = self.policies.router
         refuse_names(policy, query.requested, query.mark, query.tiers)
+        chat, left_out = conversation.fitted(query.chat)
+        query = replace(query, chat=chat)
         found = await self.desk.retrieve(
             query.question,
             await self._corpora(query),
@@ -102,31 +127,49 @@ class Engine:
         )
         retrieved = time.perf_counter()
         degraded = list(found.degraded)
-        evidence = gather(query.question, found.passages)
+        evidence = await read_aside(
+            lambda: gather(query.question, found.passages),
+            len(query.question) + sum(len(one.text) for one in found.passages),
+        )
+        vector = None
         try:
-            evidence = with_similarities(
-                evidence,
-                await self.librarian.similarities(
-                    query.question, [one.sentence.text for one in evidence]
-                ),
+            alike = await self.librarian.likeness(
+                query.question, [one.sentence.text for one in evidence]
             )
+            vector, evidence = alike.question, with_similarities(evidence, alike.cosines)
         except ApiError as error:
             log.warning("similarity_left_out", code=error.code)
             degraded.append("similarity")
         sure = confidence(evidence)
-        decision = route(self._features(query, found, sure, policy), policy)
+        answered = conversation.results(chat, first=len(found.passages) + 1)
+        found = replace(found, passages=(*found.passages, *answered))
+        features = await self._features(query, found, sure, policy)
+        if router is not None and query.requested is None and found.signals.documents:
+            try:
+                said = await opinion(router, self.librarian, query.question)
+                features = replace(features, opinion=said)
+            except ApiError as error:
+                log.warning("learned_router_left_out", code=error.code, why=error.message)
+                degraded.append("learned_router")
+        decision = route(features, policy)
         refuse_route(decision, query.requested)
+        if left_out:
+            cut = Reason("history_cut", 0.0, f"{left_out} messages before the question left out")
+            decision = replace(decision, reasons=(*decision.reasons, cut))
         return Prepared(
             query,
             found.passages,
             tuple(evidence),
             found.signals,
             sure,
+            features,
             decision,
             policy,
             tuple(degraded),
             (retrieved - started) * 1000,
             (time.perf_counter() - retrieved) * 1000,
+            self._key(query, found, decision),
+            vector,
         )
 
     async def finish(
@@ -135,9 +178,16 @@ class Engine:
         spending: Spending,
         show: Callable[[str], None] | None = None,
     ) -> Outcome:
-        """The answer, and whether it is verified. spending, show, what it raises: see `respond`."""
+        """The answer, and whether it is verified: one that was given before, or a new one.
+
+        spending, show, what it raises: see `respond`.
+        """
+        if self.answers is not None and prepared.key is not None:
+            known = self.answers.find(prepared.key, prepared.vector, prepared.decision)
+            if known is not None:
+                return known
         query, policy = prepared.query, prepared.policy
-        return await respond(
+        outcome = await respond(
             query.question,
             prepared.passages,
             prepared.evidence,
@@ -146,42 +196,70 @@ class Engine:
             {name: self.writers.endpoint(name, model) for name, model in policy.models.items()},
             max_tokens=_draft_tokens(query),
             spending=spending,
+            jury=Jury(self.librarian, self.grounding),
             chat=query.chat,
             show=show,
         )
+        drafts = verified(outcome, prepared.decision)
+        self.history.note(kind_of(prepared.features.question), drafts)
+        return outcome
+
+    def keep(self, prepared: Prepared, outcome: Outcome, record: str | None) -> None:
+        """Keep an answer that is about to be given. record: its place in the audit trail."""
+        if self.answers is not None and prepared.key is not None and not prepared.degraded:
+            self.answers.keep(prepared.key, prepared.vector, prepared.decision, outcome, record)
 
     async def close(self) -> None:
         """Close the clients and the writers."""
         await self.desk.close()
         await self.librarian.close()
         await self.writers.close()
+        if self.grounding is not None:
+            await self.grounding.close()
 
-    def _features(
+    def _key(self, query: Query, found: Retrieval, decision: Decision) -> Key | None:
+        if self.answers is None or not query.cache:
+            return None
+        asked = replace(query, question="")
+        return key(query.question, asked, found.passages, decision, current().principal)
+
+    async def _features(
         self, query: Query, found: Retrieval, sure: float, policy: Policy
     ) -> RoutingFeatures:
-        texts = [query.question, *(f"{one.title or ''}\n{one.text}" for one in found.passages)]
+        texts = [
+            query.question,
+            *(f"{one.title or ''}\n{one.text}" for one in found.passages),
+            *conversation.texts(query.chat),
+        ]
+        question = question_features(query.question)
         return RoutingFeatures(
             text=query.question,
-            question=features(query.question),
+            question=question,
             signals=found.signals,
             confidence=sure,
             tokens=estimated_tokens([query.question]),
             language=language(query.question),
             turns=query.turns,
-            needs=query.needs,
+            needs=conversation.needs(query.chat),
+            flagged=query.flagged,
             mark=query.mark,
             corpora=frozenset(one.corpus for one in found.passages),
-            found=kinds(texts),
+            found=await read_aside(lambda: kinds(texts), sum(len(one) for one in texts)),
             requested=query.requested,
             tiers=query.tiers,
+            key_tiers=current().principal.tiers,
             budget=query.budget,
             prompt_tokens=estimated_tokens(texts) + _SCAFFOLD_TOKENS,
             draft_tokens=_draft_tokens(query),
             remaining_ms=current().deadline.remaining_ms(),
             served=self.writers.served(policy),
+            success=self.history.success(kind_of(question)),
+            embedded=self.writers.embedded(policy),
         )
 
     async def _corpora(self, query: Query) -> Sequence[str]:
+        for corpus in query.corpora:
+            current().principal.require_read(corpus)
         if query.corpora or self.default_corpora:
             return query.corpora or self.default_corpora
         corpora = await self.desk.corpora()
@@ -204,4 +282,6 @@ class Engine:
 
 
 def _draft_tokens(query: Query) -> int:
-    return min(query.draft_tokens or _DRAFT_TOKENS, _MOST_DRAFT_TOKENS)
+    # JSON and arguments that are cut are worth nothing; how long they get is not ours to guess.
+    usual = _MOST_DRAFT_TOKENS if conversation.needs(query.chat) else _DRAFT_TOKENS
+    return min(query.draft_tokens or usual, _MOST_DRAFT_TOKENS)

@@ -8,18 +8,21 @@ from collections.abc import Callable, Sequence
 from services.generate.answer.prompt import DECLINE
 from shared.errors import ApiError
 
+# What a model may write around the refusal: Markdown, quotation marks, a citation.
+_AROUND = " \t\n*_#>`-[]()0123456789,.:!\"'\u201c\u201d"
+
 
 class Showing:
     """Passes a draft's pieces on as they come.
 
-    sink: gets what is to be shown. secrets: strings of the prompt that must not show.
+    sink: gets what is to be shown. secrets: strings of the prompt that must not show in any case.
     The agreed refusal is held back while the text could be it, and white space until more follows,
     so that what was shown in all is the draft's text, stripped.
     """
 
     def __init__(self, sink: Callable[[str], None], secrets: Sequence[str]) -> None:
         self._sink = sink
-        self._secrets = secrets
+        self._secrets = [secret.lower() for secret in secrets]
         self._written = ""
         self._shown = 0
 
@@ -38,9 +41,11 @@ class Showing:
         self._written = (
             (self._written + piece).lstrip() if not self._shown else (self._written + piece)
         )
-        if any(secret in self._written for secret in self._secrets):
+        small = self._written.lower()
+        if any(secret in small for secret in self._secrets):
             raise ApiError(502, "leak", "the writer repeated a part of its prompt; it was stopped")
-        if not self._shown and DECLINE.startswith(self._written.rstrip(" .").upper()):
+        begins = self._written.lstrip(_AROUND).rstrip(_AROUND).upper()
+        if not self._shown and (DECLINE.startswith(begins) or begins.startswith(DECLINE)):
             return
         self._show(len(self._written.rstrip()) - self._held())
 
@@ -50,7 +55,7 @@ class Showing:
 
     def _held(self) -> int:
         """How many of the last characters could be the beginning of a secret."""
-        ends = self._written.rstrip()
+        ends = self._written.rstrip().lower()
         return max(
             (
                 size

@@ -14,6 +14,9 @@ from services.generate.answer.pipeline import Prepared
 from services.generate.protocol import (
     AnnotationBody,
     AssistantMessage,
+    AttemptBody,
+    CallBody,
+    CallFunction,
     ChatCompletion,
     Choice,
     DecisionBody,
@@ -31,7 +34,6 @@ from services.generate.protocol import (
     Verification,
 )
 
-KEEP_ALIVE = b": writing\n\n"
 DONE = b"data: [DONE]\n\n"
 _PIECE = re.compile(r"\s*\S+\s*$|\s*\S+")
 
@@ -43,6 +45,30 @@ class Envelope:
     id: str
     created: int
     model: str
+
+
+def source_event(passage: Passage) -> dict[str, Any]:
+    """A passage as Open WebUI's event of a source.
+
+    It numbers sources by their order and drops those that have the name or the id of an earlier
+    one: both are unique here, so that its numbers are those of the text's markers.
+    """
+    name = f"{passage.title or passage.document_id} [{passage.n}]"
+    source = {"id": passage.id, "name": name}
+    if passage.url is not None:
+        source["url"] = passage.url
+    at = f"refdesk://{passage.corpus}/{passage.id}"
+    data = {
+        "source": source,
+        "document": [passage.text],
+        "metadata": [{"source": at, "name": name}],
+    }
+    return {"type": "source", "data": data}
+
+
+def pieces(content: str) -> list[str]:
+    """A text word by word, each with the white space before it."""
+    return _PIECE.findall(content)
 
 
 def annotations(answer: Answer, passages: tuple[Passage, ...]) -> list[AnnotationBody]:
@@ -58,6 +84,14 @@ def annotations(answer: Answer, passages: tuple[Passage, ...]) -> list[Annotatio
             )
         )
         for one in answer.annotations
+    ]
+
+
+def calls(outcome: Outcome) -> list[CallBody]:
+    """The tool calls that the client is asked to make."""
+    return [
+        CallBody(id=one.id, function=CallFunction(name=one.name, arguments=one.arguments))
+        for one in outcome.tool_calls
     ]
 
 
@@ -88,6 +122,9 @@ def extension(prepared: Prepared, outcome: Outcome, total_ms: float) -> Extensio
                 for one in (*prepared.decision.ruled_out, *outcome.ruled_out)
             ],
         ),
+        attempts=[AttemptBody(**asdict(one)) for one in outcome.attempts],
+        cost_nano_dollars=outcome.cost_nano_dollars,
+        cached=outcome.cached is not None,
         passages=[PassageBody(**asdict(passage)) for passage in prepared.passages],
         signals=SignalsBody(**asdict(prepared.signals)),
         degraded=[*prepared.degraded, *outcome.degraded],
@@ -141,78 +178,81 @@ def usage(outcome: Outcome) -> Usage:
     )
 
 
-def completion(
-    envelope: Envelope, prepared: Prepared, outcome: Outcome, total_ms: float
-) -> ChatCompletion:
-    """The whole answer."""
-    message = AssistantMessage(
-        content=outcome.answer.content,
-        annotations=annotations(outcome.answer, prepared.passages),
-    )
-    return ChatCompletion(
-        id=envelope.id,
-        created=envelope.created,
-        model=envelope.model,
-        choices=[Choice(message=message)],
-        usage=usage(outcome),
-        refdesk=extension(prepared, outcome, total_ms),
-    )
+@dataclass(frozen=True)
+class ChatWire:
+    """An answer in the form of chat completions.
 
+    include_usage: of a stream, in a last chunk. source_events: a stream tells Open WebUI of every
+    passage, in chunks without choices, so that other clients skip them.
+    """
 
-def opening(envelope: Envelope) -> bytes:
-    """The first event: the role."""
-    return _chunk(envelope, {"role": "assistant", "content": ""})
+    envelope: Envelope
+    include_usage: bool = False
+    source_events: bool = False
 
+    def whole(self, prepared: Prepared, outcome: Outcome, total_ms: float) -> ChatCompletion:
+        """The whole answer."""
+        wanted = calls(outcome)
+        message = AssistantMessage(
+            content=None if wanted else outcome.answer.content,
+            tool_calls=wanted or None,
+            annotations=annotations(outcome.answer, prepared.passages),
+        )
+        return ChatCompletion(
+            id=self.envelope.id,
+            created=self.envelope.created,
+            model=self.envelope.model,
+            choices=[Choice(message=message, finish_reason=outcome.finish_reason)],
+            usage=usage(outcome),
+            refdesk=extension(prepared, outcome, total_ms),
+        )
 
-def piece(envelope: Envelope, text: str) -> bytes:
-    """A piece of the text."""
-    return _chunk(envelope, {"content": text})
+    def opening(self, prepared: Prepared) -> bytes:
+        """The role, and the sources where they are wanted."""
+        sources = prepared.passages if self.source_events else ()
+        return self._chunk({"role": "assistant", "content": ""}) + b"".join(
+            _event({**self._head(), "choices": [], "usage": None, "event": source_event(passage)})
+            for passage in sources
+        )
 
+    def piece(self, text: str) -> bytes:
+        """A piece of the text."""
+        return self._chunk({"content": text})
 
-def rest(
-    envelope: Envelope,
-    prepared: Prepared,
-    outcome: Outcome,
-    total_ms: float,
-    *,
-    include_usage: bool,
-) -> Iterator[bytes]:
-    """The events after what was shown already: the text word by word unless it was, the end with
-    the verdict, the usage, DONE."""
-    if not outcome.shown:
-        for one in _PIECE.findall(outcome.answer.content):
-            yield piece(envelope, one)
-    cited = [one.model_dump() for one in annotations(outcome.answer, prepared.passages)]
-    yield _chunk(
-        envelope,
-        {"annotations": cited},
-        finish_reason=outcome.finish_reason,
-        refdesk=extension(prepared, outcome, total_ms).model_dump(),
-    )
-    if include_usage:
-        yield _event({**_head(envelope), "choices": [], "usage": usage(outcome).model_dump()})
-    yield DONE
+    def rest(self, prepared: Prepared, outcome: Outcome, total_ms: float) -> Iterator[bytes]:
+        """The text unless it was shown, the end with the verdict, the usage, DONE."""
+        if not outcome.shown:
+            for one in pieces(outcome.answer.content):
+                yield self.piece(one)
+        for index, call in enumerate(calls(outcome)):
+            yield self._chunk({"tool_calls": [{"index": index, **call.model_dump()}]})
+        cited = [one.model_dump() for one in annotations(outcome.answer, prepared.passages)]
+        yield self._chunk(
+            {"annotations": cited},
+            finish_reason=outcome.finish_reason,
+            refdesk=extension(prepared, outcome, total_ms).model_dump(),
+        )
+        if self.include_usage:
+            yield _event({**self._head(), "choices": [], "usage": usage(outcome).model_dump()})
+        yield DONE
 
+    def failure(self, body: dict[str, Any]) -> bytes:
+        """An error in mid-stream; OpenAI's clients raise on it."""
+        return _event(body)
 
-def failure(body: dict[str, Any]) -> bytes:
-    """An error in mid-stream; OpenAI's clients raise on it."""
-    return _event(body)
+    def _chunk(
+        self, delta: dict[str, Any], finish_reason: str | None = None, **extra: Any
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        return _event({**self._head(), "choices": [choice], "usage": None, **extra})
 
-
-def _chunk(
-    envelope: Envelope, delta: dict[str, Any], finish_reason: str | None = None, **extra: Any
-) -> bytes:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-    return _event({**_head(envelope), "choices": [choice], "usage": None, **extra})
-
-
-def _head(envelope: Envelope) -> dict[str, Any]:
-    return {
-        "id": envelope.id,
-        "object": "chat.completion.chunk",
-        "created": envelope.created,
-        "model": envelope.model,
-    }
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": self.envelope.id,
+            "object": "chat.completion.chunk",
+            "created": self.envelope.created,
+            "model": self.envelope.model,
+        }
 
 
 def _event(body: dict[str, Any]) -> bytes:

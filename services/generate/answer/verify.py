@@ -8,13 +8,14 @@ is read with what it depends on: the passage's title, the heading above it and, 
 a pronoun, the sentence before. What is compared is in `checks`, a file for each check; dates,
 numbers and contractions are compared as `checks.plain` writes them.
 
-A profile says which checks are made. `STRICT` makes all of them, sentence by sentence. `LIGHT`
+A profile says which checks are made. `STRICT` makes all of these, sentence by sentence. `LIGHT`
 reads a claim against the whole passage: markers, quotes, numbers and dates must be right, wording
-is free. `OFF` only takes out markers of passages that are not there.
+is free. `OFF` only takes out markers of passages that are not there. What a model judges comes
+after these, see `jury`.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from services.generate.answer.checks import (
@@ -31,12 +32,13 @@ from services.generate.answer.checks import (
     support,
 )
 from services.generate.answer.checks.finding import Check, Failure, short
+from services.generate.answer.checks.profile import LIGHT, OFF, PROFILES, STRICT, Profile
 from services.generate.answer.checks.reading import Known, Page, Said, Source, page, said
 from services.generate.answer.citations import Claim, claims
 from services.generate.answer.passages import Passage
 from services.generate.answer.sentences import Kind
 from services.generate.answer.words import numbers as numbers_of
-from services.generate.answer.words import share, stem, terms, weights
+from services.generate.answer.words import one_line, share, stem, terms, weights, without_markers
 
 __all__ = ["LIGHT", "OFF", "PROFILES", "STRICT", "Check", "Failure", "Profile", "Verdict", "verify"]
 
@@ -51,25 +53,6 @@ _PREFACE = re.compile(
     rf"|^(?:the|this|these) {_PAGE} (?:says?|states?|mentions?|notes?|explains?|reports?) that\s+",
     re.IGNORECASE,
 )
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Which checks are made. by_sentence: whether one sentence must say what a claim says."""
-
-    name: str
-    checks: frozenset[Check]
-    by_sentence: bool
-
-
-OFF = Profile("off", frozenset(), by_sentence=False)
-LIGHT = Profile(
-    "light",
-    frozenset(Check) - {Check.SUPPORT, Check.NAME, Check.ORDER, Check.POLARITY},
-    by_sentence=False,
-)
-STRICT = Profile("strict", frozenset(Check), by_sentence=True)
-PROFILES: Mapping[str, Profile] = {one.name: one for one in (OFF, LIGHT, STRICT)}
 
 
 @dataclass(frozen=True)
@@ -101,22 +84,41 @@ def verify(
     """
     if too_long := length.held(draft):
         return Verdict((), tuple(too_long))
-    if profile is OFF:
+    if not profile.checks:
         kept = tuple(_without_invented(claims(draft), passages))
-        said = any(claim.text for claim in kept)
-        return Verdict(kept, () if said else (Failure(Check.EMPTY, "the draft says nothing"),))
+        failures = leak.found(draft, secrets)
+        if not any(claim.text for claim in kept):
+            failures.append(Failure(Check.EMPTY, "the draft says nothing"))
+        return Verdict(kept, tuple(failures))
     pages = {passage.n: page(passage) for passage in passages}
     known = Known(
         weights(source.terms for one in pages.values() for source in one.sources),
         frozenset(terms(question)).union(*(one.whole.terms for one in pages.values())),
     )
     found = [claim for claim in claims(draft) if claim.kind is not Kind.HEADING]
+    if Check.CITATION not in profile.checks:
+        found = _without_invented(found, passages)
     checked = [_check(claim, pages, known, profile) for claim in found]
     completed = tuple(claim for claim, _ in checked)
     failures = leak.found(draft, secrets) + [one for _, several in checked for one in several]
     if not any(claim.cited for claim in completed) and not failures:
         failures = [Failure(Check.EMPTY, "the draft says nothing that could be checked")]
-    return Verdict(completed, tuple(one for one in failures if one.check in profile.checks))
+    held = profile.checks | {Check.LEAK, Check.EMPTY}  # which no profile lets through
+    return Verdict(completed, tuple(one for one in failures if one.check in held))
+
+
+def reworded(
+    verdict: Verdict, passages: Sequence[Passage]
+) -> list[tuple[int, tuple[Passage, ...]]]:
+    """The claims that no passage which they cite has word for word: their places, and what they
+    cite, its own marks left out."""
+    texts = {one.n: replace(one, text=without_markers(one.text)) for one in passages}
+    found = []
+    for place, claim in enumerate(verdict.claims):
+        cited = tuple(texts[n] for n in claim.cited)
+        if cited and not _is_verbatim(claim.text, cited):
+            found.append((place, cited))
+    return found
 
 
 def _without_invented(found: Sequence[Claim], passages: Sequence[Passage]) -> list[Claim]:
@@ -135,30 +137,52 @@ def _check(
     if claim.cited:
         failures = _faults(claim, [pages[n] for n in claim.cited], known, profile)
     else:
-        spoken = frozenset(terms(claim.text))
-        nearest = sorted(
-            pages.values(),
-            key=lambda one: share(spoken, one.whole.terms, known.table),
-            reverse=True,
-        )
-        attempts = [(one, _faults(claim, [one], known, profile)) for one in nearest]
-        for one, failures in attempts:
-            if not failures:
+        failures = []
+        for one in _nearest(claim, pages.values(), known, profile):
+            faults = _faults(claim, [one], known, profile)
+            if not faults:
                 return replace(claim, cited=(one.n,)), []
+            failures = failures or faults
         failures = [
             Failure(Check.CITATION, f"no passage says this: {short(claim.text)}"),
-            *(attempts[0][1] if attempts else ()),
+            *failures,
         ]
     if failures or not (profile.by_sentence or _is_verbatim(claim.text, pages.values())):
         failures = [*refusal.found(claim.text), *failures]
     return claim, failures
 
 
+def _nearest(claim: Claim, pages: Iterable[Page], known: Known, profile: Profile) -> Iterator[Page]:
+    """The pages that may say a claim without a marker, best first, and one in any case.
+
+    What has fewer of its words than a check wants of a page, or of one sentence of it, need not be
+    read: a draft of many sentences beside many passages would take seconds.
+    """
+    least = 0.0
+    if Check.CITATION in profile.checks:
+        least = citations.MIN_RELATED
+    if profile.by_sentence:
+        least = support.MIN_SUPPORT
+    ranked = sorted(
+        ((_covered(claim, one, known), one) for one in pages),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
+    for place, (covered, one) in enumerate(ranked):
+        if place == 0 or covered >= least:
+            yield one
+
+
+def _covered(claim: Claim, one: Page, known: Known) -> float:
+    spoken = said(claim.text, _body(claim.text, [one])).terms
+    return share(spoken, one.whole.terms, known.table)
+
+
 def _faults(claim: Claim, pages: Sequence[Page], known: Known, profile: Profile) -> list[Failure]:
     """What keeps these pages from saying the claim, of what the profile checks; [] if they do."""
     one = said(claim.text, _body(claim.text, pages))
     if profile.by_sentence:
-        failures = _said_by_a_sentence(one, pages, known)
+        failures = _said_by_a_sentence(one, pages, known, profile)
     else:
         failures = quotes.held(one, pages)
         attempts = [numbers.held(one, each.whole) + dates.held(one, each.whole) for each in pages]
@@ -169,7 +193,9 @@ def _faults(claim: Claim, pages: Sequence[Page], known: Known, profile: Profile)
     return [failure for failure in failures if failure.check in profile.checks]
 
 
-def _said_by_a_sentence(one: Said, pages: Sequence[Page], known: Known) -> list[Failure]:
+def _said_by_a_sentence(
+    one: Said, pages: Sequence[Page], known: Known, profile: Profile
+) -> list[Failure]:
     if not one.terms:  # "They did.": the words around it say what it means
         if _is_verbatim(one.text, pages):
             return []
@@ -177,19 +203,26 @@ def _said_by_a_sentence(one: Said, pages: Sequence[Page], known: Known) -> list[
         return [Failure(Check.SUPPORT, detail)]
     failures = quotes.held(one, pages) + support.borrowed(one, pages, known)
     ranked = sorted(
-        (source for each in pages for source in each.sources),
-        key=lambda source: share(one.terms, source.terms, known.table),
+        (
+            (share(one.terms, source.terms, known.table), source)
+            for each in pages
+            for source in each.sources
+        ),
+        key=lambda pair: pair[0],
         reverse=True,
     )
     if not ranked:
         return [*failures, Failure(Check.SUPPORT, "the passage holds no sentence")]
     best: list[Failure] = []
     most = -1.0
-    for source in ranked:
-        enough = share(one.terms, source.terms, known.table) >= support.MIN_SUPPORT
-        if best and not enough:
+    for covered, source in ranked:
+        if best and covered < support.MIN_SUPPORT:
             break
-        faults = _held_against(one, source, pages, known)
+        faults = [
+            fault
+            for fault in _held_against(one, source, pages, known)
+            if fault.check in profile.checks
+        ]
         if not faults:
             return failures
         # Told is what keeps that one from saying it which has most of the words itself.
@@ -221,13 +254,8 @@ def _body(text: str, pages: Sequence[Page]) -> str:
     return _PREFACE.sub("", text)
 
 
-def _is_verbatim(text: str, pages: Iterable[Page]) -> bool:
-    return any(_in_one_line(text) in _in_one_line(one.text) for one in pages)
-
-
-def _in_one_line(text: str) -> str:
-    straight = text.replace("\u2019", "'").replace("\u201c", '"').replace("\u201d", '"')
-    return " ".join(straight.lower().split())
+def _is_verbatim(text: str, pages: Iterable[Page | Passage]) -> bool:
+    return any(one_line(text) in one_line(one.text) for one in pages)
 
 
 def _is_hedge(claim: Claim) -> bool:

@@ -30,6 +30,9 @@ _STOP = """
     whom whose why will with would you your
 """
 STOP_WORDS = frozenset(_STOP.split())
+# Who or what they mean stands in the sentence before.
+_POINTING = "it its he his she her they their this these those such"
+PRONOUNS = frozenset(_POINTING.split())
 _TO_NINETEEN = """zero one two three four five six seven eight nine ten eleven twelve thirteen
     fourteen fifteen sixteen seventeen eighteen nineteen"""
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
@@ -105,6 +108,13 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
+@lru_cache(maxsize=256)  # a passage is read again for each claim
+def one_line(text: str) -> str:
+    """The text in lower case and one line, quotation marks straight: for "word for word"."""
+    straight = text.replace("\u2019", "'").replace("\u201c", '"').replace("\u201d", '"')
+    return " ".join(straight.lower().split())
+
+
 @lru_cache(maxsize=65536)
 def stem(word: str) -> str:
     """The stem of one lower-case word: ``running`` -> ``run``; a possessive 's is left out."""
@@ -139,13 +149,15 @@ def weight_of(term: str, table: Mapping[str, float]) -> float:
     return table.get(term, table[""])
 
 
-def share(wanted: Iterable[str], found: Iterable[str], table: Mapping[str, float]) -> float:
-    """Weighted share, 0..1, of the distinct wanted terms that were found; 1.0 if none is wanted."""
-    asked = set(wanted)
-    total = sum(weight_of(term, table) for term in asked)
-    if not total:
-        return 1.0
-    return sum(weight_of(term, table) for term in asked & set(found)) / total
+def weigh(found: Iterable[str], table: Mapping[str, float]) -> float:
+    """The weight of some distinct terms together."""
+    return sum(weight_of(term, table) for term in found)
+
+
+def share(wanted: frozenset[str], found: Iterable[str], table: Mapping[str, float]) -> float:
+    """Weighted share, 0..1, of the wanted terms that were found; 1.0 if none is wanted."""
+    total = weigh(wanted, table)
+    return weigh(wanted.intersection(found), table) / total if total else 1.0
 
 
 def numbers(text: str) -> list[str]:

@@ -12,9 +12,11 @@ import yaml
 from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from services.generate.policy.lint import Place, lint
+from services.generate.policy.lint import Finding, Place, lint
 from services.generate.policy.schema import Policy
-from shared.errors import shown
+from services.generate.routing.learned.model import RouterModel, read_router
+from services.generate.routing.learned.outcomes import OutcomesError
+from shared.errors import ApiError, shown
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -26,6 +28,9 @@ STALE = Gauge(
 _MAX_BYTES = 1024 * 1024
 LOOK_EVERY_S = 1.0
 _SHOWN_FINDINGS = 3
+# Is asked last, of a policy that is good by itself: what speaks against it all the same. Where
+# nothing does, the policy is going to be used.
+Admit = Callable[[Policy], list[Finding]]
 
 
 class PolicyError(Exception):
@@ -47,14 +52,24 @@ class _Signature:
     inode: int
 
 
-def default_policy() -> Policy:
-    """The policy that comes with the package."""
+_Signatures = tuple[_Signature | None, _Signature | None]  # of the policy and of its router
+
+
+def admit_any(policy: Policy) -> list[Finding]:  # noqa: ARG001 - an Admit looks at it
+    """Have nothing against any policy."""
+    return []
+
+
+def default_policy(admit: Admit = admit_any) -> Policy:
+    """The policy that comes with the package. Raises PolicyError where `admit` is against it."""
     resource = files("services.generate.policy").joinpath("default.yaml")
-    return parse(resource.read_text(encoding="utf-8"), "default.yaml")
+    return parse(resource.read_text(encoding="utf-8"), "default.yaml", admit)
 
 
-def load(path: Path) -> Policy:
-    """The policy of a file. Raises PolicyError where it can't be read or used."""
+def load(path: Path, admit: Admit = admit_any) -> Policy:
+    """The policy of a file. Raises PolicyError where it can't be read or used, or isn't admitted,
+    and what `admit` raises.
+    """
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -65,11 +80,11 @@ def load(path: Path) -> Policy:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise PolicyError([f"{path}: is not text in UTF-8"]) from None
-    return parse(text, str(path))
+    return parse(text, str(path), admit)
 
 
-def parse(text: str, name: str) -> Policy:
-    """The policy that a text says. name: of the file, for messages. Raises PolicyError."""
+def parse(text: str, name: str, admit: Admit = admit_any) -> Policy:
+    """The policy that a text says. name: of the file, for messages. Raises as `load`."""
     data, lines = _read(text, name)
     try:
         policy = Policy.model_validate(data)
@@ -79,7 +94,7 @@ def parse(text: str, name: str) -> Policy:
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise PolicyError(findings) from None
-    found = lint(policy)
+    found = lint(policy) or admit(policy)
     if found:
         raise PolicyError([_finding(name, lines, one.place, one.message) for one in found])
     return policy
@@ -133,18 +148,49 @@ def _where(name: str, mark: Any) -> str:
     return f"{name}:{mark.line + 1}" if mark else name
 
 
+def router_file(policy: Policy, folder: Path) -> Path | None:
+    """Where the learned router of a policy in this folder is, if it has one."""
+    return folder / policy.learned.model if policy.learned is not None else None
+
+
+def read_named_router(file: Path | None) -> tuple[RouterModel | None, list[Finding]]:
+    """The learned router in a file that a policy names, or why it can't be used."""
+    if file is None:
+        return None, []
+    try:
+        return read_router(file), []
+    except OutcomesError as error:
+        why = str(error)
+    except OSError as error:
+        why = f"{file} can't be read: {error.strerror}"
+    return None, [Finding(("learned", "model"), why)]
+
+
 class PolicyFile:
-    """The policy that holds now.
+    """The policy that holds now, and with it the learned router that it names, `router`.
 
     path: the file, or None for the packaged default, which never changes. clock: seconds,
-    monotonic. Raises PolicyError where the file can't be used: a service does not start with it.
+    monotonic. admit: has the last word on each policy, in whatever thread; the ApiError that it
+    raises comes from here, too, and later keeps the last good policy until the file is read again.
+    Raises PolicyError where the file can't be used: a service does not start with it.
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        clock: Callable[[], float] = time.monotonic,
+        admit: Admit = admit_any,
+    ) -> None:
         self._path = path
         self._clock = clock
-        self._signature = _signature(path)
-        self._policy = load(path) if path else default_policy()
+        self._admit = admit
+        # Of the last policy that was good by itself.
+        self._router_file: Path | None = None
+        self._router_signature: _Signature | None = None
+        self.router: RouterModel | None = None
+        signature = _signature(path)
+        self._policy, self.router = self._load(path) if path else (default_policy(admit), None)
+        self._signature: _Signatures = signature, self._router_signature
         self._looked = clock()
         self._reading = asyncio.Lock()
         self.error: str | None = None
@@ -157,20 +203,38 @@ class PolicyFile:
         """
         if self._path and self._clock() - self._looked >= LOOK_EVERY_S:
             self._looked = self._clock()
-            signature = _signature(self._path)
+            signature = _signature(self._path), _signature(self._router_file)
             if signature != self._signature and not self._reading.locked():
                 async with self._reading:
-                    await self._reload(self._path, signature)
+                    await self._reload(self._path)
         return self._policy
 
-    async def _reload(self, path: Path, signature: _Signature | None) -> None:
+    async def _reload(self, path: Path) -> None:
+        signature = _signature(path)  # before the file is read: a later change is seen
         try:
-            policy = await asyncio.to_thread(load, path)
+            policy, router = await asyncio.to_thread(self._load, path)
         except PolicyError as error:
             self._keep(path, str(error))
+        except ApiError as error:  # the database does not answer: try again
+            self._keep(path, error.message)
+            signature = None
         else:
             self._replace(path, policy)
-        self._signature = signature  # taken before the file was read: a later change is seen
+            self.router = router
+        self._signature = signature, self._router_signature
+
+    def _load(self, path: Path) -> tuple[Policy, RouterModel | None]:
+        """A policy and its router, both good. Raises as `load`."""
+        router: RouterModel | None = None
+
+        def admit(policy: Policy) -> list[Finding]:
+            nonlocal router
+            self._router_file = router_file(policy, path.parent)
+            self._router_signature = _signature(self._router_file)
+            router, found = read_named_router(self._router_file)
+            return found or self._admit(policy)
+
+        return load(path, admit), router
 
     def _keep(self, path: Path, why: str) -> None:
         self.error = why

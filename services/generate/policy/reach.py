@@ -21,7 +21,7 @@ def boxes(policy: Policy) -> tuple[list[Box], Box]:
     """The box of each rule, and all values of each dimension that any rule speaks of.
 
     A range is cut at the bounds that rules name: between two of them, all rules see the same, so
-    the lower stands for all. Lists of keywords count as independent of each other.
+    the lower stands for all. Lists of keywords, and rates of success, count as independent.
     """
     whens = [rule.when for rule in policy.rules]
     everything: dict[str, frozenset[object]] = {
@@ -29,6 +29,7 @@ def boxes(policy: Policy) -> tuple[list[Box], Box]:
         "asks_for": frozenset(AnswerKind),
         "data_class": frozenset(policy.classes),
         "language": frozenset(code for when in whens for code in when.language or ()) | {""},
+        "flagged": frozenset({True, False}),
         "tools": frozenset({True, False}),
         "schema_": frozenset({True, False}),
     }
@@ -61,7 +62,9 @@ def covered(box: Box, others: Sequence[Box], everything: Box) -> bool:
 def _flags(when: When) -> list[str]:
     """The dimensions that either hold or don't."""
     words = [f"keywords {sorted(set(when.keywords))}"] if when.keywords else []
-    return words + ([f"served {when.served}"] if when.served else [])
+    served = [f"served {when.served}"] if when.served else []
+    success = [f"success of {when.success.tier} {when.success}"] if when.success else []
+    return words + served + success
 
 
 def _box(when: When, everything: Box) -> Box:
@@ -69,7 +72,7 @@ def _box(when: When, everything: Box) -> Box:
     for name in ("intent", "asks_for", "data_class", "language"):
         if (listed := getattr(when, name)) is not None:
             found[name] = frozenset(listed)
-    for name in ("tools", "schema_"):
+    for name in ("flagged", "tools", "schema_"):
         if (needed := getattr(when, name)) is not None:
             found[name] = frozenset({needed})
     for name in (*_SHARES, *_COUNTS):

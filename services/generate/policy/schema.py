@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from services.generate.answer.checks.profile import Profile
 from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
+from services.generate.policy.checking import Checking, Grounding, ProfileName, profile_of
+from services.generate.policy.models import Gate, Model, Name, NanoDollars, Part
 from services.generate.routing.features import AnswerKind, Intent
 from services.generate.routing.sensitivity import Sensitive
 
@@ -21,13 +23,6 @@ AUTO = "auto"
 NOBODY = "none"  # what a rule says whose questions no writer is asked
 # Bars of the evidence's confidence that are calibrated in code, under the names a file gives them.
 _BARS = {"answers": MIN_CONFIDENCE, "relevant": MIN_RELEVANCE}
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-NanoDollars = Annotated[int, Field(ge=0, le=10**12)]
-
-
-def _as_profile(value: object) -> object:
-    return "off" if value is False else value  # YAML reads a bare `off` as false
 
 
 def _as_bar(value: object) -> object:
@@ -38,104 +33,32 @@ def _as_bar(value: object) -> object:
     return value
 
 
-def _is_an_address(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
-    except ValueError:  # a port that is no number, half an IPv6 address
-        good = False
-    if not good or any(one.isspace() for one in value):
-        raise ValueError("must be an address that begins with http:// or https://")
-    return value
-
-
-Profile = Annotated[Literal["off", "light", "strict"], BeforeValidator(_as_profile)]
 Bar = Annotated[float, BeforeValidator(_as_bar)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Capability(StrEnum):
-    """What a request may need of a model beyond text."""
-
-    TOOLS = "tools"
-    SCHEMA = "schema"
-
-
-class State(StrEnum):
-    """Where a model is in its life. A candidate writes only where a request names it."""
-
-    CANDIDATE = "candidate"
-    ACTIVE = "active"
-    DEPRECATED = "deprecated"
-    RETIRED = "retired"
-
-
 class Reason(StrEnum):
-    """All that an answer may be escalated for."""
+    """All that an answer may be escalated for: the first three after a draft, the others before."""
 
     VALIDATOR_FAILED = "validator_failed"
     TIER_UNAVAILABLE = "tier_unavailable"
     LOW_CONFIDENCE = "low_confidence"
+    POLICY_UNCERTAIN = "policy_uncertain"
+    FLAGGED_COMPLEX = "flagged_complex"
+    SENSITIVE_DOMAIN = "sensitive_domain"
 
 
-class Price(_Part):
-    """What a token costs, nano-dollars: 150 is 0.15 dollars for a million."""
+class Tier(Part):
+    """A class of writers. models: the first is asked, the others are its fallbacks, in order.
 
-    input: NanoDollars
-    output: NanoDollars
-
-
-class Model(_Part):
-    """A writer that the policy knows.
-
-    kind: ``configured`` is what the settings name for the tier (REFDESK_UTILITY_URL and the like,
-    or the embedded writer); ``extractive`` quotes; ``openai`` is `model` at `url`, with the key
-    that REFDESK_MODEL_KEYS has under this model's name.
-    context: tokens of prompt and draft together, None where the writer cuts what it reads.
-    capabilities: None where nothing is stated: then nothing rules it out.
-    latency_ms: what a draft takes; with less time left the model isn't asked.
-    instead: the model to name once this one is retired.
+    hedge_ms: if a model has begun no text after so long, the next one is asked, too; None: never.
     """
 
-    tier: Name
-    kind: Literal["configured", "extractive", "openai"]
-    url: Annotated[str, AfterValidator(_is_an_address)] = ""
-    model: str = ""
-    version: str = ""
-    price: Price | None = None
-    context: Annotated[int, Field(ge=256, le=10**9)] | None = None
-    capabilities: tuple[Capability, ...] | None = None
-    latency_ms: Annotated[int, Field(ge=0, le=10**9)] = 0
-    state: State = State.ACTIVE
-    instead: str = ""
-
-    @model_validator(mode="after")
-    def _has_an_address(self) -> Self:
-        if (self.kind == "openai") != bool(self.url and self.model):
-            raise ValueError("kind openai, and no other, has url and model")
-        if self.kind == "configured" and self.tier not in ("utility", "reasoning"):
-            raise ValueError("kind configured is for the tiers utility and reasoning: the settings")
-        return self
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """What has to work for this model to write; two models of one path fail together."""
-        if self.kind == "openai":
-            return (self.url, self.model)
-        return (self.kind, self.tier) if self.kind == "configured" else (self.kind,)
-
-
-class Tier(_Part):
-    """A class of writers. models: the first is asked, the others are its fallbacks, in order."""
-
     models: Annotated[tuple[str, ...], Field(min_length=1)]
-    checks: Profile | None = None
+    checks: ProfileName | None = None
+    hedge_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
 
 
-class Range(_Part):
+class Range(Part):
     """From `min` on and below `below`."""
 
     min: Bar | None = None
@@ -160,10 +83,16 @@ class Range(_Part):
         return " ".join(parts + ([f"below {self.below:g}"] if self.below is not None else []))
 
 
+class TierRange(Range):
+    """A range of something that each tier has of its own."""
+
+    tier: str
+
+
 Some = Field(min_length=1)
 
 
-class When(_Part):
+class When(Part):
     """The conditions of a rule; all that are given must hold. None given: it always holds."""
 
     intent: Annotated[tuple[Intent, ...], Some] | None = None
@@ -171,6 +100,7 @@ class When(_Part):
     language: Annotated[tuple[str, ...], Some] | None = None
     data_class: Annotated[tuple[str, ...], Some] | None = None
     keywords: Annotated[tuple[Annotated[str, Some], ...], Some] | None = None
+    flagged: bool | None = None
     tools: bool | None = None
     schema_: Annotated[bool | None, Field(alias="schema")] = None
     served: str | None = None
@@ -183,20 +113,34 @@ class When(_Part):
     agreement: Range | None = None
     coverage: Range | None = None
     documents: Range | None = None
+    success: TierRange | None = None
 
 
-class Then(_Part):
+class Then(Part):
     """What follows. tier: a tier's name, or ``none``: no writer is asked, the sources don't say.
 
+    escalate: why the question goes to a dearer tier than the later rules and the score would
+    choose: to the next one, or where `tier` is given, to that one unless theirs is dearer.
     critical: the answer matters so much that its tier must have a second model.
     """
 
-    tier: str
-    checks: Profile | None = None
+    tier: str | None = None
+    escalate: Literal["flagged_complex", "sensitive_domain"] | None = None
+    checks: ProfileName | None = None
     critical: bool = False
 
+    @model_validator(mode="after")
+    def _leads_somewhere(self) -> Self:
+        if self.escalate is None and self.tier is None:
+            raise ValueError("it needs a tier, or a reason to escalate")
+        if self.escalate is not None and self.tier == NOBODY:
+            raise ValueError("what escalates can't lead to none")
+        if self.escalate is not None and self.critical:
+            raise ValueError("what is critical has a tier of its own, and does not escalate")
+        return self
 
-class Rule(_Part):
+
+class Rule(Part):
     """The first rule whose conditions hold decides."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -204,25 +148,26 @@ class Rule(_Part):
     then: Then
 
 
-class KeywordWeight(_Part):
+class KeywordWeight(Part):
     """A weight that counts once where the question has one of the words."""
 
     words: Annotated[tuple[Annotated[str, Some], ...], Some]
     weight: float
 
 
-class TierBar(_Part):
+class TierBar(Part):
     """From this score on, the tier."""
 
     tier: str
     score: float
 
 
-class Scored(_Part):
+class Scored(Part):
     """What decides where no rule holds: a sum of features times weights, against bars.
 
-    weights: by feature: a number's name (``words``, ``confidence``, …) or ``intent.explain``,
-    ``language.de`` and the like, which are 1 where they hold. start: the tier below every bar.
+    weights: by feature: a number's name (``words``, ``confidence``, ``success.TIER``, …) or
+    ``intent.explain``, ``language.de`` and the like, which are 1 where they hold. start: the tier
+    below every bar. margin: this near below a bar, the question goes to its tier all the same.
     """
 
     bias: float = 0.0
@@ -230,27 +175,51 @@ class Scored(_Part):
     keywords: tuple[KeywordWeight, ...] = ()
     start: str
     bars: tuple[TierBar, ...]
+    margin: Annotated[float, Field(ge=0)] = 0.0
 
 
-class Budgets(_Part):
+class Learned(Part):
+    """A router that was learned from recorded outcomes; docs/concepts/learned-router.md.
+
+    model: its file, seen from the folder of the policy. mode: ``shadow`` tells what it would do,
+    ``decide`` lets it decide where no rule holds. cheap, strong: the tiers that its weak and its
+    strong writer stand for.
+    """
+
+    model: Annotated[str, Some]
+    mode: Literal["shadow", "decide"] = "shadow"
+    cheap: str
+    strong: str
+
+
+class Budgets(Part):
     """Limits. answer_nano_dollars: what one draft may cost at most, by its longest length."""
 
     answer_nano_dollars: NanoDollars | None = None
 
 
-class Escalation(_Part):
-    """When the next tier is asked after a draft that can't be shown, and how often."""
+class Escalation(Part):
+    """When the next tier is asked after a draft that can't be shown, and how often.
+
+    requested: whether that holds, too, where the request names a tier or a model.
+    """
 
     max_hops: Annotated[int, Field(ge=0, le=4)] = 0
-    reasons: tuple[Reason, ...] = (Reason.VALIDATOR_FAILED, Reason.TIER_UNAVAILABLE)
+    reasons: tuple[Literal["validator_failed", "tier_unavailable", "low_confidence"], ...] = (
+        "validator_failed",
+        "tier_unavailable",
+    )
+    requested: bool = False
 
 
-class Policy(_Part):
+class Policy(Part):
     """The whole file. classes: least strict first. tiers: cheapest first.
 
     compliance: by class the models that may see data of it, ``*`` for all; a class that is missing
     has none. corpora: the class of what a corpus holds. detect: the class of what is found in a
-    text. last_resort: the extractive model that answers where no draft can be shown.
+    text. profiles: of verification, beside those that are there anyway. grounding: None where no
+    model judges drafts. last_resort: the extractive model that answers where no draft can be shown.
+    gate: what a model has to meet to be active.
     """
 
     version: Literal[1]
@@ -263,14 +232,22 @@ class Policy(_Part):
     compliance: Mapping[str, tuple[str, ...]]
     rules: tuple[Rule, ...] = ()
     scored: Scored | None = None
-    checks: Profile = "strict"
+    learned: Learned | None = None
+    checks: ProfileName = "strict"
+    profiles: Mapping[Name, Checking] = {}
+    grounding: Grounding | None = None
     budgets: Budgets = Budgets()
     escalation: Escalation = Escalation()
     last_resort: str | None = None
+    gate: Gate = Gate()
 
     def strictness(self, data_class: str) -> int:
         """Its place among the classes; past the last for a class that isn't one of them."""
         return self.classes.index(data_class) if data_class in self.classes else len(self.classes)
+
+    def profile(self, name: str) -> Profile:
+        """The profile of verification of that name, which a checked policy has."""
+        return profile_of(name, self.profiles)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from services.generate.policy.schema import Model, Policy
+from services.generate.policy.models import Model, State
+from services.generate.policy.schema import Policy
+from services.generate.routing.compliance import permits
+from services.generate.tiers.breaker import Door
 from services.generate.tiers.endpoint import Endpoint
 from services.generate.tiers.openai import OpenAIEndpoint
 from services.generate.tiers.registry import Registry
@@ -19,6 +22,19 @@ class _Opened:
     url: str
     model: str
     key: SecretStr | None
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """A model server. door: whether it is asked just now. classes: of data that it may see.
+
+    configured: whether the settings made it one, and not the policy.
+    """
+
+    url: str
+    door: Door
+    classes: tuple[str, ...]
+    configured: bool
 
 
 class Writers:
@@ -43,9 +59,13 @@ class Writers:
         wanted = _Opened(model.tier, model.url, model.model, key)
         if wanted not in self._opened:
             self._opened[wanted] = OpenAIEndpoint(
-                model.tier, model.url, model.model, key, self._settings
+                model.tier, model.url, model.model, key, self._registry.resilience
             )
         return self._opened[wanted]
+
+    def serves(self, name: str, model: Model) -> str:
+        """The model that is asked for behind the policy's model `name`."""
+        return model.model or self.endpoint(name, model).model
 
     def first(self, policy: Policy) -> dict[str, Endpoint]:
         """The endpoint of each tier's first model."""
@@ -55,9 +75,26 @@ class Writers:
         }
 
     def served(self, policy: Policy) -> frozenset[str]:
-        """The tiers whose first writer is a server, not part of this process."""
-        firsts = self.first(policy).items()
-        return frozenset(tier for tier, one in firsts if not self._is_embedded(one))
+        """The tiers whose first writer is a server, not part of this process. Opens none."""
+        tiers = policy.tiers.items()
+        return frozenset(
+            name for name, one in tiers if not self._runs_here(policy.models[one.models[0]])
+        )
+
+    def embedded(self, policy: Policy) -> frozenset[str]:
+        """The policy's models that run in this process. Opens none."""
+        return frozenset(name for name, one in policy.models.items() if self._runs_here(one))
+
+    def servers(self, policy: Policy) -> dict[str, ServerState]:
+        """The models that are servers, but for retired ones, by the policy's names."""
+        found = {}
+        for name, model in policy.models.items():
+            endpoint = self.endpoint(name, model)
+            if model.state is not State.RETIRED and isinstance(endpoint, OpenAIEndpoint):
+                classes = tuple(one for one in policy.classes if permits(policy, one, name))
+                configured = model.kind == "configured"
+                found[name] = ServerState(endpoint.name, endpoint.door, classes, configured)
+        return found
 
     async def close(self) -> None:
         """Close all of them."""
@@ -65,5 +102,8 @@ class Writers:
             await endpoint.close()
         await self._registry.close()
 
-    def _is_embedded(self, endpoint: Endpoint) -> bool:
+    def _runs_here(self, model: Model) -> bool:
+        if model.kind != "configured":
+            return model.kind == "extractive"
+        endpoint = self._registry.tiers[model.tier]
         return any(endpoint is one for one in self._registry.embedded)

@@ -1,8 +1,11 @@
 """What a caller is told whose wish the policy refuses: the rule, never the list of models."""
 
-from services.generate.policy.schema import Policy, State
-from services.generate.routing.router import COMPLIANCE, Decision
+from services.generate.policy.models import State
+from services.generate.policy.schema import Policy
+from services.generate.routing.decision import CAPABILITY, COMPLIANCE, KEY_TIERS, Decision
 from shared.errors import ApiError, shown
+
+_FORBIDDING = (COMPLIANCE, KEY_TIERS)
 
 
 def refuse_names(
@@ -38,22 +41,33 @@ def _unknown(field: str, what: str, name: str, known: tuple[str, ...]) -> ApiErr
 def refuse_route(decision: Decision, requested: str | None) -> None:
     """Raise the ApiError for a tier or model that was asked for and may not write this time.
 
-    403 where the policy's matrix forbids it, 400 where it doesn't fit the request; 403, too, where
-    nothing was asked for by name and no writer at all may see the data.
+    403 where the policy's matrix or the key forbids it, 400 where it doesn't fit the request; 403,
+    too, where nothing was asked for by name and no writer at all may see the data.
     """
     refused = decision.refused
     if refused is not None:
-        forbidden = refused.rule == COMPLIANCE
+        forbidden = refused.rule in _FORBIDDING
         raise ApiError(
             403 if forbidden else 400,
             "forbidden_model" if forbidden else "model_unfit",
             f"'{requested}' may not write this answer by the rule '{refused.rule}': {refused.why}",
             param="model",
         )
-    if decision.tier is None and not decision.declines and decision.last_resort is None:
-        compliance = any(one.rule == COMPLIANCE for one in decision.ruled_out)
+    nobody = decision.tier is None and not decision.declines
+    if nobody and (unable := [one for one in decision.ruled_out if one.rule == CAPABILITY]):
+        rules = ", ".join(sorted({one.rule for one in decision.ruled_out}))
         raise ApiError(
-            403 if compliance else 503,
+            400,
+            "model_unfit",
+            f"no model may take this request: the rules {rules} leave none, and those that would "
+            f"write lack something ({unable[0].why}); tools and response_format need a served "
+            "model, see GET /v1/models and the policy",
+            param="model",
+        )
+    if nobody and decision.last_resort is None:
+        forbidden = any(one.rule in _FORBIDDING for one in decision.ruled_out)
+        raise ApiError(
+            403 if forbidden else 503,
             "no_writer_allowed",
             f"no writer may answer this: the data is of class {decision.data_class} "
             f"({decision.source}), and the rules "

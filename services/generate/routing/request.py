@@ -1,12 +1,15 @@
 """Everything that a routing decision is made from, as one value."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from services.generate.answer.passages import Signals
 from services.generate.routing.features import QuestionFeatures
+from services.generate.routing.learned.model import Opinion
 from services.generate.routing.sensitivity import Sensitive
 
+# Kept back from a writer's time, so that the extractive answer still comes before the deadline.
+RESERVE_MS = 1000.0
 # English has about four bytes a token, Chinese about three, a character each; a bound should be
 # kept rather than missed.
 _BYTES_PER_TOKEN = 3
@@ -18,13 +21,18 @@ class RoutingFeatures:
 
     text: the question. tokens: its length, estimated. language: ISO 639-1, "" where unknown.
     turns: messages of the user in the conversation, this one included. needs: what a model must be
-    able to do beyond text. confidence: of the evidence, 0..1, see evidence.py.
+    able to do beyond text. flagged: the caller says that it is complex.
+    confidence: of the evidence, 0..1, see evidence.py.
     mark: the data class that the caller names, None for none. corpora: of the passages. found:
     what is sensitive in the question and the passages.
     requested: a tier, a model, or None for the router's choice. tiers: those that the caller
-    allows, None for all. budget: nano-dollars for a draft, None for no limit.
+    allows; key_tiers: those that the caller's key does; None for all. budget: nano-dollars for a
+    draft, None for no limit.
     prompt_tokens, draft_tokens: of the longest prompt and draft, estimated. remaining_ms: until
-    the deadline. served: tiers whose first writer is a server.
+    the deadline. served: tiers whose first writer is a server. embedded: the models that run in
+    this process: they write plain text alone.
+    success: of each tier how likely its drafts pass verification for such questions, 0..1, see
+    history.py. opinion: the learned router's, None where there is none.
     """
 
     text: str
@@ -35,16 +43,21 @@ class RoutingFeatures:
     language: str = ""
     turns: int = 1
     needs: frozenset[str] = frozenset()
+    flagged: bool = False
     mark: str | None = None
     corpora: frozenset[str] = frozenset()
     found: frozenset[Sensitive] = frozenset()
     requested: str | None = None
     tiers: frozenset[str] | None = None
+    key_tiers: frozenset[str] | None = None
     budget: int | None = None
     prompt_tokens: int = 0
     draft_tokens: int = 0
     remaining_ms: float = float("inf")
     served: frozenset[str] = frozenset()
+    embedded: frozenset[str] = frozenset()
+    success: Mapping[str, float] = field(default_factory=dict)
+    opinion: Opinion | None = None
 
 
 def estimated_tokens(texts: Iterable[str]) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from services.generate.policy.schema import Range, Scored, When
+from services.generate.routing.history import UNKNOWN_SUCCESS
 from services.generate.routing.request import RoutingFeatures
 
 # The conditions that are ranges, which are also what a score may weigh.
@@ -19,11 +20,15 @@ NUMBERS = (
     "coverage",
     "documents",
 )
-FLAGS = ("tools", "schema")
+FLAGS = ("tools", "schema", "flagged")
+SUCCESS = "success"
 
 
 def number(features: RoutingFeatures, name: str) -> float:
     """The number that a range or a weight of this name is about."""
+    kind, _, tier = name.partition(".")
+    if kind == SUCCESS:
+        return features.success.get(tier, UNKNOWN_SUCCESS)
     if name == "words":
         return features.question.words
     if name in ("tokens", "turns", "confidence"):
@@ -49,9 +54,9 @@ def holds(when: When, features: RoutingFeatures, data_class: str) -> tuple[str, 
         if word is None:
             return None
         seen.append(f"keyword {word}")
-    for name, needed in (("tools", when.tools), ("schema", when.schema_)):
+    for name, needed in zip(FLAGS, (when.tools, when.schema_, when.flagged), strict=True):
         if needed is not None:
-            if (name in features.needs) != needed:
+            if _flag(features, name) != needed:
                 return None
             seen.append(name if needed else f"no {name}")
     if when.served is not None:
@@ -65,6 +70,11 @@ def holds(when: When, features: RoutingFeatures, data_class: str) -> tuple[str, 
             if not bounds.holds(amount):
                 return None
             seen.append(f"{name} {_short(amount)} ({bounds})")
+    if when.success is not None:
+        rate = number(features, f"{SUCCESS}.{when.success.tier}")
+        if not when.success.holds(rate):
+            return None
+        seen.append(f"success of {when.success.tier} {_short(rate)} ({when.success})")
     return tuple(seen)
 
 
@@ -79,12 +89,12 @@ def weighed(scored: Scored, features: RoutingFeatures) -> list[tuple[str, float,
     found = [("bias", scored.bias, "")] if scored.bias else []
     for name, weight in scored.weights.items():
         kind, _, wanted = name.partition(".")
-        if wanted:
+        if wanted and kind != SUCCESS:
             value = features.question.intent if kind == "intent" else features.language
             if value == wanted:
                 found.append((name, weight, wanted))
         elif name in FLAGS:
-            if name in features.needs:
+            if _flag(features, name):
                 found.append((name, weight, name))
         else:
             amount = number(features, name)
@@ -100,6 +110,10 @@ def tier_of(scored: Scored, score: float) -> str:
     """The tier with the highest bar that the score reaches."""
     reached = [one for one in scored.bars if score >= one.score]
     return max(reached, key=lambda one: one.score).tier if reached else scored.start
+
+
+def _flag(features: RoutingFeatures, name: str) -> bool:
+    return features.flagged if name == "flagged" else name in features.needs
 
 
 @lru_cache(maxsize=4096)

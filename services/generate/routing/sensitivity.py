@@ -6,7 +6,8 @@ caller's mark and the corpora's classes are the others), of which the strictest 
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,6 +22,9 @@ class Sensitive(StrEnum):
     SSN = "ssn"
     IP = "ip"
     SECRET = "secret"  # noqa: S105 - the kind, not one
+
+
+ALL = frozenset(Sensitive)
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,15 @@ _IBANS = (
 _IBAN_LENGTHS = {one[:2]: int(one[2:]) for one in _IBANS.split()}
 
 
+_TWICE = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
+
+
 def has_luhn(text: str) -> bool:
     """Whether the digits of `text` satisfy Luhn's sum (ISO/IEC 7812-1, annex B)."""
     digits = [int(one) for one in text if one.isdigit()]
-    doubled = [sum(divmod(2 * one, 10)) for one in digits[-2::-2]]
-    return len(digits) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+    return (
+        len(digits) > 1 and (sum(digits[-1::-2]) + sum(_TWICE[d] for d in digits[-2::-2])) % 10 == 0
+    )
 
 
 def iban_length(text: str) -> int:
@@ -68,9 +76,12 @@ def iban_length(text: str) -> int:
 
 def _card(text: str) -> int:
     """The longest beginning, up to a separator, that may be one: an expiry may stand behind it."""
-    for end in reversed([one.end() for one in re.finditer(r"\d(?!\d)", text)]):
-        digits = re.sub(r"\D", "", text[:end])
-        if len(digits) >= 13 and len(set(digits)) > 1 and has_luhn(digits):
+    places = [place for place, one in enumerate(text) if one.isdigit()]
+    digits = "".join(text[place] for place in places)
+    for count in range(len(digits), 12, -1):
+        end = places[count - 1] + 1
+        apart = count == len(digits) or places[count] > end
+        if apart and len(set(digits[:count])) > 1 and has_luhn(digits[:count]):
             return end
     return 0
 
@@ -83,7 +94,11 @@ def _ssn(text: str) -> int:
 
 
 def _phone(text: str) -> int:
-    return len(text) if 7 <= sum(one.isdigit() for one in text) <= 15 else 0  # E.164: at most 15
+    """The longest beginning, up to a separator, of 7 to 15 digits (E.164): others may follow it."""
+    for end in reversed([one.end() for one in re.finditer(r"\d(?!\d)\)?", text)]):
+        if 7 <= sum(one.isdigit() for one in text[:end]) <= 15:
+            return end
+    return 0
 
 
 def _host(text: str) -> int:
@@ -114,8 +129,9 @@ _FORMS = (
     _Form(
         Sensitive.SECRET,
         re.compile(
-            r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----"
-            r"(?:[A-Za-z0-9+/=\s]{0,16384}(?:-----END [A-Z ]{0,32}PRIVATE KEY-----)?)"
+            r"-----BEGIN [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:(?:(?!-----)[\s\S]){0,16384}-----END [A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----"
+            r"|[A-Za-z0-9+/=\s\\]{0,16384})"
             r"|\b(?:[spr]k[-_](?:live|test|proj|ant|or)[-_][A-Za-z0-9_-]{16,}"
             r"|sk-(?:svcacct-|admin-)?[A-Za-z0-9]{20,}"
             r"|A(?:KI|SI)A[0-9A-Z]{16}\b"
@@ -125,6 +141,9 @@ _FORMS = (
             r"|xox[abprs]-[A-Za-z0-9-]{10,}"
             r"|AIza[0-9A-Za-z_-]{35}"
             r"|hf_[A-Za-z0-9]{30,}"
+            r"|npm_[A-Za-z0-9]{36}"
+            r"|pypi-[A-Za-z0-9_-]{50,}"
+            r"|SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{32,64}"
             r"|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,})"
         ),
         marks=tuple(
@@ -149,6 +168,9 @@ _FORMS = (
                 "xox",
                 "AIza",
                 "hf_",
+                "npm_",
+                "pypi-",
+                "SG.",
                 "eyJ",
             )
         ),
@@ -156,17 +178,29 @@ _FORMS = (
     _Form(
         Sensitive.SECRET,
         re.compile(
-            r"(?<![^\W_])(?:password|passwd|passphrase|secret(?:[-_ ]access)?(?:[-_ ]key)?"
-            r"|api[-_ ]?key|access[-_ ]?token)[\"']?"
+            r"(?<![^\W_])(?:password|passwd|pwd|passphrase|passwort|kennwort"
+            r"|secret(?:[-_ ]access)?(?:[-_ ]key)?|api[-_ ]?key|access[-_ ]?token)[\"']?"
             r"\s{0,3}(?:=|:|\bis\b)\s{0,3}[\"']?(?=[^\s\"']{0,255}\d)[^\s\"']{8,256}",
             re.IGNORECASE,
         ),
-        marks=("password", "passwd", "passphrase", "secret", "key", "token"),
+        marks=("passw", "pwd", "passphrase", "kennwort", "secret", "key", "token"),
+    ),
+    _Form(
+        Sensitive.SECRET,
+        # Of an address with a user and a password, these two; what a header proves a caller by.
+        re.compile(
+            r"(?<=://)[^\s/:@]{1,64}:(?=[^\s/@]{0,127}\d)[^\s/@]{1,128}(?=@)"
+            r"|(?<=bearer )(?=[^\s\d]{0,255}\d)[\w.~+/=-]{16,4096}",
+            re.IGNORECASE,
+        ),
+        marks=("://", "bearer "),
     ),
     _Form(
         Sensitive.EMAIL,
         re.compile(
-            r"(?<![\w.+-])[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
+            # Domains may be internationalised, and words of a script without spaces may follow.
+            r"(?<![\w.+-])[\w.+%-]{1,64}(?:'[\w.+%-]{1,64})?@(?:(?:(?!_)[\w-]){1,63}\.){1,8}"
+            r"(?:xn--[A-Za-z0-9-]{2,59}|[A-Za-z]{2,24}(?![A-Za-z0-9_-])|[^\W\d_]{2,24}(?![\w-]))"
         ),
         marks=("@",),
     ),
@@ -200,7 +234,7 @@ _FORMS = (
         Sensitive.PHONE,
         # International, or a North American one in one of its written forms.
         re.compile(
-            r"[+0](?<![\w+].)(?:(?<=\+)|0)[1-9]\d{0,2}(?:[ ./-]?\(?\d{1,15}(?!\d)\)?){1,6}(?!\w)"
+            r"[+0](?<![\w+].)(?:(?<=\+)|0)[1-9]\d{0,2}\)?(?:[ ./-]?\(?\d{1,15}(?!\d)\)?){1,6}(?!\w)"
         ),
         _phone,
     ),
@@ -208,23 +242,43 @@ _FORMS = (
         Sensitive.PHONE,
         re.compile(
             r"[(2-9](?<![\w-].)(?:(?<=\()[2-9]\d{2}\) ?|\d{2}[-.])[2-9]\d{2}[-.]\d{4}(?![\w-])"
+            r"|1(?<![\w.-].)[-. ](?:\([2-9]\d{2}\) ?|[2-9]\d{2}[-. ])[2-9]\d{2}[-. ]\d{4}(?![\w-])"
         ),
         _phone,
     ),
 )
 
 
-def find(text: str) -> list[Match]:
-    """All that is sensitive in a text, in order, without overlaps."""
+# What stands in print for a space, a hyphen and an @; one for one, so that places stay.
+_AS_TYPED = str.maketrans("\u00a0\u2007\u2009\u202f\u2010\u2011\u2013\uff20", "    ---@")
+
+
+def find(text: str, wanted: Set[Sensitive] = ALL) -> list[Match]:
+    """All that is sensitive in a text, of the kinds that are wanted; in order, no overlaps."""
     found: list[Match] = []
+    text = text.translate(_AS_TYPED)
     small = text.lower()
     for form in _FORMS:
+        if form.kind not in wanted:
+            continue
         if form.marks and not any(mark in small for mark in form.marks):
             continue
-        for start, end in _places(form, text):
-            if not any(start < one.end and one.start < end for one in found):
-                found.append(Match(form.kind, start, end))
-    return sorted(found, key=lambda one: one.start)
+        # Matches of one form never overlap, so that only the earlier forms' must be looked through.
+        starts = [one.start for one in found]
+        new = [
+            Match(form.kind, start, end)
+            for start, end in _places(form, text)
+            if not _overlaps(start, end, found, starts)
+        ]
+        if new:
+            found = sorted(found + new, key=lambda one: one.start)
+    return found
+
+
+def _overlaps(start: int, end: int, found: Sequence[Match], starts: Sequence[int]) -> bool:
+    """Whether one of the matches, which are in order and apart, has a character of [start, end)."""
+    before = bisect_left(starts, end)
+    return before > 0 and found[before - 1].end > start
 
 
 def _places(form: _Form, text: str) -> Iterator[tuple[int, int]]:

@@ -46,6 +46,8 @@ class DraftRequest:
     for this request alone, to stand around the passages; it must not come back in a draft.
     worth_finishing: tells of the first whole sentences of a draft whether they can be shown; a
     writer that writes word by word may stop and return what it has where they can't.
+    salt: random letters for this request alone, for placeholders. datamark: the character that
+    stands for the passages' white space in a prompt, "" for none. Neither may come back.
     chat: what it was asked in. show: called in the event loop with each piece of the draft's text
     as it is written; None where nothing is shown before it is verified. meter: is told what the
     draft uses, as it uses it.
@@ -60,6 +62,8 @@ class DraftRequest:
     chat: Chat = PLAIN
     show: Callable[[str], None] | None = None
     meter: Meter = field(default_factory=Meter)
+    salt: str = ""
+    datamark: str = ""
 
 
 @dataclass(frozen=True)

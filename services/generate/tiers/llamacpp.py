@@ -60,7 +60,7 @@ class LlamaCppEndpoint:
             )
         characters = min(_SOURCE_CHARACTERS, int(room * _CHARACTERS_PER_TOKEN))
         sources = excerpts(request.passages, request.evidence, characters)
-        prompt = build(request.question, sources, request.delimiter)
+        prompt = build(request.question, sources, request.delimiter, datamark=request.datamark)
         self._drafts += 1
         try:
             draft = await self._write(prompt, request)

@@ -1,85 +1,85 @@
 """Any server that speaks the OpenAI chat API, as a writer."""
 
-from typing import Annotated, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+import orjson
+from pydantic import SecretStr
 
-from services.generate.answer.prompt import build, declines
+from services.generate.answer.conversation import turns
+from services.generate.answer.prompt import Message, build, declines
 from services.generate.routing.request import estimated_tokens
-from services.generate.tiers.endpoint import Draft, DraftRequest
+from services.generate.tiers.breaker import Door
+from services.generate.tiers.endpoint import Chat, Draft, DraftRequest
+from services.generate.tiers.resilience import Resilience, Server
+from services.generate.tiers.upstream import Asked
 from shared.client import ServiceClient
-from shared.errors import ApiError
-from shared.settings import Settings
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Message(_Body):
-    content: str | None = None
-
-
-class _Choice(_Body):
-    message: _Message
-    finish_reason: str | None = None
-
-
-Tokens = Annotated[int, Field(ge=0, le=10**9)]
-
-
-class _Usage(_Body):
-    prompt_tokens: Tokens = 0
-    completion_tokens: Tokens = 0
-
-
-class _Completion(_Body):
-    choices: list[_Choice]
-    usage: _Usage | None = None
-    model: Annotated[str, Field(max_length=200)] | None = None
 
 
 class OpenAIEndpoint:
-    """An `Endpoint` over HTTP. url: the API's base, usually ending in ``/v1``."""
+    """An `Endpoint` over HTTP. url: the API's base, usually ending in ``/v1``.
+
+    resilience: what all such endpoints of the process share.
+    """
 
     def __init__(
-        self, tier: str, url: str, model: str, key: SecretStr | None, settings: Settings
+        self, tier: str, url: str, model: str, key: SecretStr | None, resilience: Resilience
     ) -> None:
         self.name = url
         self.model = model
+        self._tier = tier
+        self._server = Server(url, model)
+        self._resilience = resilience
         self._client = ServiceClient(
-            f"the model server of tier {tier}", url, settings=settings, external=True, key=key
+            f"the model server of tier {tier}", url, external=True, key=key
         )
 
+    @property
+    def door(self) -> Door:
+        """Whether it is asked just now."""
+        return self._resilience.door(self._server)
+
     async def draft(self, request: DraftRequest) -> Draft:
-        """See `Endpoint`. The whole draft at once: nothing is shown before it is verified."""
-        prompt = build(request.question, request.passages, request.delimiter)
-        body = {
-            "model": self.model,
-            "messages": prompt,
-            "max_tokens": request.max_tokens,
-            "temperature": 0.0,
-        }
-        request.meter.sent(estimated_tokens(str(turn["content"]) for turn in prompt))
-        try:
-            answer = _Completion.model_validate(await self._client.post("/chat/completions", body))
-            [choice, *_] = answer.choices
-        except (ValidationError, ValueError):
-            raise ApiError(
-                502, "bad_upstream", f"{self.name} answered something that is no chat completion"
-            ) from None
-        if answer.usage is not None:
-            request.meter.told(answer.usage.prompt_tokens, answer.usage.completion_tokens)
-        text = (choice.message.content or "").strip()
-        if (
-            not text
-        ):  # as after a content filter, or where all tokens went into thinking: no refusal
-            raise ApiError(502, "bad_upstream", f"{self.name} answered without any text")
-        if declines(text):
-            text = ""
-        finish: Literal["stop", "length"] = "length" if choice.finish_reason == "length" else "stop"
-        return Draft(text, finish, answer.model or self.model)
+        """See `Endpoint`. Always read as a stream, so that a server that stalls is seen to."""
+        prompt = build(
+            request.question, request.passages, request.delimiter, datamark=request.datamark
+        )
+        body = _body(self.model, prompt, request.max_tokens, request.chat)
+        read = {name: body[name] for name in ("messages", "tools") if name in body}
+        asked = Asked(
+            body,
+            estimated_tokens([orjson.dumps(read).decode()]),
+            request.max_tokens,
+            request.show,
+            request.meter,
+        )
+        completion = await self._resilience.complete(self._client, self._tier, self._server, asked)
+        text = completion.text
+        return Draft(
+            "" if declines(text) else text,
+            "length" if completion.finish == "length" else "stop",
+            completion.model or self.model,
+            completion.tool_calls,
+        )
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+
+def _body(model: str, prompt: list[Message], max_tokens: int, chat: Chat) -> dict[str, Any]:
+    """What the server is sent; of the chat's own parts those that its client sent."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": turns(prompt, chat),
+        "max_tokens": max_tokens,
+        "temperature": 0.0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    own = {
+        "tools": chat.tools,
+        "tool_choice": chat.tool_choice,
+        "parallel_tool_calls": chat.parallel_tool_calls,
+        "response_format": chat.response_format,
+    }
+    return body | {name: value for name, value in own.items() if value is not None}

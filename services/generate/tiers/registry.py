@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 from services.generate.tiers.endpoint import EmbeddedEndpoint, Endpoint
 from services.generate.tiers.extractive import ExtractiveEndpoint
+from services.generate.tiers.gguf_weights import fastest_weights
 from services.generate.tiers.llamacpp import LlamaCppEndpoint
 from services.generate.tiers.openai import OpenAIEndpoint
+from services.generate.tiers.resilience import Resilience
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
+from shared.upstream import require_plain
 
 UTILITY, REASONING = "utility", "reasoning"  # the tiers that settings name writers for
 
@@ -18,12 +21,13 @@ UTILITY, REASONING = "utility", "reasoning"  # the tiers that settings name writ
 class Registry:
     """tiers: who writes for each. extractive: who writes where another's draft can't be shown.
 
-    embedded: those that run in this process, each once.
+    embedded: those that run in this process, each once. resilience: of all model servers.
     """
 
     tiers: Mapping[str, Endpoint]
     extractive: ExtractiveEndpoint
     embedded: tuple[EmbeddedEndpoint, ...]
+    resilience: Resilience
 
     async def close(self) -> None:
         """Close every endpoint once."""
@@ -34,9 +38,11 @@ class Registry:
 def open_registry(settings: Settings, min_confidence: float) -> Registry:
     """Open the writers that the settings name. min_confidence: see `ExtractiveEndpoint`.
 
-    Raises StartupError where a served model has no name, or the embedded one is missing or damaged.
+    Raises StartupError where a served model has no name or no good URL, or the embedded one is
+    missing or damaged.
     """
     extractive = ExtractiveEndpoint(min_confidence)
+    resilience = Resilience.by(settings)
     tiers: dict[str, Endpoint] = {UTILITY: extractive}
     embedded: list[EmbeddedEndpoint] = [extractive]
     served = {
@@ -51,12 +57,19 @@ def open_registry(settings: Settings, min_confidence: float) -> Registry:
                 f"REFDESK_{tier.upper()}_URL is set without REFDESK_{tier.upper()}_MODEL: "
                 "name the model to ask for there"
             )
-        tiers[tier] = OpenAIEndpoint(tier, url, model, key, settings)
+        require_plain(f"tier {tier}", url)
+        tiers[tier] = OpenAIEndpoint(tier, url, model, key, resilience)
     if REASONING not in tiers:
         llm = _open_llm(settings)
         tiers[REASONING] = llm
         embedded.append(llm)
-    return Registry(tiers, extractive, tuple(embedded))
+    return Registry(tiers, extractive, tuple(embedded), resilience)
+
+
+def served_tiers(settings: Settings) -> frozenset[str]:
+    """The tiers whose writer is a server by the settings, and not the embedded one."""
+    urls = {UTILITY: settings.utility_url, REASONING: settings.reasoning_url}
+    return frozenset(tier for tier, url in urls.items() if url)
 
 
 def _open_llm(settings: Settings) -> LlamaCppEndpoint:
@@ -67,9 +80,10 @@ def _open_llm(settings: Settings) -> LlamaCppEndpoint:
             f"model {settings.llm_model} has {len(weights)} .gguf files, one is needed; "
             "REFDESK_LLM_MODEL must name a model that llama.cpp runs"
         )
+    [name] = weights
     return LlamaCppEndpoint(
         settings.llm_model,
-        entry.path / weights[0],
+        fastest_weights(entry.path / name, entry.files[name].sha256, settings.built_dir),
         threads=settings.llm_threads,
         context=settings.llm_context,
     )

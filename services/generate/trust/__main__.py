@@ -19,7 +19,7 @@ import structlog
 
 from services.generate.trust.audit import Finding, Head, Inspection, Link
 from services.generate.trust.database import GenerateDatabase
-from services.generate.trust.ledger import head_of
+from services.generate.trust.ledger import head_of, text
 from services.generate.trust.tables import AUDIT
 from shared.errors import ApiError, StartupError
 from shared.settings import Settings, load_settings
@@ -92,10 +92,10 @@ def _export(settings: Settings, after: int) -> int:
 def _snapshot(settings: Settings) -> Iterator[sa.Connection]:
     """The database as it is at one moment, whoever writes to it meanwhile."""
     url = settings.generate_database_url.get_secret_value()
-    file = settings.data_dir / GenerateDatabase.purpose.file
-    if not url and not file.is_file():  # opening it would make one
-        raise StartupError(f"there is no audit trail: {file} is not there")
-    database = GenerateDatabase.open(url, settings.data_dir)
+    try:
+        database = GenerateDatabase.open_to_read(url, settings.data_dir)
+    except StartupError as error:
+        raise StartupError(f"there is no audit trail: {error}") from None
     try:
         with database.read() as connection:
             if connection.dialect.name == "postgresql":
@@ -115,11 +115,7 @@ def _links(connection: sa.Connection, after: int | None = None) -> Iterator[Link
         query = query.where(AUDIT.c.seq > after)
     rows = connection.execution_options(yield_per=_AT_ONCE).execute(query.order_by(AUDIT.c.seq))
     for seq, *texts in rows:
-        yield Link(seq, *(_text(one) for one in texts))
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")
+        yield Link(seq, *(text(one) for one in texts))
 
 
 def _head(text: str) -> Head:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.pipeline import Prepared
+from services.generate.metrics import settle
 from services.generate.trust.audit import Head
 from services.generate.trust.ledger import Entry, Ledger
 from services.generate.trust.record import Asked, Status, body, sha256, steps
@@ -15,6 +16,7 @@ from shared.telemetry import get_logger
 log = get_logger(__name__)
 
 _GONE = 499  # the status of an error that nobody is told of: the caller left
+_PATIENCE_S = 2.0  # that an error waits for its record
 
 
 class Case:
@@ -50,14 +52,17 @@ class Case:
     async def failed(self, error: ApiError) -> None:
         """Put on record that there is no answer, before the error is sent, unless it is there.
 
-        Where it can't be, the log says so: the caller is told of the first failure.
+        Where it can't be, or not soon, the log says so: the caller is told of the first failure.
         """
         if self._over:
             return
         self._over = True
         status = Status.ABANDONED if error.status == _GONE else Status.FAILED
         try:
-            head = await self._ledger.keep(self._entry(status, error=error.code))
+            head = await self._ledger.keep(self._entry(status, error=error.code), _PATIENCE_S)
+        except TimeoutError:
+            log.warning("record_late", status=status, code=error.code)
+            return
         except ApiError:
             return  # the ledger has logged it
         log.info("not_answered", status=status, code=error.code, audit=str(head) if head else None)
@@ -78,7 +83,8 @@ class Case:
     def _entry(
         self, status: Status, *, error: str | None = None, outcome: Outcome | None = None
     ) -> Entry:
-        asked = self._asked
+        asked, attempts = self._asked, self.spending.attempts
+        settle(attempts)
         return Entry(
             asked.at,
             asked.request_id,
@@ -87,7 +93,7 @@ class Case:
                 asked,
                 status,
                 self._form,
-                self.spending.attempts,
+                attempts,
                 error=error,
                 prepared=self.prepared,
                 outcome=outcome,

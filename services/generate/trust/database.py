@@ -1,6 +1,8 @@
-"""The database of generate: the audit trail and the escalations, SQLite or PostgreSQL."""
+"""The database of generate: audit trail, escalations, states of models; SQLite or PostgreSQL."""
 
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from shared.database.database import Database
 from shared.database.purpose import Purpose
@@ -18,5 +20,22 @@ class GenerateDatabase(Database):
         schema="generate_schema",
         lock=7_228_073_002,
         code="generate_database",
-        without="the audit trail and the escalations until now",
+        without="the audit trail, the escalations and the states of models until now",
     )
+
+
+# Made once: making them anew costs more than running them.
+_LOCK = sa.select(sa.func.pg_advisory_xact_lock(GenerateDatabase.purpose.lock))
+_LIMITS = (
+    sa.text("SET LOCAL lock_timeout = '10s'"),
+    sa.text("SET LOCAL idle_in_transaction_session_timeout = '30s'"),
+)
+
+
+def hold_alone(connection: sa.Connection) -> None:
+    """Let nobody else who calls this go on until the transaction ends."""
+    if connection.dialect.name == "postgresql":  # on SQLite the transaction holds the file's lock
+        # A replica that stands still with the lock must not stop all the others.
+        for limit in _LIMITS:
+            connection.execute(limit)
+        connection.execute(_LOCK)

@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -19,9 +20,10 @@ from sqlalchemy.exc import IntegrityError
 
 from services.generate.trust import escalations
 from services.generate.trust.audit import START, Head, canonical, linked
-from services.generate.trust.database import GenerateDatabase
+from services.generate.trust.database import GenerateDatabase, hold_alone
 from services.generate.trust.escalations import Escalation, Week
 from services.generate.trust.tables import AUDIT, HEADS
+from shared.database.faults import FULL_DISK, NOT_WRITABLE
 from shared.errors import ApiError
 from shared.settings import Settings
 from shared.telemetry import get_logger
@@ -30,17 +32,24 @@ log = get_logger(__name__)
 
 CHAIN = "audit"  # of the table of heads
 _MOST = 256  # records of a transaction
+_CLOSING_S = 5.0  # that a ledger which closes waits for a database that does not answer
 # Made once: making them anew costs more than running them.
-_LOCK = sa.select(sa.func.pg_advisory_xact_lock(GenerateDatabase.purpose.lock))
-_LIMITS = (
-    sa.text("SET LOCAL lock_timeout = '10s'"),
-    sa.text("SET LOCAL idle_in_transaction_session_timeout = '30s'"),
-)
 _LAST = sa.select(HEADS.c.seq, HEADS.c.hash).where(HEADS.c.name == CHAIN)
+# SQLite lets somebody else write anything there, also what is no number and no UTF-8.
+_LAST_OF_SQLITE = sa.select(
+    sa.cast(HEADS.c.seq, sa.Integer).label("seq"),
+    sa.cast(HEADS.c.hash, sa.LargeBinary).label("hash"),
+).where(HEADS.c.name == CHAIN)
 _ADD = sa.insert(AUDIT)
 _HERE: dict[str, sa.BindParameter[Any]] = {"seq": sa.bindparam("seq"), "hash": sa.bindparam("hash")}
 _BEGIN = sa.insert(HEADS).values(name=sa.bindparam("chain"), **_HERE)
 _MOVE = sa.update(HEADS).where(HEADS.c.name == sa.bindparam("chain")).values(**_HERE)
+_FAULTS = {
+    GenerateDatabase.purpose.unavailable: "its database does not answer",
+    GenerateDatabase.purpose.damaged: "its database is damaged",
+    FULL_DISK: "the disk of its database takes no more data",
+    NOT_WRITABLE: "its database can't be written",
+}
 _RECORDS = Counter("refdesk_generate_audit_records_total", "Audit records written")
 _FAILED = Counter(
     "refdesk_generate_audit_failed_total", "Answers whose records could not be written"
@@ -108,10 +117,17 @@ class Ledger:
                 self._queue.put(_Waiting(entry, body, done))
         return done
 
-    async def keep(self, entry: Entry) -> Head | None:
-        """`submit`, and wait until the record is on the disk. Raises ApiError as it does."""
+    async def keep(self, entry: Entry, patience: float | None = None) -> Head | None:
+        """`submit`, and wait until the record is on the disk. Raises ApiError as it does.
+
+        patience: seconds to wait, None for as long as it takes. Raises TimeoutError when they are
+        over; the entry is written all the same, as soon as it can be.
+        """
         done = self.submit(entry)
-        return await asyncio.wrap_future(done) if self._audit else None
+        if not self._audit:
+            return None
+        async with asyncio.timeout(patience):
+            return await asyncio.wrap_future(done)
 
     def head(self) -> Head | None:
         """The chain's last record; None where there is none yet. Raises ApiError."""
@@ -123,17 +139,23 @@ class Ledger:
         if self._audit:
             self.head()
 
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """The database, to be read from. Raises ApiError."""
+        return self._database.read()
+
     def weekly(self, first: str) -> list[Week]:
         """The escalations of each week from `first` (``2026-W01``) on. Raises ApiError."""
         with self._database.read() as connection:
             return escalations.weekly(connection, first)
 
     def close(self) -> None:
-        """Write what waits, then let go of the database."""
+        """Write what waits, then let go of the database. Waits a few seconds for it, at most."""
         with self._lock:
             self._closed = True
             self._queue.put(None)
-        self._thread.join()
+        self._thread.join(_CLOSING_S)
+        if self._thread.is_alive():
+            log.error("ledger_not_closed", waiting=self._queue.qsize())
         self._database.close()
 
     def _run(self) -> None:
@@ -156,7 +178,7 @@ class Ledger:
         try:
             heads = self._append(batch)
         except Exception as error:
-            _refuse(batch, awaited, _told(error))
+            _refuse(batch, awaited, _told(error, len(batch)))
             return
         _RECORDS.inc(sum(one.body is not None for one in batch))
         for one, waits, head in zip(batch, awaited, heads, strict=True):
@@ -186,11 +208,7 @@ def append(connection: sa.Connection, bodies: Sequence[str]) -> list[Head]:
     """
     if not bodies:
         return []
-    if connection.dialect.name == "postgresql":  # on SQLite the transaction holds the file's lock
-        # A replica that stands still with the lock must not stop all the others.
-        for limit in _LIMITS:
-            connection.execute(limit)
-        connection.execute(_LOCK)
+    hold_alone(connection)
     head = head_of(connection)
     links = list(linked(head or START, bodies))
     connection.execute(_ADD, [vars(one) for one in links])
@@ -200,28 +218,35 @@ def append(connection: sa.Connection, bodies: Sequence[str]) -> list[Head]:
 
 def head_of(connection: sa.Connection) -> Head | None:
     """The head that is kept beside the chain; None where there is none."""
-    row = connection.execute(_LAST).first()
-    if row is None:
-        return None
-    # SQLite lets somebody else write anything there; it is then no head of this chain.
-    return Head(row.seq if isinstance(row.seq, int) else -1, row.hash)
+    own = connection.dialect.name == "sqlite"
+    row = connection.execute(_LAST_OF_SQLITE if own else _LAST).first()
+    return None if row is None else Head(row.seq, text(row.hash))
+
+
+def text(value: str | bytes) -> str:
+    """What a column holds, as text: a damaged byte of it shows as one that does not belong."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
 
 
 def _refuse(batch: Sequence[_Waiting], awaited: Sequence[bool], told: ApiError) -> None:
-    log.error("ledger_not_written", records=len(batch), reason=told.message)
     _FAILED.inc(len(batch))
     for one, waits in zip(batch, awaited, strict=True):
         if waits:
             one.done.set_exception(told)
 
 
-def _told(error: Exception) -> ApiError:
+def _told(error: Exception, records: int) -> ApiError:
+    """What callers are told of a failure, which the log has whole: it names files and servers."""
+    reason, told = str(error), "refdesk failed over it; its log has the cause"
     if isinstance(error, ApiError):
-        return _unavailable(error.message)
-    if isinstance(error, IntegrityError):
-        return _unavailable("the trail goes on behind its head: `refdesk audit verify` says where")
-    log.exception("ledger_broke", error=type(error).__name__)
-    return _unavailable("refdesk failed over it; the log has the cause")
+        reason, told = error.message, _FAULTS.get(error.code, "its database can't be used")
+    elif isinstance(error, IntegrityError):
+        reason = told = "the trail goes on behind its head: `refdesk audit verify` says where"
+    else:
+        log.exception("ledger_broke", error=type(error).__name__)
+        reason = type(error).__name__
+    log.error("ledger_not_written", records=records, reason=reason)
+    return _unavailable(told)
 
 
 def _unavailable(reason: str) -> ApiError:

@@ -7,11 +7,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from services.generate.answer.outcome import Attempt, Outcome, total_cost
 from services.generate.answer.passages import Passage
 from services.generate.answer.pipeline import Prepared
+from services.generate.answer.verified import verified
+from services.generate.routing.kept import kept
+from services.generate.tiers.endpoint import PLAIN
 from services.generate.trust.escalations import LAST_RESORT, Escalation
-from services.generate.trust.redact import masked
+from services.generate.trust.redact import masked, masked_excerpt
 from shared.settings import AuditText
 
 
@@ -75,11 +80,17 @@ def body(
         "question": _text(asked.question, form),
         "attempts": [asdict(one) for one in attempts],
         "cost_nano_dollars": total_cost(attempts),
+        "degraded": [
+            *(prepared.degraded if prepared is not None else ()),
+            *(outcome.degraded if outcome is not None else ()),
+        ],
     }
     if prepared is not None:
         record |= _decided(prepared, form)
     if outcome is not None:
         record |= _written(outcome, form)
+    if prepared is not None and outcome is not None:
+        record["verified"] = [asdict(one) for one in verified(outcome, prepared.decision)]
     return record
 
 
@@ -93,8 +104,12 @@ def steps(outcome: Outcome) -> tuple[Escalation, ...]:
 
 def _decided(prepared: Prepared, form: AuditText) -> dict[str, Any]:
     decision = prepared.decision
+    chat = prepared.query.chat
+    written = orjson.dumps(chat, option=orjson.OPT_SORT_KEYS).decode()
     return {
+        "chat": None if chat == PLAIN else _text(written, form),
         "passages": [_passage(one) for one in prepared.passages],
+        "features": kept(prepared.features),
         "decision": {
             "tier": decision.tier,
             "model": decision.model,
@@ -112,6 +127,10 @@ def _decided(prepared: Prepared, form: AuditText) -> dict[str, Any]:
 def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
     return {
         "answer": _text(outcome.answer.content, form),
+        "tool_calls": [
+            {"name": one.name, "arguments": _text(one.arguments, form)}
+            for one in outcome.tool_calls
+        ],
         "tier": outcome.tier,
         "endpoint": outcome.endpoint,
         "model": outcome.model,
@@ -123,11 +142,12 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
             "failures": [
                 # A detail quotes the draft.
                 {"check": one.check.value}
-                | ({} if form == "hash" else {"detail": _told(one.detail, form)})
+                | ({} if form == "hash" else {"detail": _detail(one.detail, form)})
                 for one in outcome.failures
             ],
         },
-        "degraded": list(outcome.degraded),
+        "ruled_out": [{"model": one.model, "rule": one.rule} for one in outcome.ruled_out],
+        "cached": asdict(outcome.cached) if outcome.cached else None,
     }
 
 
@@ -142,3 +162,7 @@ def _text(text: str, form: AuditText) -> dict[str, str]:
 
 def _told(text: str, form: AuditText) -> str:
     return text if form == "full" else masked(text)
+
+
+def _detail(text: str, form: AuditText) -> str:
+    return text if form == "full" else masked_excerpt(text)

@@ -41,3 +41,17 @@ ESCALATIONS = sa.Table(
     sa.Column("audit", _BIG),
     sa.Index("escalations_by_week", "week", "reason"),
 )
+
+# The life of the policy's models: a row for each change of a state. at: UTC, of the first policy
+# that says so; policy: its fingerprint. state_from: empty for a model that was new.
+TRANSITIONS = sa.Table(
+    "model_transitions",
+    METADATA,
+    sa.Column("number", _BIG, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("state_from", sa.Text, nullable=False),
+    sa.Column("state_to", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Index("model_transitions_by_model", "model", "number"),
+)

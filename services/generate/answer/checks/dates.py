@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from services.generate.answer.checks.finding import Check, Failure, short
 from services.generate.answer.checks.plain import MONTHS
@@ -32,14 +33,15 @@ class Date:
         )
 
 
-def dates(text: str) -> list[Date]:
+@lru_cache(maxsize=1024)  # a whole passage is read again for each claim that is held against it
+def dates(text: str) -> tuple[Date, ...]:
     """The dates of a plain text that name a month, in order; years alone are numbers."""
     found = []
     for match in _DATE.finditer(text):
         alone = match["day"] is None and match["year"] is None
         if not (alone and match["month"] in _OTHER_WORDS and match.start() == 0):
             found.append(Date(match["day"], match["month"], match["year"]))
-    return found
+    return tuple(found)
 
 
 def held(said: Said, source: Source) -> list[Failure]:

@@ -19,6 +19,10 @@ class Check(StrEnum):
     ORDER = "order"
     POLARITY = "polarity"
     QUOTE = "quote"
+    SCHEMA = "schema"
+    TOOLS = "tools"
+    SIMILARITY = "similarity"
+    ENTAILMENT = "entailment"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from difflib import SequenceMatcher
 
 from services.generate.answer.checks.finding import Check, Failure, short
 from services.generate.answer.checks.plain import MONTHS
-from services.generate.answer.checks.reading import PRONOUNS, Page, Said, Source, Word
+from services.generate.answer.checks.reading import LEANING, Page, Said, Source, Word
 
 # Words of a sentence that are compared place by place: what takes longer is a table or a dump.
 _MOST_WORDS = 400
@@ -20,13 +20,11 @@ def held(said: Said, source: Source, pages: Sequence[Page]) -> list[Failure]:
     The word that begins the claim, unless the passage has it as a name, need only be in the
     passage: whether a name or a beginning, it must come from somewhere.
     """
-    names = frozenset[str]().union(*(page.names for page in pages))
-    anywhere = frozenset[str]().union(*(page.whole.stems | page.whole.around for page in pages))
     here = source.stems | source.around
     return [
         Failure(Check.NAME, f"'{name.text}' is not in the source: {short(said.text)}", source.text)
         for name in _names(said)
-        if name.stem not in (anywhere if name.opens and name.stem not in names else here)
+        if name.stem not in here and not (name.opens and _begins(name.stem, pages))
     ]
 
 
@@ -39,7 +37,9 @@ def in_place(said: Said, source: Source, pages: Sequence[Page]) -> list[Failure]
     the writer's own.
     """
     spoken = frozenset(word.stem for word in said.words)
-    elsewhere = frozenset[str]().union(*(page.whole.own for page in pages)) - source.stems
+    elsewhere = frozenset(
+        one for one in spoken - source.stems if any(one in page.whole.own for page in pages)
+    )
     if not any(_is_strange(word, source, elsewhere) for word in said.words):
         return []
     if max(len(said.words), len(source.words)) > _MOST_WORDS:
@@ -47,7 +47,7 @@ def in_place(said: Said, source: Source, pages: Sequence[Page]) -> list[Failure]
         return [Failure(Check.NAME, detail, source.text)]
     failures = []
     for mine, theirs in _replaced(said.words, source.words):
-        if any(word.stem in PRONOUNS for word in theirs):
+        if any(word.stem in LEANING for word in theirs):
             continue
         lost = [word for word in theirs if word.stem not in spoken]
         strange: list[Word] = []
@@ -63,6 +63,13 @@ def in_place(said: Said, source: Source, pages: Sequence[Page]) -> list[Failure]
             detail = f"'{strange[0].text}' stands where the source has another: {short(said.text)}"
             failures.append(Failure(_check_of(strange[0]), detail, source.text))
     return failures
+
+
+def _begins(stem: str, pages: Sequence[Page]) -> bool:
+    """Whether the passages have the word, and nowhere as a name."""
+    return not any(stem in page.names for page in pages) and any(
+        stem in page.whole.stems or stem in page.whole.around for page in pages
+    )
 
 
 def _check_of(word: Word) -> Check:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from services.generate.answer.checks.finding import Check, Failure, short
-from services.generate.answer.checks.reading import PRONOUNS, Said, Source, Word, read_words
+from services.generate.answer.checks.reading import LEANING, Said, Source, Word, read_words
 
 # An opening phrase says when, where or in which case, and may as well stand at the end.
 _OPENING = re.compile(
@@ -37,7 +37,7 @@ def held(said: Said, source: Source) -> list[Failure]:
 
 def _after_name(said: Said, source: Source) -> Sequence[Word]:
     """The claim behind a name of the context that it begins with, in place of a pronoun."""
-    if not source.words or source.words[0].stem not in PRONOUNS:
+    if not source.words or source.words[0].stem not in LEANING:
         return said.words
     stands = (word.mark and word.stem in source.around for word in said.words)
     return said.words[sum(takewhile(bool, stands)) :]

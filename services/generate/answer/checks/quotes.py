@@ -9,6 +9,7 @@ Nothing may differ where the words of the quote times those of the passage are o
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from services.generate.answer.checks.finding import Check, Failure, short
 from services.generate.answer.checks.reading import Page, Said
@@ -25,15 +26,14 @@ _WORD = re.compile(r"\d+(?:[.,:/-]\d+)*|[^\W_]+(?:['\u2019][^\W_]+)*")
 
 def held(said: Said, pages: Sequence[Page]) -> list[Failure]:
     """Quotes of the claim, as written, that none of these passages has."""
-    known = [_words(page.text) for page in pages]
     return [
         Failure(Check.QUOTE, f"these words are in no cited passage: {short(quote)}")
         for quote in dict.fromkeys(quotes(said.text))
-        if not any(_stands(quote, page) for page in known)
+        if not any(_stands(quote, _words(page.text)) for page in pages)
     ]
 
 
-def _stands(quote: str, page: Sequence[str]) -> bool:
+def _stands(quote: str, page: tuple[str, ...]) -> bool:
     start, reach = 0, len(page)
     for part in _ELLIPSIS.split(quote):
         wanted = _words(part)
@@ -47,20 +47,21 @@ def _stands(quote: str, page: Sequence[str]) -> bool:
     return True
 
 
-def _ends(wanted: Sequence[str], page: Sequence[str]) -> int | None:
+def _ends(wanted: tuple[str, ...], page: tuple[str, ...]) -> int | None:
     """Where the words end in the page, where they stand best; None where not well enough.
 
     Sellers' algorithm: the edit distance of a pattern to the best of all stretches of a text
     (Journal of Algorithms 1, 1980), on words.
     """
-    text = f" {' '.join(word.lower() for word in page)} "
-    at = text.find(f" {' '.join(word.lower() for word in wanted)} ")
+    text = _spaced(page)
+    at = text.find(_spaced(wanted))
     if at >= 0:
         return text.count(" ", 0, at) + len(wanted)
     allowed = len(wanted) // _WORDS_PER_DIFFERENCE
+    if not allowed or len(wanted) * len(page) > _MOST_WORK:
+        return None
     there = {word.lower() for word in page}
-    missing = sum(word.lower() not in there for word in wanted)
-    if not allowed or missing > allowed or len(wanted) * len(page) > _MOST_WORK:
+    if sum(word.lower() not in there for word in wanted) > allowed:
         return None
     costs, wanted_costs = [_cost(word) for word in page], [_cost(word) for word in wanted]
     column = [0]
@@ -86,5 +87,12 @@ def _cost(word: str) -> int:
     return _NEVER if name or turning or word[0].isdigit() else 1
 
 
-def _words(text: str) -> list[str]:
-    return [word.replace("\u2019", "'") for word in _WORD.findall(text)]
+@lru_cache(maxsize=256)  # a passage is read again for each quote that cites it
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.replace("\u2019", "'") for word in _WORD.findall(text))
+
+
+@lru_cache(maxsize=256)
+def _spaced(words: tuple[str, ...]) -> str:
+    """In lower case, each between spaces."""
+    return f" {' '.join(words).lower()} "

@@ -10,6 +10,7 @@ from services.generate.answer.checks.plain import plain
 from services.generate.answer.passages import Passage
 from services.generate.answer.sentences import Sentence, split
 from services.generate.answer.words import (
+    PRONOUNS,
     STOP_WORDS,
     numbers,
     stem,
@@ -17,8 +18,8 @@ from services.generate.answer.words import (
     without_markers,
 )
 
-_LEANING = "it its he his she her they their this that these those such both here there"
-PRONOUNS = frozenset(_LEANING.split())
+# More may point back than has to: "There" often does not.
+LEANING = PRONOUNS | {"that", "both", "here", "there"}
 _STANDING_FOR = "it its he him his she her hers they them their"
 _PERSONAL = frozenset(_STANDING_FOR.split())
 _CLAUSE = re.compile(
@@ -149,7 +150,7 @@ def _sources(
         found = [word.text.lower() for word in one.words]
         context = [title, _read(sentence.heading)]
         near = [*context, before]
-        if found and found[0] in PRONOUNS:
+        if found and found[0] in LEANING:
             context = near
         around = near if _PERSONAL & {*found} else context
         yield _source(one, context, around, one)

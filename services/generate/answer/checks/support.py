@@ -33,8 +33,7 @@ def borrowed(said: Said, pages: Sequence[Page], known: Known) -> list[Failure]:
 
     Other words may be the writer's own; with these, a writer makes one subject do what another did.
     """
-    here = frozenset[str]().union(*(page.whole.terms for page in pages))
-    taken = (said.terms & known.terms) - here
+    taken = (said.terms & known.terms).difference(*(page.whole.terms for page in pages))
     if 1 - share(said.terms, said.terms - taken, known.table) <= _MAX_BORROWED:
         return []
     listed = ", ".join(f"'{term}'" for term in sorted(taken))

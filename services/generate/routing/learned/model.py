@@ -19,6 +19,8 @@ from services.generate.routing.learned.features import SURFACE, surface, terms
 from services.generate.routing.learned.outcomes import OutcomesError
 from shared.durable import atomic_write
 
+_MAX_BYTES = 32 * 1024 * 1024  # a word takes some 60 bytes
+
 
 class Choice(StrEnum):
     """Which writer a question needs. UNSURE: the router declines, and the rules decide."""
@@ -111,7 +113,10 @@ def surfaces(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def read_router(path: Path) -> RouterModel:
     """The router in a file. Raises OutcomesError for a file that holds none, OSError as reading."""
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise OutcomesError(f"{path} has over {_MAX_BYTES} bytes: is it a learned router?")
     try:
         return RouterModel.model_validate_json(data)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from services.generate.routing.learned.outcomes import OutcomesError
 from shared.client import Patience, ServiceClient
 from shared.durable import atomic_write
 from shared.settings import Settings
-from shared.vectors import bad_embed, read_vectors
+from shared.vectors import embedder_of, read_vectors
 
 _BATCH = 64
 _SAVED_EVERY = 16  # batches
@@ -76,10 +76,7 @@ async def embed(
 async def _model(client: ServiceClient) -> str:
     """What embed serves by default, found by embedding a word: ``name@revision``."""
     answer = await client.post("/v1/embeddings", {"input": ["model"], "encoding_format": "base64"})
-    try:
-        return f"{answer['model']}@{answer['revision']}"
-    except (KeyError, TypeError):
-        raise bad_embed("without the name and revision of its model") from None
+    return embedder_of(answer)
 
 
 def _key(text: str) -> bytes:
@@ -96,7 +93,8 @@ def _read(path: Path | None, model: str) -> dict[bytes, NDArray[np.float32]]:
             keys, vectors = file["keys"], file["vectors"].astype(np.float32)
             if keys.shape != (len(vectors), 32) or vectors.ndim != 2:
                 raise ValueError
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    # TypeError: a single array (.npy) is none of several.
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile):
         raise OutcomesError(
             f"{path} is no file of vectors that this command wrote: name another or delete it"
         ) from None

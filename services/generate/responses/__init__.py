@@ -1,0 +1,1 @@
+"""OpenAI's Responses API: other shapes around the same answers as those of chat completions."""
