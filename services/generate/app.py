@@ -8,14 +8,12 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from services.generate.answer import stream
-from services.generate.answer.cache import AnswerCache
-from services.generate.answer.delivery import Delivery, unless_gone
-from services.generate.answer.evidence import MIN_CONFIDENCE
-from services.generate.answer.grounding import GroundingModel
 from services.generate.answer.pipeline import Engine, Query
 from services.generate.answer.sources import Desk, Librarian
-from services.generate.answer.wire import EVENTS, Wire
+from services.generate.cache.cache import AnswerCache
+from services.generate.delivery import chat
+from services.generate.delivery.delivery import Delivery, unless_gone
+from services.generate.delivery.wire import EVENTS, Wire
 from services.generate.policy.file import PolicyError, PolicyFile
 from services.generate.policy.lint import Finding
 from services.generate.policy.models import State
@@ -29,6 +27,7 @@ from services.generate.protocol import (
     ModelList,
     RouteAnswer,
 )
+from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.routes import audit as audit_routes
 from services.generate.routes import escalations as escalation_routes
 from services.generate.routes import registry as registry_routes
@@ -39,6 +38,7 @@ from services.generate.trust.case import Case
 from services.generate.trust.cases import remember
 from services.generate.trust.ledger import Ledger
 from services.generate.trust.model_states import ModelStates
+from services.generate.verification.grounding import GroundingModel
 from shared.client import ServiceClient
 from shared.errors import ApiError, StartupError
 from shared.limits import Load
@@ -123,7 +123,7 @@ async def build(settings: Settings) -> FastAPI:
         """Which tier and model would answer the last user message, and why; nobody writes."""
         started = time.perf_counter()
         prepared = await unless_gone(request, engine.prepare(_query(body)))
-        return stream.route_answer(prepared, (time.perf_counter() - started) * 1000)
+        return chat.route_answer(prepared, (time.perf_counter() - started) * 1000)
 
     async def answer(body: ChatRequest, wire: Wire, request: Request) -> Response | BaseModel:
         started = time.perf_counter()
@@ -148,11 +148,11 @@ async def build(settings: Settings) -> FastAPI:
     @app.post("/v1/chat/completions", response_model=ChatCompletion, responses=EVENTS)
     async def chat_completions(body: ChatRequest, request: Request) -> Response | BaseModel:
         """Answer the last user message from the corpora, with checked citations."""
-        envelope = stream.Envelope(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
+        envelope = chat.Envelope(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
         include_usage = bool(body.stream_options and body.stream_options.include_usage)
         wished = body.refdesk.source_events
         source_events = settings.source_events if wished is None else wished
-        wire = stream.ChatWire(envelope, include_usage, source_events)
+        wire = chat.ChatWire(envelope, include_usage, source_events)
         return await answer(body, wire, request)
 
     responses_routes.add_routes(app, answer)

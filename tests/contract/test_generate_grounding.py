@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.generate.answer import grounding
 from services.generate.app import build
+from services.generate.verification import grounding
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.desk import Desk

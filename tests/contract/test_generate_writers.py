@@ -11,16 +11,16 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from services.generate.answer.citations import claims
-from services.generate.answer.delivery import Delivery
-from services.generate.answer.evidence import MIN_CONFIDENCE
 from services.generate.answer.pipeline import Engine, Query
 from services.generate.answer.sources import Desk as DeskClient
 from services.generate.answer.sources import Librarian
-from services.generate.answer.stream import ChatWire, Envelope
 from services.generate.app import build
+from services.generate.delivery.chat import ChatWire, Envelope
+from services.generate.delivery.delivery import Delivery
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.writers import Writers
+from services.generate.reading.citations import claims
+from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.registry import Registry

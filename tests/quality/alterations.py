@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.generate.answer.sentences import split
-from services.generate.answer.words import STOP_WORDS, numbers, stem, terms
+from services.generate.reading.sentences import split
+from services.generate.reading.words import STOP_WORDS, numbers, stem, terms
 
 _MONTHS = list(calendar.month_name)[1:]
 _MONTH = "|".join(_MONTHS)

@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.generate.answer.passages import Passage
-from services.generate.answer.sentences import Kind, split
-from services.generate.answer.verify import PROFILES, Verdict, verify
-from services.generate.answer.words import terms, without_markers
+from services.generate.reading.passages import Passage
+from services.generate.reading.sentences import Kind, split
+from services.generate.reading.words import terms, without_markers
+from services.generate.verification.verify import PROFILES, Verdict, verify
 from tests.quality.alterations import CORRUPTIONS, REWORDINGS, Article, Found, names_of
 from tests.quality.squad import is_tuning, rows
 

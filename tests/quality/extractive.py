@@ -16,7 +16,7 @@ the same paragraph.
 
 `report` prints JSON: how often the paragraph is retrieved, how often a reference answer stands in
 the answer, and which share of the unanswerable questions is declined where 5, 10, 15 or 20 of 100
-answerable ones are. `fit` prints the constants of services/generate/answer/evidence.py.
+answerable ones are. `fit` prints the constants of services/generate/reading/evidence.py.
 """
 
 import argparse
@@ -37,7 +37,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from services.generate.answer.evidence import (
+from services.generate.answer.extract import choose, write
+from services.generate.answer.sources import Desk
+from services.generate.protocol import Options
+from services.generate.reading.evidence import (
     MIN_CONFIDENCE,
     MIN_RELEVANCE,
     Evidence,
@@ -45,13 +48,10 @@ from services.generate.answer.evidence import (
     signs,
     with_similarities,
 )
-from services.generate.answer.evidence import gather as gather_evidence
-from services.generate.answer.extract import choose, write
-from services.generate.answer.passages import Passage
-from services.generate.answer.sentences import split
-from services.generate.answer.sources import Desk
-from services.generate.answer.words import without_markers
-from services.generate.protocol import Options
+from services.generate.reading.evidence import gather as gather_evidence
+from services.generate.reading.passages import Passage
+from services.generate.reading.sentences import split
+from services.generate.reading.words import without_markers
 from shared.client import ServiceClient
 from shared.settings import Settings
 from shared.vectors import read_vectors

@@ -33,16 +33,16 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
-from services.generate.answer.evidence import MIN_CONFIDENCE, gather
-from services.generate.answer.guard import drafted
-from services.generate.answer.passages import Passage
-from services.generate.answer.prompt import excerpts
-from services.generate.answer.sentences import split
-from services.generate.answer.verify import verify
 from services.generate.policy.models import Model
+from services.generate.prompting.guard import drafted
+from services.generate.prompting.prompt import excerpts
+from services.generate.reading.evidence import MIN_CONFIDENCE, gather
+from services.generate.reading.passages import Passage
+from services.generate.reading.sentences import split
 from services.generate.tiers.endpoint import DraftRequest, Endpoint
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.llamacpp import LlamaCppEndpoint
+from services.generate.verification.verify import verify
 from shared.errors import ApiError
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings

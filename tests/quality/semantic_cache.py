@@ -9,7 +9,7 @@ answer; a hit with a common one is right, whether or not the questions ask the s
 question is looked up beside its own rewordings by rule, which should hit.
 
 It prints both for a row of similarities, with and without the comparison of words in
-answer/paraphrase.py, on the half of the articles that the similarity is chosen on or on the other.
+cache/paraphrase.py, on the half of the articles that the similarity is chosen on or on the other.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generate.answer.paraphrase import asks_the_same
+from services.generate.cache.paraphrase import asks_the_same
 from shared.vectors import read_vectors
 from tests.quality.rewording import REWORDINGS
 from tests.quality.squad import Question, is_tuning, questions

@@ -20,10 +20,10 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generate.answer.citations import claims
-from services.generate.answer.sentences import split
-from services.generate.answer.similarity import MIN_COSINE
-from services.generate.answer.verify import LIGHT, STRICT, Check, verify
+from services.generate.reading.citations import claims
+from services.generate.reading.sentences import split
+from services.generate.verification.similarity import MIN_COSINE
+from services.generate.verification.verify import LIGHT, STRICT, Check, verify
 from tests.quality.corruptions import Case, articles, cases
 from tests.quality.rewording import synonyms
 from tests.suite import prepare_suite

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.generate.answer.passages import Passage
+from services.generate.reading.passages import Passage
 from tests.quality.extractive import Asked, answer, report
 from tests.quality.squad import is_tuning, questions, rows, sample
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.generate.answer.evidence import MIN_CONFIDENCE
 from services.generate.policy.models import Model
+from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from tests.quality.injections import Injection, cases, followed, injections, judge, quoted
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.generate.answer.verify import LIGHT, STRICT, Profile, verify
+from services.generate.verification.verify import LIGHT, STRICT, Profile, verify
 from tests.quality.corruptions import Case, articles, cases, measure, total
 
 

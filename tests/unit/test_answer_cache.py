@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generate.answer.cache import AnswerCache
-from services.generate.answer.cache_key import Key, key
-from services.generate.answer.checks.finding import Check, Failure
-from services.generate.answer.citations import annotated
 from services.generate.answer.outcome import Hop, Outcome
-from services.generate.answer.paraphrase import asks_the_same
-from services.generate.answer.passages import Passage
 from services.generate.answer.pipeline import Query
+from services.generate.cache.cache import AnswerCache
+from services.generate.cache.key import Key, key
+from services.generate.cache.paraphrase import asks_the_same
 from services.generate.policy.schema import Reason as Why
+from services.generate.reading.citations import annotated
+from services.generate.reading.passages import Passage
 from services.generate.routing.decision import Decision, Reason, RuledOut, Step
 from services.generate.tiers.endpoint import Chat, ToolCall
+from services.generate.verification.checks.finding import Check, Failure
 from shared.auth import LOCAL, Principal
 
 DECISION = Decision(

@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 
 from services.generate.answer.escalate import respond
-from services.generate.answer.evidence import gather
-from services.generate.answer.jury import Jury
 from services.generate.answer.outcome import Outcome, Spending
-from services.generate.answer.passages import Passage, Signals
 from services.generate.answer.sources import Librarian
 from services.generate.policy.schema import Policy
+from services.generate.reading.evidence import gather
+from services.generate.reading.passages import Passage, Signals
 from services.generate.routing.decision import Decision, Step
 from services.generate.routing.features import features
 from services.generate.routing.request import RoutingFeatures
 from services.generate.routing.router import route
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
+from services.generate.verification.jury import Jury
 from shared.client import ServiceClient
 from shared.context import Deadline, current, enter
 from shared.errors import ApiError

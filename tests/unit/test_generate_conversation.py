@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generate.answer.conversation import (
+from services.generate.prompting.conversation import (
     HISTORY_TOKENS,
     fitted,
     needs,

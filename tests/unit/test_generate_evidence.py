@@ -2,16 +2,16 @@
 
 import pytest
 
-from services.generate.answer.alignment import Alignment, Around, align, present, read, take_apart
-from services.generate.answer.evidence import (
+from services.generate.reading.alignment import Alignment, Around, align, present, read, take_apart
+from services.generate.reading.evidence import (
     Evidence,
     confidence,
     gather,
     signs,
     with_similarities,
 )
-from services.generate.answer.passages import Passage
-from services.generate.answer.words import weights
+from services.generate.reading.passages import Passage
+from services.generate.reading.words import weights
 
 
 def seen(question: str, sentence: str, before: str = "") -> Alignment:

@@ -2,16 +2,16 @@
 
 import pytest
 
-from services.generate.answer.evidence import (
+from services.generate.answer.extract import choose, write
+from services.generate.reading.evidence import (
     MIN_CONFIDENCE,
     SHORTLIST,
     confidence,
     gather,
     with_similarities,
 )
-from services.generate.answer.extract import choose, write
-from services.generate.answer.passages import Passage
-from services.generate.answer.verify import verify
+from services.generate.reading.passages import Passage
+from services.generate.verification.verify import verify
 
 
 def passage(n: int, text: str, title: str | None = None) -> Passage:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
-from services.generate.answer.checks.reading import page
-from services.generate.answer.evidence import gather
-from services.generate.answer.passages import Passage
 from services.generate.answer.reading_aside import LONG, read_aside
-from services.generate.answer.verify import LIGHT, STRICT, Profile, verify
+from services.generate.reading.evidence import gather
+from services.generate.reading.passages import Passage
+from services.generate.verification.checks.reading import page
+from services.generate.verification.verify import LIGHT, STRICT, Profile, verify
 from shared.auth import NOBODY
 from shared.context import Deadline, RequestContext, current, enter
 from shared.errors import ApiError

@@ -6,13 +6,13 @@ from typing import Any
 import orjson
 import pytest
 
-from services.generate.answer.verified import verified
 from services.generate.routing.features import AnswerKind, Intent, features
 from services.generate.routing.history import History, Verified, kind_of
 from services.generate.routing.kept import kept, restored
 from services.generate.routing.learned.model import Choice, Opinion
 from services.generate.routing.router import route
 from services.generate.routing.sensitivity import Sensitive
+from services.generate.verification.verified import verified
 from tests.unit import test_generate_compliance as way
 from tests.unit.test_generate_routing import seen
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.generate.answer.passages import Signals
 from services.generate.policy.file import PolicyError, parse
 from services.generate.policy.pricing import cost
+from services.generate.reading.passages import Signals
 from services.generate.routing.features import features
 from services.generate.routing.request import RESERVE_MS, RoutingFeatures
 from services.generate.routing.router import route

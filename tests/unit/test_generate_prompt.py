@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.generate.answer.citations import claims, compose
-from services.generate.answer.conversation import turns
-from services.generate.answer.datamark import draw, marked
-from services.generate.answer.defang import defanged
-from services.generate.answer.evidence import gather
-from services.generate.answer.passages import Passage
-from services.generate.answer.prompt import DECLINE, build, declines, excerpts
+from services.generate.prompting.conversation import turns
+from services.generate.prompting.datamark import draw, marked
+from services.generate.prompting.defang import defanged
+from services.generate.prompting.prompt import DECLINE, build, declines, excerpts
+from services.generate.reading.citations import claims, compose
+from services.generate.reading.evidence import gather
+from services.generate.reading.passages import Passage
 from services.generate.tiers.endpoint import Chat
 
 

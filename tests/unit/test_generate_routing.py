@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
-from services.generate.answer.passages import Signals
 from services.generate.policy.file import default_policy, parse
+from services.generate.reading.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
+from services.generate.reading.passages import Signals
 from services.generate.routing.features import AnswerKind, Intent, features
 from services.generate.routing.language import language
 from services.generate.routing.request import RoutingFeatures

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.generate.answer.schemas import fault, refuse_schema
+from services.generate.verification.schemas import fault, refuse_schema
 
 
 def nested(depth: int) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.generate.answer.passages import Signals
 from services.generate.policy.file import default_policy, parse
+from services.generate.reading.passages import Signals
 from services.generate.routing.compliance import classify
 from services.generate.routing.features import features
 from services.generate.routing.request import RoutingFeatures

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.generate.answer.sentences import Kind, split
+from services.generate.reading.sentences import Kind, split
 
 
 def texts(text: str) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generate.answer.prompt import DECLINE
-from services.generate.answer.showing import Showing
+from services.generate.prompting.prompt import DECLINE
+from services.generate.prompting.showing import Showing
 from shared.errors import ApiError
 
 SECRET = "9f86d081884c7d65"

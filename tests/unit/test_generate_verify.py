@@ -4,8 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from services.generate.answer.passages import Passage
-from services.generate.answer.verify import LIGHT, OFF, STRICT, Check, Profile, Verdict, verify
+from services.generate.reading.passages import Passage
+from services.generate.verification.verify import (
+    LIGHT,
+    OFF,
+    STRICT,
+    Check,
+    Profile,
+    Verdict,
+    verify,
+)
 from tests.desk import HANDBOOK
 
 NORMANDY = (

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from services.generate.answer.guard import drafted
 from services.generate.answer.outcome import Trace
-from services.generate.answer.showing import Showing
 from services.generate.policy.models import Model
+from services.generate.prompting.guard import drafted
+from services.generate.prompting.showing import Showing
 from services.generate.routing.request import RESERVE_MS
 from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint
 from shared.context import current, deadline_exceeded

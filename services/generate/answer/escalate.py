@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from services.generate.answer.citations import annotated
 from services.generate.answer.drafting import Lane, draft_of, left_ms
-from services.generate.answer.evidence import Evidence
-from services.generate.answer.judge import finished, judge, shows_early, takes_text, whole
-from services.generate.answer.jury import Jury
-from services.generate.answer.masking import draw_salt
 from services.generate.answer.nearest import not_answered
 from services.generate.answer.outcome import Hop, Outcome, Spending, Trace
-from services.generate.answer.passages import Passage
 from services.generate.answer.reading_aside import read_aside
-from services.generate.answer.showing import Showing
-from services.generate.answer.verify import Verdict
 from services.generate.policy.schema import NOBODY, Policy, Reason
+from services.generate.prompting.masking import draw_salt
+from services.generate.prompting.showing import Showing
+from services.generate.reading.citations import annotated
+from services.generate.reading.evidence import Evidence
+from services.generate.reading.passages import Passage
 from services.generate.routing.compliance import permits
 from services.generate.routing.decision import COMPLIANCE, DEADLINE, Decision, RuledOut, Step
 from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, Endpoint
+from services.generate.verification.form import finished, judge, shows_early, takes_text, whole
+from services.generate.verification.jury import Jury
+from services.generate.verification.verify import Verdict
 from shared.errors import ApiError
 from shared.telemetry import get_logger
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from services.generate.answer.citations import claims
-from services.generate.answer.evidence import Evidence
-from services.generate.answer.sentences import Kind
-from services.generate.answer.words import PRONOUNS, words
+from services.generate.reading.citations import claims
+from services.generate.reading.evidence import Evidence
+from services.generate.reading.sentences import Kind
+from services.generate.reading.words import PRONOUNS, words
 
 _MOST = 3  # sentences in an answer
 # A further sentence must score nearly as well as the best, and say something else. On the questions

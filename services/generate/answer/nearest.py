@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from services.generate.answer.citations import Annotation, Answer
-from services.generate.answer.passages import Passage
+from services.generate.reading.citations import Annotation, Answer
+from services.generate.reading.passages import Passage
 
 NOT_ANSWERED = "The sources do not answer this question."
 _NEAREST = "\n\nNearest passages:"

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.generate.answer.citations import Answer
-from services.generate.answer.verify import Failure
 from services.generate.policy.models import Model
 from services.generate.policy.pricing import cost
 from services.generate.policy.schema import NOBODY, Reason
+from services.generate.reading.citations import Answer
 from services.generate.routing.decision import RuledOut
 from services.generate.tiers.endpoint import Endpoint, ToolCall
 from services.generate.tiers.meter import Meter
+from services.generate.verification.verify import Failure
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from services.generate.answer import conversation
-from services.generate.answer.cache import AnswerCache, Vector
-from services.generate.answer.cache_key import Key, key
 from services.generate.answer.escalate import respond
-from services.generate.answer.evidence import Evidence, confidence, gather, with_similarities
-from services.generate.answer.grounding import GroundingModel
-from services.generate.answer.jury import Jury
 from services.generate.answer.opinion import opinion
 from services.generate.answer.outcome import Outcome, Spending
-from services.generate.answer.passages import Passage, Signals
 from services.generate.answer.reading_aside import read_aside
 from services.generate.answer.sources import Desk, Librarian, Retrieval
-from services.generate.answer.verified import verified
+from services.generate.cache.cache import AnswerCache, Vector
+from services.generate.cache.key import Key, key
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import Policy
 from services.generate.policy.writers import Writers
+from services.generate.prompting import conversation
+from services.generate.reading.evidence import Evidence, confidence, gather, with_similarities
+from services.generate.reading.passages import Passage, Signals
 from services.generate.routing.decision import Decision, Reason
 from services.generate.routing.features import features as question_features
 from services.generate.routing.history import History, kind_of
@@ -33,6 +30,9 @@ from services.generate.routing.request import RoutingFeatures, estimated_tokens
 from services.generate.routing.router import route
 from services.generate.routing.sensitivity import kinds
 from services.generate.tiers.endpoint import PLAIN, Chat
+from services.generate.verification.grounding import GroundingModel
+from services.generate.verification.jury import Jury
+from services.generate.verification.verified import verified
 from shared.context import current
 from shared.errors import ApiError
 from shared.telemetry import get_logger

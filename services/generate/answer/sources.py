@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.generate.answer.passages import Passage, Signals
+from services.generate.reading.passages import Passage, Signals
 from shared.client import ServiceClient
 from shared.context import current
 from shared.errors import ApiError

@@ -5,9 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from services.generate.answer.checks.finding import Check
-from services.generate.answer.checks.profile import JUDGED, OF_A_SENTENCE, PROFILES, Profile
 from services.generate.policy.models import Part, Share
+from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.profile import JUDGED, OF_A_SENTENCE, PROFILES, Profile
 
 
 def _as_profile(value: object) -> object:

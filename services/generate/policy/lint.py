@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.generate.answer.checks.finding import Check
-from services.generate.answer.checks.profile import PROFILES, STRICT, Profile
 from services.generate.policy.gate import shortfalls
 from services.generate.policy.models import Model, State
 from services.generate.policy.pricing import cost
@@ -14,6 +12,8 @@ from services.generate.policy.schema import AUTO, NOBODY, Policy, Rule, Scored
 from services.generate.routing.compliance import EVERY, permits
 from services.generate.routing.features import Intent
 from services.generate.routing.rules import FLAGS, NUMBERS, SUCCESS
+from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.profile import PROFILES, STRICT, Profile
 
 Place = tuple[str | int, ...]
 _WRITES = (State.ACTIVE, State.DEPRECATED)

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.generate.answer.checks.profile import Profile
-from services.generate.answer.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
 from services.generate.policy.checking import Checking, Grounding, ProfileName, profile_of
 from services.generate.policy.models import Gate, Model, Name, NanoDollars, Part
+from services.generate.reading.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
 from services.generate.routing.features import AnswerKind, Intent
 from services.generate.routing.sensitivity import Sensitive
+from services.generate.verification.checks.profile import Profile
 
 AUTO = "auto"
 NOBODY = "none"  # what a rule says whose questions no writer is asked

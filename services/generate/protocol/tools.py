@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from services.generate.answer.schemas import refuse_schema
 from services.generate.protocol.base import Foreign
+from services.generate.verification.schemas import refuse_schema
 
 MOST_TOOLS, MOST_TOOL_BYTES = 128, 262_144  # all together, as JSON
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]  # OpenAI's

@@ -7,7 +7,7 @@ import orjson
 
 from services.generate.answer.outcome import Outcome
 from services.generate.answer.pipeline import Prepared
-from services.generate.answer.stream import Envelope, extension, pieces
+from services.generate.delivery.chat import Envelope, extension, pieces
 from services.generate.responses.answer import (
     CallOutput,
     FailureReason,

@@ -6,8 +6,8 @@ import uuid
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
-from services.generate.answer.stream import Envelope
-from services.generate.answer.wire import EVENTS, Answering
+from services.generate.delivery.chat import Envelope
+from services.generate.delivery.wire import EVENTS, Answering
 from services.generate.responses.answer import ResponseBody
 from services.generate.responses.request import ResponsesRequest
 from services.generate.responses.translation import as_chat

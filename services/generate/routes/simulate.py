@@ -8,10 +8,10 @@ from typing import Annotated
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.generate.answer.passages import Signals
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import AUTO, Policy
 from services.generate.policy.writers import Writers
+from services.generate.reading.passages import Signals
 from services.generate.routes.access import require_admin
 from services.generate.routes.policies import PolicyText, policy_of
 from services.generate.routing.features import features

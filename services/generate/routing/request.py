@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.generate.answer.passages import Signals
+from services.generate.reading.passages import Signals
 from services.generate.routing.features import QuestionFeatures
 from services.generate.routing.learned.model import Opinion
 from services.generate.routing.sensitivity import Sensitive

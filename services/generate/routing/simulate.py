@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from services.generate.answer.passages import Signals
 from services.generate.policy.schema import NOBODY, Policy
+from services.generate.reading.passages import Signals
 from services.generate.routing.eligible import rule_out
 from services.generate.routing.features import features
 from services.generate.routing.request import RoutingFeatures

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from services.generate.answer.evidence import Evidence
-from services.generate.answer.passages import Passage
+from services.generate.reading.evidence import Evidence
+from services.generate.reading.passages import Passage
 from services.generate.tiers.meter import Meter
 
 

@@ -1,8 +1,8 @@
 """The writer that invents nothing: it quotes the sentences that answer, with their sources."""
 
-from services.generate.answer.evidence import confidence, gather
 from services.generate.answer.extract import choose, write
-from services.generate.answer.passages import Passage
+from services.generate.reading.evidence import confidence, gather
+from services.generate.reading.passages import Passage
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError
 

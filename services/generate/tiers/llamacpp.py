@@ -17,7 +17,7 @@ from typing import Any
 
 import xllamacpp
 
-from services.generate.answer.prompt import Message, build, declines, excerpts
+from services.generate.prompting.prompt import Message, build, declines, excerpts
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError, StartupError
 

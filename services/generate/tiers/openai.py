@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from services.generate.answer.conversation import turns
-from services.generate.answer.prompt import Message, build, declines
+from services.generate.prompting.conversation import turns
+from services.generate.prompting.prompt import Message, build, declines
 from services.generate.routing.request import estimated_tokens
 from services.generate.tiers.breaker import Door
 from services.generate.tiers.endpoint import Chat, Draft, DraftRequest

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 
 from services.generate.answer.outcome import Attempt, Outcome, total_cost
-from services.generate.answer.passages import Passage
 from services.generate.answer.pipeline import Prepared
-from services.generate.answer.verified import verified
+from services.generate.reading.passages import Passage
 from services.generate.routing.kept import kept
 from services.generate.tiers.endpoint import PLAIN
 from services.generate.trust.escalations import LAST_RESORT, Escalation
 from services.generate.trust.redact import masked, masked_excerpt
+from services.generate.verification.verified import verified
 from shared.settings import AuditText
 
 

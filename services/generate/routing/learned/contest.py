@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.generate.answer.passages import Signals
 from services.generate.policy.file import default_policy
+from services.generate.reading.passages import Signals
 from services.generate.routing.features import features
 from services.generate.routing.learned.model import Choice, RouterModel
 from services.generate.routing.learned.outcomes import Outcomes, OutcomesError

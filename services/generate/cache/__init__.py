@@ -1,0 +1,1 @@
+"""Verified answers that are given again."""

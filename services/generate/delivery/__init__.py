@@ -1,0 +1,1 @@
+"""Bringing an answer to its caller: whole or as events, on record."""

@@ -1,0 +1,1 @@
+"""What a language model is given to read, and what of its draft may be seen."""

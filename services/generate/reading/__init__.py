@@ -1,0 +1,1 @@
+"""Reading texts: passages, sentences, words, citations, and how well a sentence answers."""

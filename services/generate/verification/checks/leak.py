@@ -1,0 +1,17 @@
+"""Nothing of the prompt's own scaffolding shows."""
+
+from collections.abc import Sequence
+
+from services.generate.verification.checks.finding import Check, Failure
+
+
+def found(draft: str, secrets: Sequence[str]) -> list[Failure]:
+    """One failure if any of the prompt's secrets is in the draft, in whatever case.
+
+    Placeholders hold one, too: what is left of them when a draft was restored, its writer invented.
+    The detail does not repeat it.
+    """
+    small = draft.lower()
+    if any(secret.lower() in small for secret in secrets):
+        return [Failure(Check.LEAK, "the draft shows its prompt")]
+    return []
