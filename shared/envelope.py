@@ -23,7 +23,7 @@ log = get_logger(__name__)
 
 # What a load balancer, a scraper or a client generator asks for; none of it shows a document.
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/openapi.json"})
-_MAX_DEADLINE_MS = 24 * 3600 * 1000
+_LONGEST_S = 24 * 3600.0  # that a request may take, whatever its caller allows
 
 # Makes the body of an error's answer, from the error and the request's own body as it was parsed
 # from JSON (None where it was not, or not yet).
@@ -50,12 +50,13 @@ def is_loopback(host: str) -> bool:
 class Envelope:
     """ASGI middleware that every request passes through.
 
-    It makes the RequestContext; refuses a body over the limit (413) or a compressed one (415), a
-    missing or wrong key (401), a service outside the key's scope (403) and, while no keys are set,
-    a Host that is not this machine (a web page that rebinds its name to loopback); answers 504 once
-    the deadline has passed; answers an ApiError, in the shape that `error_shapes` has for the path,
-    else in the one of shared/errors.py; turns an unexpected exception into a bare 500; counts,
-    times and logs.
+    It makes the RequestContext; refuses a body over the limit (413), one that stops coming (408) or
+    a compressed one (415), a missing or wrong key (401), a service outside the key's scope (403)
+    and, while no keys are set, a Host that is not this machine (a web page that rebinds its name to
+    loopback); answers 504 once the deadline has passed; answers an ApiError, in the shape that
+    `error_shapes` has for the path, else in the one of shared/errors.py; turns an unexpected
+    exception into a bare 500; counts, times and logs. longest_s: by path, what a request may take
+    whatever its caller allows; a day where none is named.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Envelope:
         keys: KeyFile | None,
         error_shapes: Mapping[str, ErrorShape],
         uploads: Mapping[re.Pattern[str], int],
+        longest_s: Mapping[str, float],
     ) -> None:
         self._app = app
         self._service = service
@@ -74,6 +76,7 @@ class Envelope:
         self._keys = keys
         self._error_shapes = error_shapes
         self._uploads = uploads
+        self._longest_s = longest_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope; anything but HTTP is passed through."""
@@ -107,7 +110,7 @@ class Envelope:
         principal = NOBODY
         enter(RequestContext(request_id, Deadline(float("inf")), principal, authorization))
         try:
-            deadline = self._deadline(headers.get(b"x-deadline-ms"))
+            deadline = self._deadline(scope["path"], headers.get(b"x-deadline-ms"))
             principal = self._authorise(scope["path"], headers, authorization)
             enter(RequestContext(request_id, deadline, principal, authorization))
             _require_plain_body(headers.get(b"content-encoding"))
@@ -147,9 +150,10 @@ class Envelope:
                 raise
             raise deadline_exceeded() from None
 
-    def _deadline(self, value: bytes | None) -> Deadline:
+    def _deadline(self, path: str, value: bytes | None) -> Deadline:
+        most_ms = self._longest_s.get(path, _LONGEST_S) * 1000
         if value is None:
-            return Deadline.after_ms(self._settings.deadline_ms)
+            return Deadline.after_ms(min(self._settings.deadline_ms, most_ms))
         try:
             milliseconds = float(value)
         except ValueError:
@@ -158,7 +162,7 @@ class Envelope:
             raise ApiError(
                 400, "bad_deadline", "x-deadline-ms must be a number of milliseconds, 0 or more"
             )
-        return Deadline.after_ms(min(milliseconds, _MAX_DEADLINE_MS))
+        return Deadline.after_ms(min(milliseconds, most_ms))
 
     def _authorise(
         self, path: str, headers: Mapping[bytes, bytes], authorization: str | None
@@ -194,13 +198,24 @@ class Envelope:
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             raise ApiError(413, "body_too_large", message)
+        pause_s = self._settings.body_pause_s
+        too_slow = f"nothing more of the body came for {pause_s:g} s"
         seen = 0
+        whole = False
 
         async def limited() -> Message:
-            nonlocal seen
-            part = await receive()
+            nonlocal seen, whole
+            if whole:  # what comes now is that the caller leaves
+                return await receive()
+            # The framework lets only its own exceptions through from here.
+            try:
+                async with asyncio.timeout(pause_s):
+                    part = await receive()
+            except TimeoutError:
+                raise HTTPException(408, too_slow, {"Connection": "close"}) from None
+            whole = not part.get("more_body", False)
             seen += len(part.get("body", b""))
-            if seen > limit:  # the framework lets only its own exception through from here
+            if seen > limit:
                 raise HTTPException(413, message)
             return part
 

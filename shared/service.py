@@ -114,6 +114,7 @@ def create_service(
         keys=keys,
         error_shapes=error_shapes or {},
         uploads=uploads or {},
+        longest_s=dict.fromkeys(load.paths, load.longest_s) if load is not None else {},
     )
     app.add_exception_handler(RequestValidationError, _raise_for_validation_error)
     app.add_exception_handler(HTTPException, _raise_for_http_error)
@@ -149,7 +150,12 @@ def create_service(
 
 async def _raise_for_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
-    codes = {404: "unknown_path", 405: "wrong_method", 413: "body_too_large"}
+    codes = {
+        404: "unknown_path",
+        405: "wrong_method",
+        408: "body_too_slow",
+        413: "body_too_large",
+    }
     messages = {
         404: "there is nothing at this path; /openapi.json lists what there is",
         405: "this path does not take that method; /openapi.json lists what it takes",

@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("json", description="shape of log lines")
     max_body_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body")
+    body_pause_s: Seconds = Field(60.0, description="longest pause within a request's body")
     max_upload_mb: int = Field(512, ge=1, description="largest upload of documents, MiB")
     max_restore_mb: int = Field(65_536, ge=1, description="largest backup to restore, MiB")
     drain_s: int = Field(
@@ -212,6 +213,9 @@ class Settings(BaseSettings):
     model_draft_s: Seconds = Field(60.0, description="for a whole draft of it, seconds")
     model_pause_s: Seconds = Field(
         10.0, description="for which a model server is not asked that failed too often, seconds"
+    )
+    answer_seconds: int = Field(
+        300, ge=1, le=86_400, description="longest time for an answer, whatever x-deadline-ms says"
     )
     answers_at_once: int = Field(512, ge=1, description="answers that generate works on at once")
     answers_waiting: int = Field(256, ge=0, description="more that may wait; the rest get 503")

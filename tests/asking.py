@@ -33,7 +33,7 @@ class Asking:
 
     async def draft(self, **more: Any) -> Draft:
         self.shown, self.meter = [], Meter()
-        request = DraftRequest("When?", (), (), 160, "0f0f", lambda _: True, meter=self.meter)
+        request = DraftRequest("When?", (), (), 160, "0f0f", meter=self.meter)
         request = replace(request, **{"show": self.shown.append, **more})
         return await self.endpoint.draft(request)
 

@@ -1,4 +1,4 @@
-"""One service that asks for a key, and a machine without a network for client packages."""
+"""Keys, one service that asks for one, and a machine without a network for client packages."""
 
 import ipaddress
 import json
@@ -14,7 +14,7 @@ from shared.auth import hash_key
 from shared.settings import ServiceName
 from tests.suite import prepare_suite
 
-KEY = "a-key-of-the-tests"
+KEY = "client-key"
 
 # What keeps the packages from reporting their use; some read it when they are imported.
 SILENT = {
@@ -25,11 +25,23 @@ SILENT = {
 }
 
 
+def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
+    """A keys file of these entries. The key of each is its name with `-key` behind it."""
+    hashed = [{**one, "sha256": hash_key(f"{one['name']}-key")} for one in entries]
+    path = folder / "keys.json"
+    path.write_text(json.dumps({"keys": hashed}))
+    return path
+
+
+def bearer(name: str) -> dict[str, str]:
+    """The header with the key of that name."""
+    return {"authorization": f"Bearer {name}-key"}
+
+
 @contextmanager
 def service_with_a_key(name: ServiceName, folder: Path) -> Iterator[str]:
     """The base URL of that service, alone, which answers to KEY only."""
-    keys = folder / "keys.json"
-    keys.write_text(json.dumps({"keys": [{"name": "client", "sha256": hash_key(KEY)}]}))
+    keys = keys_file(folder, {"name": "client"})
     service = prepare_suite(folder, REFDESK_KEYS_FILE=str(keys)).services[name]
     try:
         service.start()

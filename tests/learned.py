@@ -1,7 +1,9 @@
-"""A learned router that tells `prove` from the rest, and the embed service that it reads."""
+"""A learned router that tells `prove` from the rest, the embed service that it reads, and
+questions to train one on."""
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
@@ -42,3 +44,26 @@ def write_learned(path: Path, margin: float = 1.0) -> None:
         terms={},
     )
     write_router(path, router)
+
+
+# Of the same lengths: the length of the prompt tells nothing.
+HARD = ("prove", "derive", "integrate", "refute")
+EASY = ("spell", "repeat", "pronounce", "recite")
+_THINGS = """lemma prism torus weasel cactus anchor violin glacier magnet pepper saddle lantern
+    turnip beacon kettle walnut pigeon marble ribbon tunnel"""
+THINGS = _THINGS.split()
+
+
+def made_up() -> list[dict[str, Any]]:
+    """160 questions: the strong writer alone answers most of the hard ones, both the easy ones."""
+    return [
+        {
+            "text": f"{verb.capitalize()} something about the {thing} number {place * 7 + turn}",
+            "weak_correct": not hard or place % 5 == 0,
+            "strong_correct": place % 7 != 3,
+            "domain": "hard" if hard else "easy",
+        }
+        for place, thing in enumerate(THINGS)
+        for hard, verbs in ((True, HARD), (False, EASY))
+        for turn, verb in enumerate(verbs)
+    ]

@@ -1,4 +1,9 @@
-"""A policy of two tiers with everything in it that a policy can have; tests bend it."""
+"""A policy of two tiers with everything in it that a policy can have; tests bend it, and route
+questions by it."""
+
+from services.generate.reading.passages import Signals
+from services.generate.routing.features import features
+from services.generate.routing.request import RoutingFeatures
 
 POLICY_TEXT = """\
 version: 1
@@ -52,3 +57,11 @@ def bent(old: str, new: str) -> str:
     """The policy with another text in place of one that it has."""
     assert old in POLICY_TEXT
     return POLICY_TEXT.replace(old, new)
+
+
+SIGNALS = Signals(top_score=0.8, margin=0.1, agreement=0.5, coverage=0.9, documents=3)
+
+
+def seen(question: str, confidence: float) -> RoutingFeatures:
+    """What is known of a question without any marks."""
+    return RoutingFeatures(question, features(question), SIGNALS, confidence)

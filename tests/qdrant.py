@@ -7,12 +7,13 @@ from pathlib import Path
 from qdrant_client import QdrantClient
 
 from services.retrieve.catalogue.database import CatalogueDatabase
+from services.retrieve.stores.base import NewDocument
 from services.retrieve.stores.corpus import CorpusSpec
 from services.retrieve.stores.engine import Cut
 from services.retrieve.stores.qdrant.engine import QdrantEngine
 from services.retrieve.stores.qdrant.link import Layout, Link
 from services.retrieve.stores.qdrant.store import QdrantStore
-from tests.corpora import STAMP
+from tests.corpora import STAMP, vector_of, weighed, words_of
 
 
 def memory_link() -> Link:
@@ -46,3 +47,26 @@ def qdrant_corpus(folder: Path, *, sparse: bool) -> Iterator[QdrantStore]:
     """An empty corpus."""
     with qdrant_engine(folder) as engine:
         yield engine.create(cut(sparse=sparse))
+
+
+def write(store: QdrantStore, *documents: NewDocument) -> None:
+    """Write documents with sparse vectors."""
+    store.write([weighed(one) for one in documents])
+
+
+def texts(store: QdrantStore) -> dict[str, str]:
+    """What every arm finds: the texts of all chunks by their ids, the same for each arm."""
+    found = []
+    for hits in store.lists(1000, words="word", vector=vector_of("word"), sparse=words_of("word")):
+        records = store.fetch([key for key, _ in hits]).values()
+        assert len(records) == len(hits)
+        found.append({record.id: record.text for record in records})
+    assert found[0] == found[1] == found[2]
+    return found[0]
+
+
+def points(link: Link) -> int:
+    """How many points there are in all collections."""
+    client = link.client
+    names = [one.name for one in client.get_collections().collections]
+    return sum(client.count(name).count for name in names)

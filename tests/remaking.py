@@ -1,10 +1,13 @@
 """A desk in this process whose corpora are remade by jobs, with an embed that can misbehave."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from services.retrieve.catalogue.database import CatalogueDatabase
 from services.retrieve.corpus.catalog import Catalog
@@ -12,6 +15,7 @@ from services.retrieve.corpus.embedding import Librarian
 from services.retrieve.corpus.ingest import Ingest
 from services.retrieve.corpus.patience import PatientLibrarian
 from services.retrieve.corpus.preparation import Preparation
+from services.retrieve.corpus.reindex import catching_up
 from services.retrieve.corpus.reindex.keeping import Keeping
 from services.retrieve.corpus.reindex.work import Reindex
 from services.retrieve.corpus.source import SourceDocument
@@ -31,6 +35,7 @@ from services.retrieve.stores.qdrant.link import Link
 from shared.client import ServiceClient
 from shared.settings import Settings
 from tests.ingesting import Embed, entries
+from tests.reindexing import text_of
 from tests.suite import serving
 from tests.works import ended
 
@@ -124,3 +129,28 @@ async def remaking(
                 store.close()
             engines["local"].close()  # the Qdrant in memory is the test's
             database.close()
+
+
+async def fill(desk: Remaking, count: int = 40) -> None:
+    """Write so many documents."""
+    await desk.write(**{f"d{n}": text_of(n) for n in range(count)})
+
+
+def served(desk: Remaking) -> tuple[int, int, int]:
+    """Number, tokens per chunk and documents of the live generation."""
+    info = desk.live.info
+    return info.generation, info.chunk_tokens, info.documents
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Let jobs come no further than into this stage."""
+
+    async def for_ever(*_: object, **__: object) -> None:
+        await asyncio.sleep(3600)
+
+    if stage == "building":
+        monkeypatch.setattr("services.retrieve.corpus.reindex.copying.Copier.make", for_ever)
+    elif stage == "proving":
+        monkeypatch.setattr("services.retrieve.corpus.reindex.work.require_sound", for_ever)
+    else:
+        monkeypatch.setattr(catching_up.CatchingUp, "end", for_ever)

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from services.retrieve.corpus.catalog import Catalog
-from services.retrieve.stores.base import NewDocument
+from services.retrieve.corpus.transfer import backup
+from services.retrieve.stores.base import CorpusStore, NewDocument
 from services.retrieve.stores.corpus import CorpusSpec, RecencyDefault
+from services.retrieve.stores.local.layout import DATABASE
 from services.retrieve.stores.outline import Mark, Place
 from tests.corpora import STAMP, document
 
@@ -28,6 +31,9 @@ METADATA: dict[str, Any] = {
     "share": 0.5,
     "written": "2026-01-31",
 }
+
+
+ARRAYS = {"chunks", "vectors", "sparse"}  # compared in another way, or not at all
 
 
 def shelf_documents() -> list[NewDocument]:
@@ -53,3 +59,31 @@ def shelf(data: Path) -> Iterator[Catalog]:
     catalog.get("shelf").write(shelf_documents())
     yield catalog
     catalog.close()
+
+
+def saved(store: CorpusStore, folder: Path, to: Path) -> Path:
+    """A backup in a folder of its own, as it is uploaded."""
+    to.mkdir()
+    made = backup.make(store, folder)
+    (to / DATABASE).write_bytes(b"".join(made.parts()))
+    assert (to / DATABASE).stat().st_size == made.size
+    return to
+
+
+def content(store: CorpusStore) -> dict[str, tuple[Any, ...]]:
+    """All that there is to know of each document."""
+    ids = [revision.id for revision in store.revisions()]
+    return {
+        id_: (
+            [getattr(one, field.name) for field in fields(one) if field.name not in ARRAYS],
+            tuple(one.chunks),
+            one.vectors.tobytes(),
+            [(s.tokens.tolist(), s.weights.tolist()) for s in one.sparse or ()],
+        )
+        for id_, one in store.whole(ids).items()
+    }
+
+
+def later() -> datetime:
+    """When what a restore replaced may go."""
+    return datetime.now(UTC) + timedelta(days=1)

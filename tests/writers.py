@@ -1,5 +1,6 @@
 """What the tests of generate share: a chat body, a model server, the service over a desk."""
 
+import asyncio
 import atexit
 import json
 import shutil
@@ -20,6 +21,7 @@ from shared.settings import Settings
 from tests.suite import free_port, serving
 
 WHEN = "When did Ada Lovelace write the first program?"
+DATABASE = "generate.db"  # in the data folder
 PORT = "Which port does the rerank service listen on?"
 
 _BUILT = Path(mkdtemp(prefix="refdesk-built-"))
@@ -95,9 +97,26 @@ def writers_over(models_dir: Path) -> Serve:
 
 def records(data: Path) -> list[dict[str, Any]]:
     """The bodies of the audit records in a data folder, in order."""
-    with closing(sqlite3.connect(data / "generate.db")) as connection:
+    with closing(sqlite3.connect(data / DATABASE)) as connection:
         rows = connection.execute("SELECT body FROM audit ORDER BY seq").fetchall()
     return [json.loads(body) for (body,) in rows]
+
+
+async def record(data: Path) -> dict[str, Any]:
+    """The body of the only audit record, once it is there."""
+    for _ in range(1500):
+        if found := records(data):
+            [one] = found
+            return one
+        await asyncio.sleep(0.02)
+    raise AssertionError("there is no record")
+
+
+def heads(data: Path) -> list[str]:
+    """The number and hash of each audit record, in order, as an answer tells them."""
+    with closing(sqlite3.connect(data / DATABASE)) as connection:
+        rows = connection.execute("SELECT seq, hash FROM audit ORDER BY seq").fetchall()
+    return [f"{seq}:{hashed}" for seq, hashed in rows]
 
 
 async def ask(client: httpx.AsyncClient, question: str, **more: Any) -> dict[str, Any]:

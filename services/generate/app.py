@@ -1,43 +1,34 @@
-"""The generate service: routes that translate between the wire and the pipeline."""
+"""The generate service: opens what it works with, and puts its routes together."""
 
 import asyncio
-import time
-import uuid
+from contextlib import AsyncExitStack
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel
+from fastapi import FastAPI
 
-from services.generate.answer.pipeline import Engine, Query
+from services.generate.answer.pipeline import Engine
 from services.generate.answer.sources import Desk, Librarian
 from services.generate.cache.cache import AnswerCache
-from services.generate.delivery import chat
-from services.generate.delivery.delivery import Delivery, unless_gone
-from services.generate.delivery.wire import EVENTS, Wire
+from services.generate.delivery.answering import answering
 from services.generate.policy.file import PolicyError, PolicyFile
 from services.generate.policy.lint import Finding
-from services.generate.policy.models import State
-from services.generate.policy.schema import AUTO, Policy
+from services.generate.policy.schema import Policy
 from services.generate.policy.servers import unexpected
 from services.generate.policy.writers import Writers
-from services.generate.protocol import (
-    ChatCompletion,
-    ChatRequest,
-    ModelCard,
-    ModelList,
-    RouteAnswer,
-)
-from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.routes import audit as audit_routes
+from services.generate.routes import chat as chat_routes
 from services.generate.routes import escalations as escalation_routes
+from services.generate.routes import models as models_routes
 from services.generate.routes import registry as registry_routes
 from services.generate.routes import responses as responses_routes
+from services.generate.routes import route as route_routes
 from services.generate.routes import simulate as simulate_routes
 from services.generate.tiers.registry import open_registry, served_tiers
-from services.generate.trust.case import Case
-from services.generate.trust.cases import remember
+from services.generate.trust.audit import START
+from services.generate.trust.database import GenerateDatabase
 from services.generate.trust.ledger import Ledger
 from services.generate.trust.model_states import ModelStates
+from services.generate.trust.recorded import remember
 from services.generate.verification.grounding import GroundingModel
 from shared.client import ServiceClient
 from shared.errors import ApiError, StartupError
@@ -54,20 +45,27 @@ _ANSWERS = frozenset({"/v1/chat/completions", "/v1/responses"})
 async def build(settings: Settings) -> FastAPI:
     """The app, with its writers open.
 
-    Raises StartupError where one can't be, or the policy can't be used.
+    Raises StartupError where one can't be, or the policy can't be used; then nothing stays open.
     """
-    grounding = GroundingModel(settings) if settings.grounding_url else None
-    states = await asyncio.to_thread(ModelStates.open, settings)
-
-    def admit(policy: Policy) -> list[Finding]:
-        return unexpected(policy, served_tiers(settings)) or states.admit(policy)
-
+    opened = AsyncExitStack()
     try:
-        policies = await asyncio.to_thread(PolicyFile, settings.policy_file, admit=admit)
-    except (PolicyError, ApiError) as error:
-        states.close()
-        raise StartupError(f"the policy can't be used: {error}") from None
-    registry = await asyncio.to_thread(open_registry, settings, MIN_CONFIDENCE)
+        return await _build(settings, opened)
+    except BaseException:
+        await opened.aclose()
+        raise
+
+
+async def _build(settings: Settings, opened: AsyncExitStack) -> FastAPI:
+    """opened: gets what is to be closed in the end, the last first."""
+    grounding = GroundingModel(settings) if settings.grounding_url else None
+    database = await asyncio.to_thread(GenerateDatabase.of, settings)
+    opened.callback(database.close)
+    states = ModelStates(database)
+    policies = await _policies(settings, states)
+    ledger = Ledger(database, audit=settings.audit == "required")
+    opened.push_async_callback(asyncio.to_thread, ledger.close)
+    await _tell_head(ledger, settings)
+    registry = await asyncio.to_thread(open_registry, settings)
     engine = Engine(
         Desk(ServiceClient("retrieve", settings.url("retrieve"), settings=settings)),
         Librarian(ServiceClient("embed", settings.url("embed"), settings=settings)),
@@ -77,7 +75,7 @@ async def build(settings: Settings) -> FastAPI:
         _answers(settings),
         grounding,
     )
-    ledger = await asyncio.to_thread(Ledger.open, settings)
+    opened.push_async_callback(engine.close)
     await asyncio.to_thread(remember, ledger, engine.history)
 
     for name, one in engine.writers.servers(await policies.current()).items():
@@ -90,94 +88,45 @@ async def build(settings: Settings) -> FastAPI:
             await endpoint.probe()
         policy = await policies.current()
         return {
-            "tiers": {
-                tier: {"endpoint": endpoint.name, "model": endpoint.model}
-                for tier, endpoint in engine.writers.first(policy).items()
-            },
+            "tiers": _tiers(engine.writers, policy, settings),
             "servers": _servers(engine.writers, policy, settings),
             "policy": _policy_state(policy, policies.error, settings),
         }
 
-    async def close() -> None:
-        try:
-            await engine.close()
-        finally:
-            await asyncio.to_thread(ledger.close)
-            states.close()
-
-    app = create_service("generate", settings, probe=probe, close=close, load=_load(settings))
+    app = create_service(
+        "generate", settings, probe=probe, close=opened.aclose, load=_load(settings)
+    )
+    answer = answering(engine, ledger, settings.audit_text)
     audit_routes.add_routes(app, ledger)
     escalation_routes.add_routes(app, ledger, policies)
     simulate_routes.add_routes(app, policies, engine.writers)
     registry_routes.add_routes(app, policies, states, engine.writers.serves)
-
-    @app.get("/v1/models")
-    async def models() -> ModelList:
-        """What `model` may name."""
-        policy = await policies.current()
-        live = [name for name, one in policy.models.items() if one.state is not State.RETIRED]
-        return ModelList(data=[ModelCard(id=name) for name in (AUTO, *policy.tiers, *live)])
-
-    @app.post("/v1/route")
-    async def explain_route(body: ChatRequest, request: Request) -> RouteAnswer:
-        """Which tier and model would answer the last user message, and why; nobody writes."""
-        started = time.perf_counter()
-        prepared = await unless_gone(request, engine.prepare(_query(body)))
-        return chat.route_answer(prepared, (time.perf_counter() - started) * 1000)
-
-    async def answer(body: ChatRequest, wire: Wire, request: Request) -> Response | BaseModel:
-        started = time.perf_counter()
-        body.refuse_what_is_not_done()
-        query = _query(body)
-        delivery = Delivery(
-            engine,
-            Case(
-                ledger,
-                settings.audit_text,
-                model=body.model,
-                streamed=body.stream,
-                question=query.question,
-            ),
-            request,
-            wire,
-            streamed=body.stream,
-            started=started,
-        )
-        return await delivery.answer(query)
-
-    @app.post("/v1/chat/completions", response_model=ChatCompletion, responses=EVENTS)
-    async def chat_completions(body: ChatRequest, request: Request) -> Response | BaseModel:
-        """Answer the last user message from the corpora, with checked citations."""
-        envelope = chat.Envelope(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), body.model)
-        include_usage = bool(body.stream_options and body.stream_options.include_usage)
-        wished = body.refdesk.source_events
-        source_events = settings.source_events if wished is None else wished
-        wire = chat.ChatWire(envelope, include_usage, source_events)
-        return await answer(body, wire, request)
-
+    models_routes.add_routes(app, policies)
+    route_routes.add_routes(app, engine)
+    chat_routes.add_routes(app, answer, source_events=settings.source_events)
     responses_routes.add_routes(app, answer)
     return app
 
 
-def _query(body: ChatRequest) -> Query:
-    question = body.question()
-    options = body.refdesk
-    return Query(
-        question=question,
-        corpora=options.corpora or (),
-        top_k=options.top_k,
-        passage_tokens=options.max_tokens,
-        curate=options.curate,
-        requested=None if body.model == AUTO else body.model,
-        draft_tokens=body.max_completion_tokens or body.max_tokens,
-        turns=body.turns,
-        flagged=options.flagged,
-        mark=options.data_class,
-        tiers=None if options.tiers is None else frozenset(options.tiers),
-        budget=options.budget_nano_dollars,
-        chat=body.chat(),
-        cache=options.cache,
-    )
+async def _policies(settings: Settings, states: ModelStates) -> PolicyFile:
+    def admit(policy: Policy) -> list[Finding]:
+        return unexpected(policy, served_tiers(settings)) or states.admit(policy)
+
+    try:
+        return await asyncio.to_thread(PolicyFile, settings.policy_file, admit=admit)
+    except (PolicyError, ApiError) as error:
+        raise StartupError(f"the policy can't be used: {error}") from None
+
+
+async def _tell_head(ledger: Ledger, settings: Settings) -> None:
+    """Log the head of the trail, where there is one: the log is kept outside of the database."""
+    if settings.audit != "required":
+        return
+    try:
+        head = await asyncio.to_thread(ledger.head)
+    except ApiError as error:
+        raise StartupError(f"the audit trail can't be read: {error.message}") from None
+    log.info("audit_head", head=str(head or START))
 
 
 def _answers(settings: Settings) -> AnswerCache | None:
@@ -193,7 +142,21 @@ def _answers(settings: Settings) -> AnswerCache | None:
 
 def _load(settings: Settings) -> Load:
     """What is taken at once of what takes long: answers, not decisions, lists and probes."""
-    return Load(_ANSWERS, settings.answers_at_once, settings.answers_waiting)
+    return Load(
+        _ANSWERS,
+        settings.answers_at_once,
+        settings.answers_waiting,
+        longest_s=settings.answer_seconds,
+    )
+
+
+def _tiers(writers: Writers, policy: Policy, settings: Settings) -> dict[str, dict[str, str]]:
+    """Who writes for each tier."""
+    hidden = settings.keys_file is not None  # /ready asks for no key, and a name may be an address
+    return {
+        tier: {"model": one.model} | ({} if hidden else {"endpoint": one.name})
+        for tier, one in writers.first(policy).items()
+    }
 
 
 def _servers(writers: Writers, policy: Policy, settings: Settings) -> dict[str, dict[str, Any]]:

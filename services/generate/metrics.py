@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 from services.generate.answer.outcome import Attempt, Outcome
 from services.generate.answer.pipeline import Prepared
 from services.generate.routing.choose import vote
-from services.generate.routing.decision import NO_PASSAGES, REQUESTED
+from services.generate.routing.decision import Decided
 from services.generate.trust.audit import Head
 from shared.telemetry import get_logger
 
@@ -17,8 +17,10 @@ log = get_logger(__name__)
 ANSWERS = Counter(
     "refdesk_generate_answers_total", "Answers by who wrote them", ["endpoint", "answered"]
 )
-ESCALATIONS = Counter(
-    "refdesk_generate_escalations_total", "Drafts that were not shown, by failed check", ["check"]
+FAILED_CHECKS = Counter(
+    "refdesk_generate_failed_checks_total",
+    "Answers whose first failed draft failed this check, shown or not",
+    ["check"],
 )
 HOPS = Counter(
     "refdesk_generate_hops_total", "Steps from a tier to another, by their reason", ["reason"]
@@ -55,7 +57,7 @@ def record(
     total = time.perf_counter() - started
     ANSWERS.labels(outcome.endpoint, str(outcome.answered).lower()).inc()
     for check in {failure.check for failure in outcome.failures}:
-        ESCALATIONS.labels(check.value).inc()
+        FAILED_CHECKS.labels(check.value).inc()
     for hop in outcome.hops:
         HOPS.labels(hop.reason.value).inc()
     _count_opinion(prepared)
@@ -86,7 +88,7 @@ def record(
 def _count_opinion(prepared: Prepared) -> None:
     """Whether the learned router, where the policy has one, is of the decision's opinion."""
     decision, learned = prepared.decision, prepared.policy.learned
-    if learned is None or decision.rule in (REQUESTED, NO_PASSAGES):
+    if learned is None or decision.rule in (Decided.REQUESTED, Decided.NO_PASSAGES):
         return
     tier = vote(prepared.features, prepared.policy)
     if prepared.features.opinion is None:

@@ -7,6 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
+from services.generate.delivery import delivery
 from services.rerank.models.calibration import read_calibration
 from services.rerank.models.remote import RemoteModel
 from services.retrieve.stores.base import CorpusStore
@@ -20,8 +21,12 @@ from tests.writers import Serve, writers_over
 
 
 @pytest.fixture
-def serve(models_dir: Path) -> Serve:
-    """Serve generate over a desk; see `tests.writers.writers_over`."""
+def serve(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
+    """Serve generate over a desk; see `tests.writers.writers_over`.
+
+    Streams show life at once, and that a caller has left is noticed at once.
+    """
+    monkeypatch.setattr(delivery, "_KEEP_ALIVE_SECONDS", 0.05)
     return writers_over(models_dir)
 
 

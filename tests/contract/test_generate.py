@@ -1,11 +1,11 @@
 """The writers over HTTP: answers, bad requests, and a desk that misbehaves."""
 
-import json
 from typing import Any
 
 import pytest
 
 from tests.desk import Desk
+from tests.streams import DONE, events
 from tests.writers import PORT, WHEN, Serve, ask, chat, nowhere
 
 # --- answers -----------------------------------------------------------------------------------
@@ -153,10 +153,9 @@ async def test_the_official_client_gets_a_whole_answer_and_a_stream(serve: Serve
 async def test_a_stream_without_asked_usage_has_none_and_ends_with_done(serve: Serve) -> None:
     async with serve(Desk()) as client:
         response = await client.post("/v1/chat/completions", json=chat(PORT, stream=True))
-    events = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert events[-1] == "[DONE]"
-    assert all(json.loads(event)["choices"] for event in events[:-1])
+    assert response.text.endswith(DONE)
+    assert all(one["choices"] for one in events(response.text))
 
 
 # --- bad requests ------------------------------------------------------------------------------

@@ -11,29 +11,25 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.auth import hash_key
 from tests.desk import HANDBOOK, Desk
+from tests.guarded import bearer, keys_file
+from tests.streams import events
 from tests.suite import serving
-from tests.writers import PORT, WHEN, ModelServer, Serve, ask, chat, nowhere
+from tests.writers import (
+    DATABASE,
+    PORT,
+    WHEN,
+    ModelServer,
+    Serve,
+    ask,
+    chat,
+    nowhere,
+    record,
+    records,
+)
 
-FILE = "generate.db"
+ADMIN, READER = {"name": "root", "role": "admin"}, {"name": "ann", "role": "reader"}
 LIE = "Ada Lovelace wrote the first program in 1999. [3]"
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(folder / FILE)) as connection:
-        rows = connection.execute("SELECT body FROM audit ORDER BY seq").fetchall()
-    return [json.loads(body) for (body,) in rows]
-
-
-async def record(folder: Path) -> dict[str, Any]:
-    """The only record, once it is there."""
-    for _ in range(200):
-        if found := records(folder):
-            [one] = found
-            return one
-        await asyncio.sleep(0.02)
-    raise AssertionError("there is no record")
 
 
 def sha256(text: str) -> str:
@@ -133,11 +129,12 @@ async def test_a_question_whose_caller_left_is_on_record(
 
 
 async def test_a_key_is_on_record_by_its_holders_name(serve: Serve, tmp_path: Path) -> None:
-    async with serve(Desk(), data_dir=tmp_path, keys_file=keys(tmp_path)) as client:
-        client.headers["authorization"] = "Bearer reader-key"
+    keys = keys_file(tmp_path, READER)
+    async with serve(Desk(), data_dir=tmp_path, keys_file=keys) as client:
+        client.headers.update(bearer("ann"))
         await ask(client, PORT)
     assert (await record(tmp_path))["principal"] == "ann"
-    assert b"reader-key" not in (tmp_path / FILE).read_bytes()
+    assert b"ann-key" not in (tmp_path / DATABASE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -184,7 +181,7 @@ async def test_a_draft_that_was_not_shown_is_counted_and_on_record(
     assert hop["checks"] == list(
         dict.fromkeys(one["check"] for one in kept["verification"]["failures"])
     )
-    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
         row = connection.execute("SELECT question, checks, audit FROM escalations").fetchone()
     assert row == (sha256(WHEN), ",".join(hop["checks"]), 1)
 
@@ -196,26 +193,16 @@ async def test_a_writer_that_is_down_is_counted(serve: Serve, tmp_path: Path) ->
     assert week["reasons"] == {"tier_unavailable": 1}
 
 
-def keys(folder: Path) -> Path:
-    """A keys file with an admin and a reader."""
-    entries = [
-        {"name": "root", "sha256": hash_key("admin-key"), "role": "admin"},
-        {"name": "ann", "sha256": hash_key("reader-key"), "role": "reader"},
-    ]
-    path = folder / "keys.json"
-    path.write_text(json.dumps({"keys": entries}))
-    return path
-
-
 async def test_only_an_admin_sees_escalations_and_the_head(serve: Serve, tmp_path: Path) -> None:
-    async with serve(Desk(), data_dir=tmp_path, keys_file=keys(tmp_path)) as client:
+    keys = keys_file(tmp_path, ADMIN, READER)
+    async with serve(Desk(), data_dir=tmp_path, keys_file=keys) as client:
         for path in ("/v1/escalations", "/v1/audit/head"):
-            refused = await client.get(path, headers={"authorization": "Bearer reader-key"})
+            refused = await client.get(path, headers=bearer("ann"))
             assert (refused.status_code, refused.json()["error"]["code"]) == (
                 403,
                 "forbidden_admin",
             )
-            seen = await client.get(path, headers={"authorization": "Bearer admin-key"})
+            seen = await client.get(path, headers=bearer("root"))
             assert seen.status_code == 200
     assert seen.json() == {"seq": 0, "hash": "0" * 64}
 
@@ -226,12 +213,11 @@ async def test_only_an_admin_sees_escalations_and_the_head(serve: Serve, tmp_pat
 async def refused(client: httpx.AsyncClient, *, stream: bool) -> dict[str, Any]:
     """The error that a question gets, whole or in the midst of a stream."""
     response = await client.post("/v1/chat/completions", json=chat(PORT, stream=stream))
-    assert "8002" not in response.text
+    assert "listens on" not in response.text
     if not stream:
         assert response.status_code == 503
         return dict(response.json()["error"])
-    last = [line for line in response.text.splitlines() if line.startswith("data:")][-1]
-    return dict(json.loads(last.removeprefix("data:"))["error"])
+    return dict(events(response.text)[-1]["error"])
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -240,11 +226,11 @@ async def test_an_answer_that_can_not_be_put_on_record_is_not_given(
 ) -> None:
     async with serve(Desk(), data_dir=tmp_path) as client:
         await ask(client, PORT)
-        (tmp_path / FILE).rename(tmp_path / "away.db")
+        (tmp_path / DATABASE).rename(tmp_path / "away.db")
         error = await refused(client, stream=stream)
         assert error["code"] == "audit_unavailable"
         assert (await client.get("/ready")).status_code == 503
-        (tmp_path / "away.db").rename(tmp_path / FILE)
+        (tmp_path / "away.db").rename(tmp_path / DATABASE)
         await ask(client, PORT)
         assert (await client.get("/ready")).status_code == 200
     assert len(records(tmp_path)) == 2
@@ -256,6 +242,6 @@ async def test_switched_off_there_is_no_trail_and_answers_are_given(
     async with serve(Desk(), data_dir=tmp_path, audit="off") as client:
         await ask(client, PORT)
         assert records(tmp_path) == []
-        (tmp_path / FILE).unlink()
+        (tmp_path / DATABASE).unlink()
         await ask(client, WHEN)
         assert (await client.get("/ready")).status_code == 200

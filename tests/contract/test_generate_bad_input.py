@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.contract.test_generate_policy import Models, policed
 from tests.desk import Desk
+from tests.policed import Models, policed
 from tests.writers import PORT, Serve
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -61,6 +61,11 @@ CHATS = [
         {"messages": [{"role": "user", "content": [IMAGE]}, USER]},
         "messages.0.content",
         "image_url",
+    ),
+    Bad(
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 4097}]},
+        "messages",
+        "4,096 parts",
     ),
     Bad({"messages": [{"role": "user", "content": "\u00a0 \n\t"}]}, "messages.0.content", "blank"),
     Bad({"tools": [tool(parameters=NO_SCHEMA)]}, "tools.0.function.parameters"),

@@ -1,9 +1,7 @@
 """Answers that are given again: to the same question with the same rights, and to nobody else."""
 
-import json
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,25 +12,18 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from services.generate.policy import file
-from shared.auth import hash_key
 from tests.calling import WEATHER
 from tests.desk import HANDBOOK, Desk
+from tests.guarded import bearer, keys_file
+from tests.streams import DONE, events, text_of
 from tests.suite import Suite, serving
-from tests.writers import WHEN, ModelServer, Serve, ask, chat
+from tests.writers import WHEN, ModelServer, Serve, ask, chat, heads, records
 
 TRUE = "Ada Lovelace wrote the first program in 1843. [3]"
 SECRET = ("secret.md", "Secret", "The password of the vault of Ada Lovelace is 4711.")
 
 
-class Server(ModelServer):
-    """Counts what it is asked, and can say each time something else."""
-
-    @property
-    def asked(self) -> int:
-        return len(self.seen)
-
-
-Ready = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, Server]]]
+Ready = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, ModelServer]]]
 
 
 @pytest.fixture
@@ -42,8 +33,8 @@ def ready(serve: Serve, suite: Suite) -> Ready:
     @asynccontextmanager
     async def start(
         desk: Any, *, text: str = TRUE, **settings: Any
-    ) -> AsyncIterator[tuple[httpx.AsyncClient, Server]]:
-        model = Server(text)
+    ) -> AsyncIterator[tuple[httpx.AsyncClient, ModelServer]]:
+        model = ModelServer(text)
         chosen = {"answer_cache": "exact", "embed_url": suite.url("embed")} | settings
         async with (
             serving(model) as url,
@@ -61,12 +52,6 @@ async def written(client: httpx.AsyncClient, question: str = WHEN, **more: Any) 
     return answer
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(folder / "generate.db")) as connection:
-        rows = connection.execute("SELECT seq, hash, body FROM audit ORDER BY seq").fetchall()
-    return [{"head": f"{seq}:{hashed}", **json.loads(body)} for seq, hashed, body in rows]
-
-
 # --- a hit -------------------------------------------------------------------------------------
 
 
@@ -77,7 +62,7 @@ async def test_the_same_question_is_answered_again_without_a_writer(
         first = await written(client)
         again = await written(client, f"  {WHEN.replace(' ', '   ')}")
         metrics = (await client.get("/metrics")).text
-    assert model.asked == 1
+    assert len(model.seen) == 1
     assert [one["refdesk"]["cached"] for one in (first, again)] == [False, True]
     assert again["choices"] == first["choices"]
     assert again["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
@@ -87,7 +72,7 @@ async def test_the_same_question_is_answered_again_without_a_writer(
     assert 'refdesk_generate_cache_lookups_total{found="exact"}' in metrics
     made, given = records(tmp_path)
     assert made["cached"] is None
-    assert given["cached"] == {"found": "exact", "record": made["head"]}
+    assert given["cached"] == {"found": "exact", "record": heads(tmp_path)[0]}
     assert (given["attempts"], given["cost_nano_dollars"]) == ([], 0)
     assert given["answer"] == made["answer"]
 
@@ -102,8 +87,8 @@ async def test_a_stream_gets_what_a_whole_answer_left_and_the_other_way_round(
             texts = [(await client.post("/v1/chat/completions", json=one)).text for one in bodies]
             assert '"cached":false' in texts[0]
             assert '"cached":true' in texts[1]
-            assert texts[second].endswith("data: [DONE]\n\n") or second is False
-    assert model.asked == 2
+            assert [one.endswith(DONE) for one in texts] == [first, second]
+    assert len(model.seen) == 2
 
 
 async def test_the_responses_api_shares_answers_with_chats(ready: Ready) -> None:
@@ -111,7 +96,7 @@ async def test_the_responses_api_shares_answers_with_chats(ready: Ready) -> None
         chatted = await written(client)
         body = {"model": "reasoning", "input": WHEN}
         response = (await client.post("/v1/responses", json=body)).json()
-    assert model.asked == 1
+    assert len(model.seen) == 1
     assert response["refdesk"]["cached"] is True
     told = chatted["choices"][0]["message"]["content"]
     assert response["output"][0]["content"][0]["text"] == told
@@ -123,14 +108,14 @@ async def test_a_request_can_do_without_and_leaves_nothing(ready: Ready) -> None
             answer = await written(client, refdesk={"cache": False})
             assert answer["refdesk"]["cached"] is False
         assert (await written(client))["refdesk"]["cached"] is False
-    assert model.asked == 3
+    assert len(model.seen) == 3
 
 
 async def test_switched_off_every_answer_is_written(ready: Ready) -> None:
     async with ready(Desk(), answer_cache="off") as (client, model):
         await written(client)
         assert (await written(client))["refdesk"]["cached"] is False
-    assert model.asked == 2
+    assert len(model.seen) == 2
 
 
 async def test_an_answer_that_failed_its_checks_is_not_kept(ready: Ready) -> None:
@@ -140,7 +125,7 @@ async def test_an_answer_that_failed_its_checks_is_not_kept(ready: Ready) -> Non
             answer = await written(client)
             assert answer["refdesk"]["cached"] is False
             assert "1999" not in answer["choices"][0]["message"]["content"]
-    assert model.asked == 2
+    assert len(model.seen) == 2
 
 
 async def test_a_refusal_is_not_kept(ready: Ready) -> None:
@@ -156,7 +141,7 @@ async def test_an_answer_that_had_to_do_without_a_part_is_not_kept(ready: Ready)
     async with ready(Desk(), embed_url="http://127.0.0.1:9") as (client, model):
         for _ in range(2):
             assert (await written(client))["refdesk"]["degraded"] == ["similarity"]
-    assert model.asked == 2
+    assert len(model.seen) == 2
 
 
 # --- another key is another answer ---------------------------------------------------------------
@@ -204,7 +189,7 @@ async def test_another_policy_gives_no_kept_answer(
         assert (await written(client))["refdesk"]["cached"] is True
         policy.write_text(text.replace("below: 40", "below: 39"))
         assert (await written(client))["refdesk"]["cached"] is False
-    assert model.asked == 2
+    assert len(model.seen) == 2
 
 
 async def test_a_document_that_changed_gives_no_kept_answer(ready: Ready) -> None:
@@ -234,35 +219,27 @@ class Vault(Desk):
         await super().__call__(scope, receive, send)
 
 
-def keys(folder: Path) -> Path:
-    """A keys file of two readers with the same rights but their names, and of two others."""
-    entries: list[dict[str, Any]] = [
-        {"name": "ann", "groups": ["staff"]},
-        {"name": "bob", "groups": ["staff"]},
-        {"name": "cat", "groups": ["board"]},
-        {"name": "dan", "groups": ["staff"], "corpora": ["handbook"]},
-        {"name": "eve", "role": "admin"},
-    ]
-    path = folder / "keys.json"
-    hashed = [{**one, "sha256": hash_key(f"{one['name']}-key")} for one in entries]
-    path.write_text(json.dumps({"keys": hashed}))
-    return path
-
-
-def as_(name: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {name}-key"}
+# Two readers with the same rights but their names, and three others.
+KEYS: list[dict[str, Any]] = [
+    {"name": "ann", "groups": ["staff"]},
+    {"name": "bob", "groups": ["staff"]},
+    {"name": "cat", "groups": ["board"]},
+    {"name": "dan", "groups": ["staff"], "corpora": ["handbook"]},
+    {"name": "eve", "role": "admin"},
+]
 
 
 @pytest.mark.parametrize("kind", ["exact", "semantic"])
 async def test_nobody_gets_an_answer_of_somebody_with_other_rights(
     ready: Ready, tmp_path: Path, kind: str
 ) -> None:
-    async with ready(Desk(), keys_file=keys(tmp_path), answer_cache=kind) as (client, model):
+    keys = keys_file(tmp_path, *KEYS)
+    async with ready(Desk(), keys_file=keys, answer_cache=kind) as (client, model):
         for count, name in enumerate(("ann", "bob", "cat", "dan", "eve"), start=1):
-            client.headers.update(as_(name))
+            client.headers.update(bearer(name))
             for cached in (False, True):
                 assert (await written(client))["refdesk"]["cached"] is cached, name
-            assert model.asked == count
+            assert len(model.seen) == count
 
 
 async def test_a_permission_that_was_taken_away_takes_the_answer_with_it(
@@ -273,8 +250,8 @@ async def test_a_permission_that_was_taken_away_takes_the_answer_with_it(
     question = "What is the password of the vault of Ada Lovelace?"
     body = chat(question, model="reasoning")
     told = "The password of the vault of Ada Lovelace is 4711. [4]"
-    async with ready(desk, text=told, keys_file=keys(tmp_path)) as (client, model):
-        client.headers.update(as_("ann"))
+    async with ready(desk, text=told, keys_file=keys_file(tmp_path, *KEYS)) as (client, model):
+        client.headers.update(bearer("ann"))
         for cached in (False, True):
             answer = await written(client, question)
             assert answer["refdesk"]["cached"] is cached
@@ -284,7 +261,9 @@ async def test_a_permission_that_was_taken_away_takes_the_answer_with_it(
         for stream in (False, True):
             after = await client.post("/v1/chat/completions", json={**body, "stream": stream})
             assert after.status_code == 200
-            assert "4711" not in after.text
+            shown = text_of(events(after.text)) if stream else str(after.json()["choices"])
+            assert "1843" in shown
+            assert "4711" not in shown
             assert ('"cached":true' in after.text) is stream  # of the answer just before
 
 
@@ -310,8 +289,8 @@ async def test_another_wording_hits_only_where_it_asks_the_same(
         await written(client)
         answer = await ask(client, question, model="reasoning")
         assert answer["refdesk"]["cached"] is cached
-    made, given = records(tmp_path)
-    expected = {"found": "semantic", "record": made["head"]} if cached else None
+    _, given = records(tmp_path)
+    expected = {"found": "semantic", "record": heads(tmp_path)[0]} if cached else None
     assert given["cached"] == expected
 
 

@@ -1,5 +1,6 @@
 """Conversations over HTTP: what of them a model reads, in which turns, and what is refused."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ async def test_what_is_sensitive_is_found_in_every_message_that_is_sent(
         described = {**WEATHER["function"], "description": SECRET}
         sent: list[dict[str, Any]] = [{"messages": one} for one in KEPT_FROM]
         sent.append({"messages": [ASKED], "tools": [{"type": "function", "function": described}]})
+        parted = SECRET.replace("@", "\u00ad@\u200b")
+        sent.append({"messages": [{"role": "user", "content": parted}, ASKED]})
+        sent.append({"messages": [{"role": "user", "content": parted}]})
         async with serve(Desk(), policy_file=policy) as client:
             for body in sent:
                 response = await client.post("/v1/route", json=body)
@@ -191,7 +195,7 @@ async def test_a_draft_that_nobody_waited_for_is_on_record_with_its_tokens_and_c
             else:
                 with pytest.raises(httpx.ReadTimeout):
                     await client.post("/v1/chat/completions", json=body, timeout=0.3)
-            await model.left.wait()
+            await asyncio.wait_for(model.left.wait(), 30)
     [record] = records(data)
     [attempt] = record["attempts"]
     assert record["status"] == "abandoned"

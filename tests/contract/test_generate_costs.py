@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.desk import Desk
@@ -97,3 +98,59 @@ async def test_a_caller_who_hangs_up_pays_for_what_was_read_and_written_until_th
     assert found.keys() == {("stopped", "large-a"), ("large-a",)}
     assert found["stopped", "large-a"] == 1
     assert found[("large-a",)] > 50 * 3000  # the prompt alone has more than fifty tokens
+
+
+async def longest(client: httpx.AsyncClient, model: str) -> int:
+    """Nano-dollars of the model's longest draft, as routing tells them."""
+    nothing = chat(WHEN, refdesk={"budget_nano_dollars": 0})
+    decided = (await client.post("/v1/route", json=nothing)).json()
+    [why] = [one["why"] for one in decided["ruled_out"] if one["model"] == model]
+    return int(why.removeprefix("a draft may cost ").split()[0])
+
+
+SPENT = 500 * 100 + 12 * 400
+
+
+@pytest.mark.parametrize("short", [0, 1])
+async def test_the_drafts_of_an_answer_share_its_budget(
+    serve: Serve, tmp_path: Path, short: int
+) -> None:
+    async with (
+        upstream(lies, is_right) as models,
+        serve(Desk(), policy_file=policy(tmp_path, models)) as client,
+    ):
+        enough = SPENT + await longest(client, "large-a")
+        answer = await ask(client, WHEN, refdesk={"budget_nano_dollars": enough - short})
+    found = answer["refdesk"]
+    asked = [one["model"] for one in found["attempts"]]
+    out = [one for one in found["decision"]["ruled_out"] if one["rule"] == "budget"]
+    if not short:
+        assert (asked, out) == (["small-a", "large-a"], [])
+        return
+    assert asked == ["small-a", "quote"]
+    assert found["decision"]["endpoint"] == "extractive"
+    assert found["cost_nano_dollars"] == SPENT
+    assert [one["model"] for one in out] == ["large-a", "large-b"]
+    assert f"{SPENT} are spent" in out[0]["why"]
+
+
+async def test_what_the_first_failed_draft_failed_is_counted_once_an_answer(
+    serve: Serve, tmp_path: Path
+) -> None:
+    async def failed(client: httpx.AsyncClient) -> float:
+        name = 'refdesk_generate_failed_checks_total{check="number"} '
+        lines = (await client.get("/metrics")).text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    async with (
+        upstream(lies) as models,
+        serve(Desk(), policy_file=policy(tmp_path, models)) as client,
+    ):
+        before = await failed(client)
+        answer = await ask(client, WHEN)  # two tiers lie
+        assert [one["model"] for one in answer["refdesk"]["attempts"]] == [
+            "small-a",
+            "large-a",
+            "quote",
+        ]
+        assert await failed(client) == before + 1

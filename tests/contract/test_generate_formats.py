@@ -1,6 +1,5 @@
 """Answers in JSON over HTTP: what fits is sent as it is, and nothing else ever is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 
 from tests.calling import YEAR, served, writes
 from tests.desk import Desk
+from tests.streams import events, streamed, text_of
 from tests.upstream import upstream
 from tests.writers import WHEN, Serve, ask, chat, nowhere
 
@@ -23,15 +23,12 @@ async def test_json_that_fits_is_sent_as_it_was_written(
         policy = served(tmp_path, model.url)
         async with serve(Desk(), policy_file=policy) as client:
             answer = await ask(client, WHEN, response_format=wanted)
-            body = chat(WHEN, response_format=wanted, stream=True)
-            stream = (await client.post("/v1/chat/completions", json=body)).text
+            stream = await streamed(client, WHEN, response_format=wanted)
     [choice] = answer["choices"]
     assert choice["message"]["content"] == GIVEN
     assert (choice["message"]["annotations"], choice["finish_reason"]) == ([], "stop")
     assert model.seen[0]["response_format"] == wanted
-    events = [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: {")]
-    deltas = [one["choices"][0]["delta"] for one in events if one["choices"]]
-    assert "".join(one.get("content", "") for one in deltas) == GIVEN
+    assert text_of(stream) == GIVEN
 
 
 @pytest.mark.parametrize(
@@ -73,14 +70,10 @@ async def test_where_nobody_writes_json_there_is_an_error_and_no_text(
         async with serve(Desk(), policy_file=policy) as client:
             body = chat(WHEN, response_format=YEAR, stream=stream)
             response = await client.post("/v1/chat/completions", json=body)
-    lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line]
-    assert json.loads(lines[-1])["error"]["code"] == "no_valid_format"
+    told = events(response.text) if stream else [response.json()]
+    assert told[-1]["error"]["code"] == "no_valid_format"
     assert response.status_code == (200 if stream else 502)
-    assert "18" not in "".join(
-        choice["delta"].get("content", "")
-        for line in lines[:-1]
-        for choice in json.loads(line)["choices"]
-    )
+    assert text_of(told) == ""
 
 
 @pytest.mark.parametrize("found", [True, False])

@@ -1,7 +1,6 @@
 """A second model asked beside the first that hesitates: off unless the policy says so."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import httpx
 import pytest
 
 from tests.desk import Desk
+from tests.streams import streamed, text_of
 from tests.upstream import Behaviour, Upstream, Wire, answers, dies, good, hangs, upstream
 from tests.writers import WHEN, Serve, ask, chat
 
@@ -41,6 +41,7 @@ async def hedging(
     first: Behaviour,
     second: Behaviour,
     hedge: str = "hedge_ms: 60",
+    first_token_s: float = 1,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
     """The service over a server with both models."""
 
@@ -51,23 +52,13 @@ async def hedging(
     async with upstream(both) as server:
         path.write_text(POLICY.replace("URL", server.url).replace("HEDGE", hedge))
         async with serve(
-            Desk(), policy_file=path, model_first_token_s=1, model_next_token_s=1
+            Desk(), policy_file=path, model_first_token_s=first_token_s, model_next_token_s=1
         ) as client:
             yield client, server
 
 
 def asked(server: Upstream) -> list[str]:
     return [body["model"] for body in server.seen]
-
-
-async def streamed(client: httpx.AsyncClient, tier: str) -> tuple[str, bool]:
-    """The text of a stream, and whether it ended well."""
-    body = chat(WHEN, model=tier, stream=True)
-    response = await client.post("/v1/chat/completions", json=body)
-    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
-    events = [json.loads(line) for line in lines if line != "[DONE]"]
-    deltas = [event["choices"][0]["delta"] for event in events if event.get("choices")]
-    return "".join(delta.get("content") or "" for delta in deltas), lines[-1] == "[DONE]"
 
 
 async def second_writes(wire: Wire) -> None:
@@ -88,11 +79,12 @@ async def test_the_second_answers_for_a_first_that_hesitates_which_is_let_go_and
 
     async with hedging(serve, tmp_path, hesitates, second_writes) as (client, server):
         answer = await ask(client, WHEN, model=tier)
-        text, ended = await streamed(client, tier)
+        stream = await streamed(client, WHEN, model=tier)
         doors = (await client.get("/ready")).json()["servers"]
     assert "Bernoulli" in answer["choices"][0]["message"]["content"]
     assert answer["refdesk"]["decision"]["endpoint"] == server.url
-    assert ("Bernoulli" in text, ended) == (True, True)
+    assert "error" not in stream[-1]
+    assert "Bernoulli" in text_of(stream)
     assert "endpoint_failed" not in str(answer["refdesk"]["decision"]["reasons"])
     assert any("hedged: " in one for one in answer["refdesk"]["decision"]["reasons"])
     assert answer["refdesk"]["degraded"] == ["similarity"]
@@ -109,7 +101,7 @@ async def test_a_first_that_begins_before_the_second_is_the_answer_alone(
     second_is_asked = asyncio.Event()
 
     async def waits_for_the_second(wire: Wire) -> None:
-        await second_is_asked.wait()
+        await asyncio.wait_for(second_is_asked.wait(), 30)
         await good(wire, FIRST)
         second_is_asked.clear()
 
@@ -119,10 +111,11 @@ async def test_a_first_that_begins_before_the_second_is_the_answer_alone(
 
     async with hedging(serve, tmp_path, waits_for_the_second, never) as (client, server):
         answer = await ask(client, WHEN, model=tier)
-        text, ended = await streamed(client, tier)
+        stream = await streamed(client, WHEN, model=tier)
     assert "Bernoulli" not in answer["choices"][0]["message"]["content"]
     assert answer["refdesk"]["decision"]["endpoint"] == server.url
-    assert ("Bernoulli" not in text, ended) == (True, True)
+    assert "error" not in stream[-1]
+    assert "Bernoulli" not in text_of(stream)
     assert asked(server) == ["first", "second"] * 2
 
 
@@ -132,7 +125,7 @@ async def test_the_texts_of_two_that_write_at_once_are_never_mixed(
     both_are_asked = asyncio.Event()
 
     async def first(wire: Wire) -> None:
-        await both_are_asked.wait()
+        await asyncio.wait_for(both_are_asked.wait(), 30)
         await good(wire, FIRST)
 
     async def second(wire: Wire) -> None:
@@ -143,7 +136,7 @@ async def test_the_texts_of_two_that_write_at_once_are_never_mixed(
         texts = []
         for _ in range(8):
             both_are_asked.clear()
-            texts.append((await streamed(client, "light"))[0].strip())
+            texts.append(text_of(await streamed(client, WHEN, model="light")).strip())
     assert set(texts) <= {FIRST, SECOND}
 
 
@@ -158,6 +151,22 @@ async def test_where_both_fail_the_extract_answers(
     assert answer["refdesk"]["decision"]["endpoint"] == "extractive"
     assert answer["refdesk"]["degraded"].count(server.url) == 2 - (second is dies)
     assert sorted(asked(server)) == ["first", "second"]
+
+
+async def test_a_first_that_keeps_hanging_is_soon_not_asked(serve: Serve, tmp_path: Path) -> None:
+    async def writes_after_a_second(wire: Wire) -> None:
+        await asyncio.sleep(1)
+        await good(wire, SECOND)
+
+    async with hedging(serve, tmp_path, hangs, writes_after_a_second, first_token_s=30) as (
+        client,
+        server,
+    ):
+        await asyncio.gather(*(ask(client, WHEN, model="light") for _ in range(5)))
+        doors = (await client.get("/ready")).json()["servers"]
+        await ask(client, WHEN, model="light")
+    assert (doors["one"]["door"], doors["other"]["door"]) == ("open", "closed")
+    assert asked(server).count("first") == 5
 
 
 async def test_no_second_model_is_asked_unless_the_policy_says_so_and_lets_it_see_the_data(
@@ -190,7 +199,26 @@ async def test_a_caller_who_leaves_lets_both_go(serve: Serve, tmp_path: Path) ->
     async with hedging(serve, tmp_path, waits, waits) as (client, _):
         body = chat(WHEN, model="light", stream=True)
         call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-        await asked_both.wait()
+        await asyncio.wait_for(asked_both.wait(), 30)
         call.cancel()
         for _ in range(2):
-            await asyncio.wait_for(left.acquire(), 5)
+            await asyncio.wait_for(left.acquire(), 30)
+
+
+@pytest.mark.parametrize(("short", "models"), [(0, ["first", "second"]), (1, ["first"])])
+async def test_a_second_is_asked_where_the_budget_has_room_for_two_of_the_longest_drafts(
+    serve: Serve, tmp_path: Path, short: int, models: list[str]
+) -> None:
+    async def takes_its_time(wire: Wire) -> None:
+        await asyncio.sleep(0.15)
+        await good(wire, FIRST)
+
+    async with hedging(serve, tmp_path, takes_its_time, second_writes) as (client, server):
+        nothing = chat(WHEN, refdesk={"budget_nano_dollars": 0})
+        out = (await client.post("/v1/route", json=nothing)).json()["ruled_out"]
+        longest = int(out[0]["why"].removeprefix("a draft may cost ").split()[0])
+        budget = {"budget_nano_dollars": 2 * longest - short}
+        answer = await ask(client, WHEN, model="strict", refdesk=budget)
+    assert asked(server) == models
+    out = answer["refdesk"]["decision"]["ruled_out"]
+    assert [(one["model"], one["rule"]) for one in out] == [("second", "budget")] * short

@@ -2,22 +2,20 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from services.generate.routing.sensitivity import kinds
-from tests.calling import WEATHER
+from tests.calling import WEATHER, calls
 from tests.desk import Desk
-from tests.suite import serving
-from tests.writers import Serve, ask, chat
+from tests.streams import pieces, streamed, text_of
+from tests.upstream import Behaviour, Upstream, Wire, good, upstream
+from tests.writers import Serve, ask
 
 MAIL, PHONE, ASKER = "ada@example.org", "+49 30 901820", "bob@münchen.de"
 QUESTION = "Where does Ada Lovelace read her mail?"
@@ -42,48 +40,50 @@ last_resort: quote
 """
 
 
-class Outside:
-    """A model server that keeps what it is sent and streams its answer letter by letter.
+def letters(text: str) -> Behaviour:
+    """A model that writes a text letter by letter."""
 
-    text: what it writes. In it, ``EMAIL`` stands for the placeholder of the first passage's
-    address, ``OTHER`` for one like it that it has not read, ``_`` for what that passage has in the
-    place of a space. call: the arguments of the tool call that it makes instead, likewise.
+    async def behave(wire: Wire) -> None:
+        await wire.head()
+        for letter in text:
+            await wire.delta(content=letter)
+        await wire.delta(finish="stop")
+        await wire.done()
+
+    return behave
+
+
+def fills(text: str, writing: Callable[[str], Behaviour] = letters) -> Behaviour:
+    """A model that writes a text, or by `writing` a tool call with it as its arguments.
+
+    In it, ``EMAIL`` stands for the placeholder of the first passage's address, ``OTHER`` for one
+    like it that the model has not read, ``_`` for what that passage has in the place of a space.
     """
 
-    def __init__(self, text: str = "", call: str = "") -> None:
-        self.text = text
-        self.call = call
-        self.seen: list[dict[str, Any]] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await Request(scope, receive).json()
-        self.seen.append(body)
-        read = json.dumps(body["messages"], ensure_ascii=False)
+    async def behave(wire: Wire) -> None:
+        read = json.dumps(wire.body["messages"], ensure_ascii=False)
         reads = re.search(r"reads(.)her.mail.at.(\w+|\S+@\S+)\.", read)
         space, at = reads.groups() if reads else (" ", "")
-        written = self.text.replace("_", space).replace("EMAIL", at)
-        written = written.replace("OTHER", re.sub(r"\d+", "77", at))
-        deltas: list[dict[str, Any]] = [{"content": one} for one in written]
-        if self.call:
-            function = {"name": "weather", "arguments": self.call.replace("EMAIL", at)}
-            deltas = [{"tool_calls": [{"index": 0, "id": "c1", "function": function}]}]
-        finish = "tool_calls" if self.call else "stop"
-        lines = [{"choices": [{"index": 0, "delta": one}]} for one in deltas]
-        lines.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
-        lines.append({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 9}})
-        events = "".join(f"data: {json.dumps(one)}\n\n" for one in lines) + "data: [DONE]\n\n"
-        await Response(events, media_type="text/event-stream")(scope, receive, send)
+        written = text.replace("_", space).replace("EMAIL", at)
+        await writing(written.replace("OTHER", re.sub(r"\d+", "77", at)))(wire)
+
+    return behave
 
 
 @asynccontextmanager
 async def guarded(
-    serve: Serve, folder: Path, outside: Outside, option: str = "mask: true", checks: str = "strict"
-) -> AsyncIterator[httpx.AsyncClient]:
+    serve: Serve,
+    folder: Path,
+    behaviour: Behaviour,
+    option: str = "mask: true",
+    checks: str = "strict",
+) -> AsyncIterator[tuple[httpx.AsyncClient, Upstream]]:
+    """The service over one model on another machine, and that machine."""
     path = folder / "policy.yaml"
-    async with serving(outside) as url:
-        path.write_text(POLICY.format(url=url, option=option, checks=checks))
+    async with upstream(behaviour) as outside:
+        path.write_text(POLICY.format(url=outside.url, option=option, checks=checks))
         async with serve(Desk(passages=PASSAGES), policy_file=path, data_dir=folder) as client:
-            yield client
+            yield client, outside
 
 
 def said(answer: dict[str, Any]) -> str:
@@ -91,18 +91,11 @@ def said(answer: dict[str, Any]) -> str:
     return text
 
 
-def streamed(text: str) -> list[str]:
-    """The pieces of the answer that a stream of events shows."""
-    lines = [one[6:] for one in text.splitlines() if one.startswith("data: {")]
-    deltas = [one["delta"] for line in lines for one in json.loads(line).get("choices", ())]
-    return [one["content"] for one in deltas if one.get("content")]
-
-
 async def test_what_leaves_has_no_value_and_the_answer_has_it_verified(
     serve: Serve, tmp_path: Path
 ) -> None:
-    outside = Outside("Ada Lovelace reads her mail at EMAIL [1].")
-    async with guarded(serve, tmp_path, outside) as client:
+    behaviour = fills("Ada Lovelace reads her mail at EMAIL [1].")
+    async with guarded(serve, tmp_path, behaviour) as (client, outside):
         response = await client.post(
             "/v1/chat/completions",
             json={
@@ -127,32 +120,33 @@ async def test_what_leaves_has_no_value_and_the_answer_has_it_verified(
 
 
 async def test_a_stream_never_shows_a_placeholder(serve: Serve, tmp_path: Path) -> None:
-    outside = Outside("Ada Lovelace reads her mail at EMAIL, yes, at EMAIL [1].")
-    async with guarded(serve, tmp_path, outside, checks="light") as client:
-        response = await client.post("/v1/chat/completions", json=chat(QUESTION, stream=True))
-    pieces = streamed(response.text)
-    assert "".join(pieces) == f"Ada Lovelace reads her mail at {MAIL}, yes, at {MAIL} [1]."
-    assert len(pieces) > 20  # as it was written, not at once
+    behaviour = fills("Ada Lovelace reads her mail at EMAIL, yes, at EMAIL [1].")
+    async with guarded(serve, tmp_path, behaviour, checks="light") as (client, _):
+        found = await streamed(client, QUESTION)
+    assert text_of(found) == f"Ada Lovelace reads her mail at {MAIL}, yes, at {MAIL} [1]."
+    assert len(pieces(found)) > 20  # as it was written, not at once
 
 
 @pytest.mark.parametrize("checks", ["strict", "light", "off"])
 async def test_a_placeholder_that_nobody_gave_out_is_a_leak_in_every_profile(
     serve: Serve, tmp_path: Path, checks: str
 ) -> None:
-    outside = Outside("Ada Lovelace reads her mail at OTHER [1].")
-    async with guarded(serve, tmp_path, outside, checks=checks) as client:
+    behaviour = fills("Ada Lovelace reads her mail at OTHER [1].")
+    async with guarded(serve, tmp_path, behaviour, checks=checks) as (client, _):
         answer = await ask(client, QUESTION)
-        stream = await client.post("/v1/chat/completions", json=chat(QUESTION, stream=True))
+        found = await streamed(client, QUESTION)
     verification = answer["refdesk"]["decision"]["verification"]
     assert "leak" in {one["check"] for one in verification["failures"]}
     assert said(answer) == f"Ada Lovelace reads her mail at {MAIL}. [1]"  # the last resort's
-    assert "EMAIL" not in "".join(streamed(stream.text))
-    assert checks == "strict" or '"code":"leak"' in stream.text
+    assert "EMAIL" not in text_of(found)
+    assert [one["error"]["code"] for one in found if "error" in one] == (
+        [] if checks == "strict" else ["leak"]
+    )
 
 
 async def test_arguments_of_a_tool_call_have_the_values(serve: Serve, tmp_path: Path) -> None:
-    outside = Outside(call='{"city": "EMAIL"}')
-    async with guarded(serve, tmp_path, outside) as client:
+    behaviour = fills('{"city": "EMAIL"}', calls)
+    async with guarded(serve, tmp_path, behaviour) as (client, _):
         answer = await ask(client, QUESTION, tools=[WEATHER])
     [call] = answer["choices"][0]["message"]["tool_calls"]
     assert json.loads(call["function"]["arguments"]) == {"city": MAIL}
@@ -167,8 +161,8 @@ async def test_results_of_tools_are_masked(serve: Serve, tmp_path: Path) -> None
         {"role": "assistant", "content": None, "tool_calls": called},
         {"role": "tool", "tool_call_id": "c1", "content": json.dumps({"mail": ASKER})},
     ]
-    outside = Outside("Ada Lovelace reads her mail at EMAIL [1].")
-    async with guarded(serve, tmp_path, outside) as client:
+    behaviour = fills("Ada Lovelace reads her mail at EMAIL [1].")
+    async with guarded(serve, tmp_path, behaviour) as (client, outside):
         body = {"messages": turns, "tools": [WEATHER]}
         response = await client.post("/v1/chat/completions", json=body)
     assert response.status_code == 200, response.text
@@ -181,8 +175,8 @@ async def test_results_of_tools_are_masked(serve: Serve, tmp_path: Path) -> None
 async def test_only_the_kinds_that_the_policy_lists_are_masked(
     serve: Serve, tmp_path: Path
 ) -> None:
-    outside = Outside("Ada Lovelace reads her mail at EMAIL [1].")
-    async with guarded(serve, tmp_path, outside, "mask: [phone]") as client:
+    behaviour = fills("Ada Lovelace reads her mail at EMAIL [1].")
+    async with guarded(serve, tmp_path, behaviour, "mask: [phone]") as (client, outside):
         await ask(client, QUESTION)
     sent = json.dumps(outside.seen)
     assert MAIL in sent
@@ -192,8 +186,8 @@ async def test_only_the_kinds_that_the_policy_lists_are_masked(
 async def test_with_datamarks_the_prompt_has_them_and_the_answer_has_none(
     serve: Serve, tmp_path: Path
 ) -> None:
-    outside = Outside(f"Ada_Lovelace reads her_mail at {MAIL} [1].")
-    async with guarded(serve, tmp_path, outside, "datamark: true") as client:
+    behaviour = fills(f"Ada_Lovelace reads her_mail at {MAIL} [1].")
+    async with guarded(serve, tmp_path, behaviour, "datamark: true") as (client, outside):
         answer = await ask(client, QUESTION)
     [body] = outside.seen
     system, user = (one["content"] for one in body["messages"])
@@ -209,5 +203,5 @@ async def test_a_policy_with_an_option_that_is_none_is_refused(
     serve: Serve, tmp_path: Path, option: str
 ) -> None:
     with pytest.raises(Exception, match=r"models\.outside"):
-        async with guarded(serve, tmp_path, Outside(), option):
+        async with guarded(serve, tmp_path, good, option):
             pass

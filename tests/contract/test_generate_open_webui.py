@@ -1,23 +1,19 @@
 """Source events for Open WebUI: for those who ask for them, and for nobody else."""
 
-import json
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.desk import HANDBOOK, Desk
-from tests.writers import PORT, Serve, chat
+from tests.streams import streamed
+from tests.writers import PORT, Serve
 
 SAME_TITLE = [("a.md", "Ports", HANDBOOK[0][2]), ("b.md", "Ports", HANDBOOK[1][2])]
 
 
 async def chunks(client: httpx.AsyncClient, **options: Any) -> list[dict[str, Any]]:
-    body = chat(PORT, stream=True, refdesk=options)
-    response = await client.post("/v1/chat/completions", json=body)
-    assert response.status_code == 200, response.text
-    lines = [line for line in response.text.splitlines() if line.startswith("data: {")]
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
+    return await streamed(client, PORT, refdesk=options)
 
 
 async def test_every_passage_is_told_in_order_before_the_text(serve: Serve) -> None:

@@ -1,90 +1,21 @@
 """A policy file in the running service: who is asked, who is refused, and how it changes."""
 
 import itertools
-import json
-import os
-from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from services.generate.app import build
 from services.generate.policy import file
-from shared.auth import hash_key
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.calling import WEATHER
 from tests.desk import Desk
+from tests.guarded import keys_file
+from tests.policed import LIE, Models, change, policed, refusal
 from tests.policies import POLICY_TEXT
-from tests.suite import serving
 from tests.writers import PORT, WHEN, Serve, ask, chat
-
-GOOD = "Ada Lovelace wrote the first program in 1843 [3]."
-LIE = "Ada Lovelace wrote the first program in 1844 [3]."
-
-
-class Models:
-    """One server with several models, each of which writes its own text or fails (None)."""
-
-    def __init__(self, **texts: str | None) -> None:
-        self.texts = texts
-        self.asked: Counter[str] = Counter()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        body = await request.json()
-        name = body["model"]
-        self.asked[name] += 1
-        self.key = request.headers.get("authorization")
-        text = self.texts.get(name, GOOD)
-        answer: Response = JSONResponse({"error": {"message": "no"}}, 500)
-        if text is not None:
-            said = {"delta" if body.get("stream") else "message": {"content": text}}
-            choice = {**said, "index": 0, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1}
-            whole = {"model": name, "choices": [choice], "usage": usage}
-            answer = JSONResponse(whole)
-            if body.get("stream"):
-                events = f"data: {json.dumps(whole)}\n\ndata: [DONE]\n\n"
-                answer = Response(events, media_type="text/event-stream")
-        await answer(scope, receive, send)
-
-
-@asynccontextmanager
-async def policed(
-    serve: Serve,
-    folder: Path,
-    models: Models,
-    text: str = POLICY_TEXT,
-    desk: Desk | None = None,
-    **settings: Any,
-) -> AsyncIterator[tuple[httpx.AsyncClient, Path, str]]:
-    """A client of the service under a policy, the policy's file, and the models' address."""
-    path = folder / "policy.yaml"
-    async with serving(models) as url:
-        path.write_text(text.replace("http://127.0.0.1:1", url))
-        async with serve(desk or Desk(), policy_file=path, data_dir=folder, **settings) as client:
-            yield client, path, url
-
-
-def change(path: Path, text: str) -> None:
-    beside = path.with_suffix(".new")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
-async def refusal(client: httpx.AsyncClient, status: int, **more: Any) -> dict[str, Any]:
-    response = await client.post("/v1/chat/completions", json=chat(WHEN, **more))
-    assert response.status_code == status, response.text
-    error: dict[str, Any] = response.json()["error"]
-    return error
 
 
 async def test_an_answer_says_by_which_rule_and_policy_its_writer_was_chosen(
@@ -273,12 +204,24 @@ async def test_a_changed_file_holds_for_the_next_question_and_a_broken_one_does_
     assert "refdesk_generate_policy_stale 1.0" in metrics
 
 
+async def test_with_keys_readiness_does_not_name_servers(serve: Serve, tmp_path: Path) -> None:
+    async with policed(serve, tmp_path, Models()) as (client, _, _):
+        told = (await client.get("/ready")).json()
+    keys = keys_file(tmp_path, {"name": "ann"})
+    async with policed(serve, tmp_path, Models(), keys_file=keys) as (client, _, _):
+        ready = await client.get("/ready")
+    assert "http://" in str(told["tiers"])
+    assert "http://" not in ready.text
+    assert ready.json()["tiers"] == {
+        tier: {"model": one["model"]} for tier, one in told["tiers"].items()
+    }
+
+
 async def test_with_keys_readiness_does_not_name_the_file(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
-    keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps({"keys": [{"name": "ann", "sha256": hash_key("k")}]}))
+    keys = keys_file(tmp_path, {"name": "ann"})
     async with policed(serve, tmp_path, Models(), keys_file=keys) as (client, path, _):
         path.write_text("broken: [")
         error = (await client.get("/ready")).json()["policy"]["error"]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +13,10 @@ import pytest
 
 from services.generate.app import build
 from services.generate.policy import file
-from shared.auth import hash_key
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.desk import Desk
+from tests.guarded import bearer, keys_file
 from tests.policies import POLICY_TEXT, bent
 from tests.writers import Serve, chat
 
@@ -202,15 +201,12 @@ async def test_the_packaged_policys_inventory_tells_which_models_the_settings_na
 
 
 async def test_only_an_admin_sees_the_registry(serve: Serve, tmp_path: Path) -> None:
-    keys = tmp_path / "keys.json"
-    named = [("ann", "reader"), ("eve", "admin")]
-    listed = [{"name": who, "sha256": hash_key(who), "role": role} for who, role in named]
-    keys.write_text(json.dumps({"keys": listed}))
+    keys = keys_file(tmp_path, {"name": "ann"}, {"name": "eve", "role": "admin"})
     async with running(serve, tmp_path, POLICY_TEXT, keys_file=keys) as client:
         for path in ("/v1/registry", "/v1/registry?format=csv", "/v1/registry/history"):
-            told = await client.get(path, headers={"authorization": "Bearer ann"})
+            told = await client.get(path, headers=bearer("ann"))
             assert (told.status_code, told.json()["error"]["code"]) == (403, "forbidden_admin")
-            seen = await client.get(path, headers={"authorization": "Bearer eve"})
+            seen = await client.get(path, headers=bearer("eve"))
             assert seen.status_code == 200
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tests.contract.test_generate_grounding import DRAFT, SHOWN, Judge, decided, judged_by
+from tests.judged import DRAFT, SHOWN, Judge, decided, judged_by
 from tests.suite import serving
 from tests.writers import WHEN, Serve, ask
 

@@ -1,35 +1,19 @@
 """Streams over HTTP on routes whose drafts are shown as they are written, and on strict ones."""
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.calling import served, writes
 from tests.desk import Desk
-from tests.upstream import Wire, good, upstream
+from tests.streams import events, pieces, streamed, text_of
+from tests.upstream import GOOD, Wire, good, upstream
 from tests.writers import WHEN, Serve, ask, chat
 
 TRUE = "Ada Lovelace wrote the first program in 1843 [3]."
 FALSE = "Ada Lovelace wrote the first program in 1844 [3]."
-
-
-async def events(client: httpx.AsyncClient, question: str, **more: Any) -> list[dict[str, Any]]:
-    """The events of a stream, without [DONE]."""
-    body = chat(question, stream=True, **more)
-    response = await client.post("/v1/chat/completions", json=body)
-    assert response.status_code == 200, response.text
-    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
-    return [json.loads(line) for line in lines if line != "[DONE]"]
-
-
-def pieces(found: list[dict[str, Any]]) -> list[str]:
-    """The pieces of the text, in order."""
-    deltas = [one["choices"][0]["delta"] for one in found if one.get("choices")]
-    return [delta["content"] for delta in deltas if delta.get("content")]
 
 
 async def test_pieces_come_as_they_are_written(serve: Serve, tmp_path: Path) -> None:
@@ -38,7 +22,9 @@ async def test_pieces_come_as_they_are_written(serve: Serve, tmp_path: Path) -> 
     async def waits(wire: Wire) -> None:
         await wire.head()
         await wire.delta(content="Ada Lovelace wrote the first pro")  # o begins no secret
-        await read.wait()  # the rest is only written once the first piece was read
+        await asyncio.wait_for(
+            read.wait(), 30
+        )  # the rest is only written once the first piece was read
         await wire.delta(content="gram in 1843 [3].")
         await wire.delta(finish="stop")
         await wire.done()
@@ -51,8 +37,7 @@ async def test_pieces_come_as_they_are_written(serve: Serve, tmp_path: Path) -> 
         ):
             found: list[dict[str, Any]] = []
             async for line in response.aiter_lines():
-                if line.startswith("data: {"):
-                    found.append(json.loads(line[6:]))
+                found += events(line)
                 if "Ada" in line:
                     read.set()
     assert pieces(found) == ["Ada Lovelace wrote the first pro", "gram in 1843 [3]."]
@@ -61,7 +46,7 @@ async def test_pieces_come_as_they_are_written(serve: Serve, tmp_path: Path) -> 
     assert last["refdesk"]["decision"]["verification"] == {"passed": True, "failures": []}
     [annotation] = last["choices"][0]["delta"]["annotations"]
     cited = annotation["url_citation"]
-    assert "".join(pieces(found))[cited["start_index"] : cited["end_index"]] == TRUE
+    assert text_of(found)[cited["start_index"] : cited["end_index"]] == TRUE
 
 
 async def test_a_shown_sentence_without_a_marker_is_annotated_with_what_supports_it(
@@ -71,10 +56,10 @@ async def test_a_shown_sentence_without_a_marker_is_annotated_with_what_supports
     async with upstream(writes(f"{bare} Really [9].")) as model:
         policy = served(tmp_path, model.url, checks="light")
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN)
+            found = await streamed(client, WHEN)
     [annotation] = found[-1]["choices"][0]["delta"]["annotations"]
     cited = annotation["url_citation"]
-    assert "".join(pieces(found))[cited["start_index"] : cited["end_index"]] == bare
+    assert text_of(found)[cited["start_index"] : cited["end_index"]] == bare
     assert cited["title"] == "History"
 
 
@@ -84,8 +69,8 @@ async def test_what_was_shown_stays_though_it_fails_and_is_said_to(
     async with upstream(writes(FALSE)) as first, upstream(good) as second:
         policy = served(tmp_path, first.url, second.url, checks="light")
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN)
-    assert "".join(pieces(found)) == FALSE
+            found = await streamed(client, WHEN)
+    assert text_of(found) == FALSE
     decision = found[-1]["refdesk"]["decision"]
     assert decision["verification"]["passed"] is False
     assert "number" in {one["check"] for one in decision["verification"]["failures"]}
@@ -110,9 +95,9 @@ async def test_nothing_of_a_draft_that_fails_on_a_strict_route_is_streamed(
     async with upstream(writes(FALSE)) as first, upstream(good) as second:
         policy = served(tmp_path, first.url, second.url)
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN)
-    assert "".join(pieces(found)) == "Ada Lovelace wrote the first program in 1843. [3]"
-    assert "1844" not in "".join(pieces(found))
+            found = await streamed(client, WHEN)
+    assert text_of(found) == "Ada Lovelace wrote the first program in 1843. [3]"
+    assert "1844" not in text_of(found)
 
 
 @pytest.mark.parametrize("refusal", ["NOT IN THE SOURCES", "**Not in the sources.**"])
@@ -122,8 +107,8 @@ async def test_a_refusal_is_not_shown_as_it_is_written(
     async with upstream(writes(refusal)) as model:
         policy = served(tmp_path, model.url, checks="light")
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN)
-    assert "".join(pieces(found)).startswith("The sources do not answer this question.")
+            found = await streamed(client, WHEN)
+    assert text_of(found).startswith("The sources do not answer this question.")
     assert found[-1]["refdesk"]["decision"]["answered"] is False
 
 
@@ -141,9 +126,9 @@ async def test_a_leak_stops_the_stream_with_an_error(serve: Serve, tmp_path: Pat
     async with upstream(leaks) as model:
         policy = served(tmp_path, model.url, checks="light")
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN)
+            found = await streamed(client, WHEN)
     assert found[-1]["error"]["code"] == "leak"
-    assert "".join(pieces(found)) == "The code is "
+    assert text_of(found) == "The code is "
 
 
 async def test_the_usage_of_all_attempts_and_their_cost_are_told(
@@ -152,7 +137,7 @@ async def test_the_usage_of_all_attempts_and_their_cost_are_told(
     async with upstream(writes(FALSE)) as first, upstream(good) as second:
         policy = served(tmp_path, first.url, second.url, price=1000)
         async with serve(Desk(), policy_file=policy) as client:
-            found = await events(client, WHEN, stream_options={"include_usage": True})
+            found = await streamed(client, WHEN, stream_options={"include_usage": True})
     usage = {"prompt_tokens": 600, "completion_tokens": 24, "total_tokens": 624}
     trace = found[-2]["refdesk"]
     attempt = {
@@ -167,3 +152,17 @@ async def test_the_usage_of_all_attempts_and_their_cost_are_told(
     assert found[-1]["usage"] == usage
     assert trace["attempts"] == [attempt, {**attempt, "model": "m1", "endpoint": second.url}]
     assert trace["cost_nano_dollars"] == 624_000
+
+
+@pytest.mark.parametrize(("text", "answered"), [("{} Not in the sources.", True),
+                                                ("Not in the sources. {}", False)])  # fmt: skip
+async def test_what_is_shown_of_a_draft_is_an_answer_and_no_refusal(
+    serve: Serve, tmp_path: Path, text: str, answered: bool
+) -> None:
+    async with upstream(writes(text.format(GOOD))) as model:
+        policy = served(tmp_path, model.url, checks="light")
+        async with serve(Desk(), policy_file=policy) as client:
+            found = await streamed(client, WHEN)
+    [told] = [one["refdesk"]["decision"] for one in found if one.get("refdesk")]
+    assert told["answered"] is answered
+    assert ("1843" in text_of(found)) is answered

@@ -8,6 +8,7 @@ import pytest
 
 from tests.calling import WEATHER, YEAR, call, calls, served, writes
 from tests.desk import Desk
+from tests.streams import events, text_of
 from tests.upstream import good, upstream
 from tests.writers import WHEN, Serve, ask, chat, records
 
@@ -96,9 +97,9 @@ async def test_where_a_call_must_come_and_none_does_there_is_an_error_and_no_tex
             body = chat(WHEN, tools=[WEATHER], tool_choice="required", stream=stream)
             response = await client.post("/v1/chat/completions", json=body)
     if stream:
-        *_, last = [line for line in response.text.splitlines() if line]
-        error = json.loads(last.removeprefix("data: "))["error"]
-        assert "1843" not in response.text
+        found = events(response.text)
+        error = found[-1]["error"]
+        assert text_of(found) == ""
     else:
         assert response.status_code == 502
         error = response.json()["error"]
@@ -266,6 +267,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         {"tools": [tool(parameters={"description": "x" * 70_000})]},
         "tools.0.function.parameters",
         "65,536 bytes",
+    ),
+    (
+        {"tools": [tool(name=f"f{n}", parameters={"pattern": "a" * 40}) for n in range(65)]},
+        "tools",
+        "over 64 patterns",
     ),
     ({"tools": [WEATHER], "tool_choice": "perhaps"}, "tool_choice", "'auto'"),
     ({"tools": [WEATHER], "tool_choice": {"type": "function"}}, "tool_choice", "'auto'"),

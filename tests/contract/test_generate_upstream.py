@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from shared.errors import StartupError
 from shared.settings import Settings
 from tests.calling import WEATHER
 from tests.desk import Desk
+from tests.streams import streamed, text_of
 from tests.upstream import (
     GOOD,
     Behaviour,
@@ -119,17 +119,10 @@ async def served(
             yield client, models
 
 
-async def streamed(client: httpx.AsyncClient, model: str) -> tuple[str, dict[str, Any] | None]:
+async def shown(client: httpx.AsyncClient, model: str) -> tuple[str, dict[str, Any] | None]:
     """The text of a stream, and its error event, or None where it ended well."""
-    body = chat(WHEN, model=model, stream=True)
-    response = await client.post("/v1/chat/completions", json=body)
-    assert response.status_code == 200, response.text
-    lines = [line[6:] for line in response.text.splitlines() if line.startswith("data: ")]
-    events = [json.loads(line) for line in lines if line != "[DONE]"]
-    error = next((event["error"] for event in events if "error" in event), None)
-    assert (error is None) == (lines[-1] == "[DONE]")
-    deltas = [event["choices"][0]["delta"] for event in events if event.get("choices")]
-    return "".join(delta.get("content") or "" for delta in deltas), error
+    found = await streamed(client, WHEN, model=model)
+    return text_of(found), next((one["error"] for one in found if "error" in one), None)
 
 
 def written(text: str) -> str:
@@ -147,7 +140,7 @@ async def test_the_next_model_answers_for_one_that_fails_before_it_has_written(
     async with served(serve, tmp_path, *names) as (client, _):
         tiers = [f"{checks}-{name}" for name in names for checks in ("light", "strict")]
         whole = await asyncio.gather(*(ask(client, WHEN, model=tier) for tier in tiers))
-        streams = await asyncio.gather(*(streamed(client, tier) for tier in tiers))
+        streams = await asyncio.gather(*(shown(client, tier) for tier in tiers))
     for tier, answer in zip(tiers, whole, strict=True):
         decision = answer["refdesk"]["decision"]
         assert (decision["tier"], decision["endpoint"][-3:]) == (tier, "/v1"), tier
@@ -165,7 +158,7 @@ async def test_a_draft_that_fails_half_way_is_replaced_where_nobody_has_seen_it(
         unseen = [f"{checks}-{name}" for name in LATE for checks in ("light", "strict")]
         whole = await asyncio.gather(*(ask(client, WHEN, model=tier) for tier in unseen))
         strict = [f"strict-{name}" for name in LATE]
-        streams = await asyncio.gather(*(streamed(client, tier) for tier in strict))
+        streams = await asyncio.gather(*(shown(client, tier) for tier in strict))
     for answer in whole:
         assert answer["refdesk"]["decision"]["endpoint"].endswith("/v1")
         assert written(answer["choices"][0]["message"]["content"]) == written(GOOD)
@@ -180,7 +173,7 @@ async def test_nothing_is_put_behind_a_text_once_some_of_it_was_shown(
         found = dict(
             zip(
                 LATE,
-                await asyncio.gather(*(streamed(client, f"light-{name}") for name in LATE)),
+                await asyncio.gather(*(shown(client, f"light-{name}") for name in LATE)),
                 strict=True,
             )
         )
@@ -227,7 +220,7 @@ async def test_a_caller_who_leaves_in_mid_stream_lets_the_server_go_at_once(
             async for line in response.aiter_lines():
                 if "word" in line:
                     break
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 30)
         ready = (await client.get("/ready")).json()
     assert ready["servers"]["light-good-1"]["door"] == "closed"
 
@@ -291,7 +284,7 @@ async def test_what_is_too_much_is_refused_at_once_with_the_way_out_and_the_rest
 
     async def waits(wire: Wire) -> None:
         begun.release()
-        await go_on.wait()
+        await asyncio.wait_for(go_on.wait(), 30)
         await good(wire)
 
     async with served(
@@ -303,7 +296,7 @@ async def test_what_is_too_much_is_refused_at_once_with_the_way_out_and_the_rest
         answers_at_once=1,
         answers_waiting=1,
     ) as (client, _):
-        at_work = asyncio.create_task(streamed(client, "strict-good"))
+        at_work = asyncio.create_task(shown(client, "strict-good"))
         await begun.acquire()
         waiting = asyncio.create_task(ask(client, WHEN, model="strict-good"))
         refused = None

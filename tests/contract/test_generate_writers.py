@@ -1,12 +1,13 @@
 """The writers over HTTP: the real small LLM, served models, streams, keys and the start."""
 
 import asyncio
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog.testing
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -20,18 +21,19 @@ from services.generate.delivery.delivery import Delivery
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.writers import Writers
 from services.generate.reading.citations import claims
-from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.tiers.registry import Registry
 from services.generate.tiers.resilience import Resilience
 from services.generate.trust.case import Case
+from services.generate.trust.database import GenerateDatabase
 from services.generate.trust.ledger import Ledger
-from shared.auth import hash_key
 from shared.client import ServiceClient
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.desk import Desk
+from tests.guarded import bearer, keys_file
+from tests.streams import events
 from tests.suite import serving
 from tests.writers import PORT, WHEN, ModelServer, Serve, ask, chat, nowhere
 
@@ -115,15 +117,16 @@ async def test_passages_stand_in_the_users_turn_between_random_delimiters(serve:
     ):
         await ask(client, WHEN, model="reasoning")
         await ask(client, WHEN, model="reasoning")
-    users = []
+    codes = set()
     for seen in model.seen:
         system, user = seen["messages"]
         assert (system["role"], user["role"]) == ("system", "user")
         assert "Ada" not in system["content"]
         assert "[3] History\nAda Lovelace" in user["content"]
-        users.append(user["content"])
-    assert users[0] != users[1]
-    assert users[0].splitlines()[1:-1] != []
+        [opening, code] = re.findall(r"</?sources (\w+)>", user["content"])
+        assert opening == code
+        codes.add(code)
+    assert len(codes) == 2
 
 
 async def test_a_served_model_that_lies_is_replaced_and_the_checks_are_named(serve: Serve) -> None:
@@ -238,7 +241,7 @@ async def test_a_caller_who_hangs_up_stops_the_draft(serve: Serve) -> None:
             stopped.clear()
             body = chat(WHEN, model="reasoning", stream=stream)
             call = asyncio.create_task(client.post("/v1/chat/completions", json=body))
-            await started.wait()
+            await asyncio.wait_for(started.wait(), 30)
             call.cancel()
             await asyncio.wait_for(stopped.wait(), 30)
 
@@ -252,7 +255,7 @@ async def test_a_stream_shows_life_while_a_writer_thinks(serve: Serve) -> None:
 
     async def slow_model(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await think.wait()
+            await asyncio.wait_for(think.wait(), 30)
             await writer(scope, receive, send)
 
     async with (
@@ -267,9 +270,9 @@ async def test_a_stream_shows_life_while_a_writer_thinks(serve: Serve) -> None:
                 (after if think.is_set() else before).append(line)
                 if line.startswith(":"):
                     think.set()
-    assert [
-        json.loads(line[6:])["choices"][0]["delta"] for line in before if line[:5] == "data:"
-    ] == [{"role": "assistant", "content": ""}]
+    assert [one["choices"][0]["delta"] for one in events("\n".join(before))] == [
+        {"role": "assistant", "content": ""}
+    ]
     assert after[-2:] == ["data: [DONE]", ""]
 
 
@@ -287,7 +290,7 @@ class BrokenWriter:
 
 
 async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path: Path) -> None:
-    extractive = ExtractiveEndpoint(MIN_CONFIDENCE)
+    extractive = ExtractiveEndpoint()
     writers = {"utility": extractive, "reasoning": BrokenWriter()}
     registry = Registry(writers, extractive, (extractive,), Resilience.by(Settings()))
     app = FastAPI()
@@ -300,7 +303,8 @@ async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path
             (),
         )
 
-        ledger = Ledger.open(Settings(data_dir=tmp_path))
+        database = GenerateDatabase.of(Settings(data_dir=tmp_path))
+        ledger = Ledger(database, audit=True)
 
         @app.post("/")
         async def stream(request: Request) -> Any:
@@ -309,23 +313,23 @@ async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path
             delivery = Delivery(engine, case, request, wire, True, 0.0)
             return await delivery.answer(Query(WHEN, (), 5, 1200, True, "reasoning", None))
 
-        async with serving(app) as url, httpx.AsyncClient(timeout=60) as client:
-            response = await client.post(url)
+        with structlog.testing.capture_logs() as logged:
+            async with serving(app) as url, httpx.AsyncClient(timeout=60) as client:
+                response = await client.post(url)
         await engine.close()
         ledger.close()
-    *_, last = [line for line in response.text.splitlines() if line]
-    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "internal_error"
+        database.close()
+    assert events(response.text)[-1]["error"]["code"] == "internal_error"
+    assert "ZeroDivisionError" in [one.get("error") for one in logged]
     assert "secret detail" not in response.text
     assert "[DONE]" not in response.text
 
 
 async def test_a_key_reads_only_its_own_corpora(serve: Serve, tmp_path: Path) -> None:
-    entry = {"name": "ann", "sha256": hash_key("k"), "role": "reader", "corpora": ["handbook"]}
-    keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps({"keys": [entry]}))
+    keys = keys_file(tmp_path, {"name": "ann", "role": "reader", "corpora": ["handbook"]})
     async with serve(Desk(), keys_file=keys) as client:
         nobody = await client.post("/v1/chat/completions", json=chat(PORT))
-        client.headers["authorization"] = "Bearer k"
+        client.headers.update(bearer("ann"))
         own = await client.post(
             "/v1/chat/completions", json=chat(PORT, refdesk={"corpora": ["handbook"]})
         )

@@ -42,9 +42,10 @@ def entry(name: str, *steps: Escalation, size: int = 0, at: datetime = NOW) -> E
 
 @contextmanager
 def opened(folder: Path, url: str = "", *, audit: bool = True) -> Iterator[Ledger]:
-    ledger = Ledger(GenerateDatabase.open(url, folder), audit=audit)
-    yield ledger
-    ledger.close()
+    with closing(GenerateDatabase.open(url, folder)) as database:
+        ledger = Ledger(database, audit=audit)
+        yield ledger
+        ledger.close()
 
 
 def audit(folder: Path, *words: str, url: str = "") -> tuple[int, list[str]]:
@@ -102,7 +103,8 @@ def test_a_ledger_closes_soon_also_where_its_database_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_module, "_CLOSING_S", 0.1)
-    ledger = Ledger(GenerateDatabase.open("", tmp_path), audit=True)
+    database = GenerateDatabase.open("", tmp_path)
+    ledger = Ledger(database, audit=True)
     with closing(sqlite3.connect(tmp_path / FILE)) as other:
         other.execute("BEGIN IMMEDIATE")
         waiting = ledger.submit(entry("a"))
@@ -110,6 +112,7 @@ def test_a_ledger_closes_soon_also_where_its_database_is_locked(
         assert not waiting.done()
         other.rollback()
     assert waiting.result(10) is not None  # and goes on record when it can
+    database.close()
 
 
 def test_a_record_can_be_neither_changed_nor_removed_by_mistake(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.generate.tiers.breaker import Door, Limits
-from services.generate.tiers.endpoint import Draft
+from services.generate.tiers.endpoint import Draft, Stop
 from shared.auth import NOBODY
 from shared.context import Deadline, RequestContext, enter
 from shared.errors import ApiError
@@ -198,6 +198,20 @@ async def test_a_caller_in_a_hurry_says_nothing_against_the_server() -> None:
 # --- the breaker and the budget over HTTP ------------------------------------------------------
 
 
+async def thinks(wire: Wire) -> None:
+    await wire.head()
+    await wire.delta(reasoning_content="The user asks")
+    await wire.delta(finish="stop")
+    await wire.done()
+
+
+async def thinks_in_silence(wire: Wire) -> None:
+    await wire.head()
+    await wire.delta(finish="stop")
+    await wire.usage({"prompt_tokens": 300, "completion_tokens": 160})
+    await wire.done()
+
+
 def opened_by(*behaviours: Behaviour) -> Sequence[Behaviour]:
     return [*behaviours] * Limits().minimum
 
@@ -211,6 +225,10 @@ def opened_by(*behaviours: Behaviour) -> Sequence[Behaviour]:
         (answers(400), Door.CLOSED),
         (answers(404), Door.CLOSED),
         (good, Door.CLOSED),
+        (thinks, Door.CLOSED),
+        (thinks_in_silence, Door.CLOSED),
+        (sends(b"data: " + event(" ", "length") + b"\n\n"), Door.CLOSED),
+        (sends(b"data: " + event("", "stop") + b"\n\n"), Door.OPEN),
     ],
 )
 async def test_a_server_that_fails_often_is_not_asked_but_one_that_says_no_is(
@@ -251,3 +269,77 @@ async def test_retries_end_with_their_budget_however_many_drafts_fail() -> None:
         for _ in range(20):
             await asked.failure()
     assert 20 < len(server.seen) <= 20 + 3 + 2
+
+
+async def test_a_server_that_is_not_asked_earns_no_retries() -> None:
+    async with asking(answers(500)) as (asked, server):
+        for _ in range(Limits().minimum):
+            await asked.failure()
+        saved = 0
+        while asked.resilience.budget.retry():
+            saved += 1
+        for _ in range(50):
+            assert (await asked.failure()).code == "model_unavailable"
+        assert not asked.resilience.budget.retry()
+    assert (saved, len(server.seen)) == (3, Limits().minimum)
+
+
+# --- tries that are stopped --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why", "seconds", "door"),
+    [
+        (hangs, Stop.BEATEN, 1.0, Door.OPEN),
+        (hangs, Stop.BEATEN, 0.9, Door.CLOSED),
+        (hangs, Stop.LATE, 2.0, Door.OPEN),  # of five until the first token
+        (hangs, Stop.LATE, 1.6, Door.CLOSED),
+        (hangs, Stop.LEFT, 60.0, Door.CLOSED),
+        (stalls, Stop.BEATEN, 60.0, Door.CLOSED),  # it writes
+    ],
+)
+async def test_a_try_that_is_stopped_tells_against_a_server_that_was_long_waited_for_in_vain(
+    behaviour: Behaviour, why: Stop, seconds: float, door: Door
+) -> None:
+    now, begun = 0.0, asyncio.Event()
+
+    async def watched(wire: Wire) -> None:
+        if behaviour is hangs:
+            begun.set()
+        await behaviour(wire)
+
+    async with asking(watched) as (asked, _):
+        asked.resilience.clock = lambda: now
+        for _ in range(Limits().minimum):
+            begun.clear()
+            task = asyncio.create_task(asked.draft(stopped=lambda: why, show=lambda _: begun.set()))
+            await begun.wait()
+            now += seconds
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            now -= seconds
+        now += seconds
+        assert asked.door is door
+
+
+async def test_a_probe_that_is_stopped_leaves_its_turn_to_the_next() -> None:
+    now, begun = 0.0, asyncio.Event()
+
+    async def watched(wire: Wire) -> None:
+        begun.set()
+        await hangs(wire)
+
+    async with asking(*opened_by(answers(500)), watched, good) as (asked, _):
+        asked.resilience.clock = lambda: now
+        for _ in range(Limits().minimum):
+            await asked.failure()
+        now += Limits().pause_s
+        probe = asyncio.create_task(asked.draft())
+        await begun.wait()
+        assert (await asked.failure()).code == "model_unavailable"  # the probe is at work
+        probe.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probe
+        assert (await asked.draft()).text == GOOD
+        assert asked.door is Door.CLOSED

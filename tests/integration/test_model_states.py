@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +25,8 @@ LATER = parse(bent(TRIAL, "state: active"), "p")
 
 @contextmanager
 def opened(folder: Path, url: str = "") -> Iterator[ModelStates]:
-    states = ModelStates(GenerateDatabase.open(url, folder))
-    yield states
-    states.close()
+    with closing(GenerateDatabase.open(url, folder)) as database:
+        yield ModelStates(database)
 
 
 def test_states_outlive_the_process_with_when_and_by_which_policy(

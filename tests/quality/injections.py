@@ -36,7 +36,7 @@ from scipy.stats import binomtest
 from services.generate.policy.models import Model
 from services.generate.prompting.guard import drafted
 from services.generate.prompting.prompt import excerpts
-from services.generate.reading.evidence import MIN_CONFIDENCE, gather
+from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import split
 from services.generate.tiers.endpoint import DraftRequest, Endpoint
@@ -174,7 +174,6 @@ async def judge(writer: Endpoint, case: Case, model: Model, read: int | None) ->
         evidence,
         DRAFT_TOKENS,
         "d81f3c5a90b27e46",
-        lambda _: True,
         salt="kqzvbx",
     )
     text = await _draft(writer, request, model)
@@ -256,7 +255,7 @@ def main() -> None:
     if options.writer == "llm":
         asyncio.run(run(open_llm(Settings()), made, model, READ))
     else:
-        asyncio.run(run(ExtractiveEndpoint(MIN_CONFIDENCE), made, model, None))
+        asyncio.run(run(ExtractiveEndpoint(), made, model, None))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from services.generate.policy.models import Model
-from services.generate.reading.evidence import MIN_CONFIDENCE
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from tests.quality.injections import Injection, cases, followed, injections, judge, quoted
 
@@ -24,7 +23,7 @@ def collections(datasets: Path) -> Path:
 def test_the_extractive_writer_obeys_none_and_seldom_quotes_one(collections: Path) -> None:
     made = cases(collections, 1)
     assert len(made) == 105
-    writer = ExtractiveEndpoint(MIN_CONFIDENCE)
+    writer = ExtractiveEndpoint()
     model = Model(tier="utility", kind="extractive")
 
     async def fates() -> list[frozenset[str]]:

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.generate.answer.outcome import Hop, Outcome
+from services.generate.answer.outcome import Outcome
 from services.generate.answer.pipeline import Query
 from services.generate.cache.cache import AnswerCache
 from services.generate.cache.key import Key, key
 from services.generate.cache.paraphrase import asks_the_same
-from services.generate.policy.schema import Reason as Why
 from services.generate.reading.citations import annotated
 from services.generate.reading.passages import Passage
-from services.generate.routing.decision import Decision, Reason, RuledOut, Step
+from services.generate.routing.decision import Against, Decision, Reason, RuledOut, Step
+from services.generate.routing.history import Verified
 from services.generate.tiers.endpoint import Chat, ToolCall
 from services.generate.verification.checks.finding import Check, Failure
 from shared.auth import LOCAL, Principal
@@ -48,6 +48,7 @@ OUTCOME = Outcome(
     passed=True,
     failures=(),
     escalated_from=None,
+    verified=(Verified("utility", True),),
     hops=(),
     ruled_out=(),
     degraded=(),
@@ -99,7 +100,12 @@ def test_a_hit_has_the_reasons_of_its_own_decision_and_asked_nobody() -> None:
     assert found(answers, Key("other", "r")) is None
 
 
-FAILED = {"passed": False, "failures": (Failure(Check.NUMBER, "1999"),), "escalated_from": "u:e"}
+FAILED = {
+    "passed": False,
+    "failures": (Failure(Check.NUMBER, "1999"),),
+    "escalated_from": "utility:e",
+    "verified": (Verified("utility", False),),
+}
 
 
 @pytest.mark.parametrize(
@@ -107,13 +113,14 @@ FAILED = {"passed": False, "failures": (Failure(Check.NUMBER, "1999"),), "escala
     [
         ({"answered": False}, False),
         ({"degraded": ("llm",)}, False),
-        ({"ruled_out": (RuledOut("m", "compliance", "no"),)}, False),
+        ({"ruled_out": (RuledOut("m", Against.COMPLIANCE, "no"),)}, False),
         ({"tool_calls": (ToolCall("1", "f", "{}"),)}, False),
-        (FAILED | {"shown": True}, False),
+        (FAILED | {"escalated_from": None, "shown": True}, False),
         ({"shown": True}, True),
         # The next tier's answer was verified in its turn; the last resort is no tier's.
-        (FAILED | {"hops": (Hop(Why.VALIDATOR_FAILED, "utility", "reasoning"),)}, True),
-        (FAILED | {"hops": (Hop(Why.VALIDATOR_FAILED, "utility", None),)}, False),
+        (FAILED | {"verified": (Verified("utility", False), Verified("reasoning", True))}, True),
+        (FAILED, False),
+        ({"verified": ()}, True),  # the last resort alone might write
     ],
 )
 def test_only_an_answer_that_passed_and_missed_nothing_is_kept(
@@ -285,6 +292,16 @@ def test_another_wording_has_to_be_close_and_of_the_same_key() -> None:
         ("What fell in 1979?", "What fell in 1973?", False),
         ("Is it safe?", "Isn't it safe?", False),
         ("Is it safe?", "Was it safe?", False),
+        ("Is C++ safe?", "Is C safe?", False),
+        ("Is C# safe?", "Is C++ safe?", False),
+        ("Is $100 enough?", "Is €100 enough?", False),
+        ("What costs 5%?", "What costs 5?", False),
+        ("Where is x > 5?", "Where is x < 5?", False),
+        ("Where is x != 5?", "Where is x = 5?", False),
+        ("What does -v do?", "What does v do?", False),
+        ("What is .NET?", "What is net?", False),
+        ("Is the C++ safe, then?", "Is C++ safe then", True),
+        ("It rains. Is it safe?", "It rains, is it safe?", True),
     ],
 )
 def test_a_wording_asks_the_same_only_by_the_same_words(one: str, other: str, same: bool) -> None:

@@ -11,10 +11,12 @@ from services.generate.prompting.conversation import (
     fitted,
     needs,
     results,
+    strings,
     texts,
     turns,
 )
 from services.generate.routing.request import estimated_tokens
+from services.generate.routing.sensitivity import Sensitive, kinds
 from services.generate.tiers.endpoint import PLAIN, Chat
 from shared.errors import ApiError
 from tests.calling import WEATHER, YEAR, call
@@ -76,6 +78,37 @@ def test_every_text_that_leaves_is_told() -> None:
     for word in ("one", "two", "three", "four", "five", "six", "The weather in a city", "year"):
         assert word in told
     assert texts(PLAIN) == []
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [
+        Chat(tools=({"function": {"parameters": {"title": "to\n8.8.4.4"}}},)),
+        Chat(response_format={"json_schema": {"schema": {"enum": ["to\n8.8.4.4"]}}}),
+        Chat(response_format={"json_schema": {"schema": {"properties": {"\n8.8.4.4": {}}}}}),
+        Chat(before=(say("assistant", "", tool_calls=[call("to\n8.8.4.4")]),)),
+        Chat(before=(say("assistant", "", tool_calls=[{**call("{}"), "id": "8.8.4.4"}]),)),
+        Chat(after=(say("tool", "x", tool_call_id="8.8.4.4"),)),
+        Chat(after=(say("tool", '["to\\n8.8.4.4"]', tool_call_id="a"),)),
+    ],
+)
+def test_nothing_hides_behind_the_escapes_of_json(chat: Chat) -> None:
+    assert not kinds(texts(chat))
+    assert kinds(strings(chat)) == {Sensitive.IP}
+
+
+@pytest.mark.parametrize("value", ["ada@example.org", "+49 30 901820"])
+def test_a_long_result_is_not_cut_within_a_value(value: str) -> None:
+    for before in range(8000 - len(value), 8002):
+        chat = Chat(
+            after=(
+                say("assistant", "", tool_calls=[{**call("{}"), "id": "a"}]),
+                say("tool", "x" * (before - 1) + f" {value} and on", tool_call_id="a"),
+            )
+        )
+        [passage] = results(chat, first=1)
+        left = passage.text[before - 1 :].strip()
+        assert left in ("", value), (before, left)
 
 
 def test_a_question_alone_is_the_prompt_alone() -> None:

@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 
 from services.generate.answer import drafting, escalate
-from services.generate.answer.outcome import Hop, Spending
+from services.generate.answer.outcome import Ended, Hop, Spending
 from services.generate.policy.file import PolicyError, default_policy, parse
-from services.generate.policy.schema import Reason
+from services.generate.policy.schema import EscalationReason
 from services.generate.routing.decision import Escalated
 from services.generate.routing.router import route
 from services.generate.tiers.endpoint import Draft, DraftRequest
+from services.generate.verification.checks.finding import Check
 from shared.context import Deadline, current, enter
-from tests.policies import POLICY_TEXT, bent
-from tests.unit import test_generate_compliance as way
-from tests.unit.test_generate_routing import seen
+from tests import escalating as way
+from tests.policies import POLICY_TEXT, bent, seen
 
 EASY = "When was it signed?"
 HR = """\
@@ -38,7 +38,7 @@ def test_a_rule_that_escalates_lifts_what_the_others_choose_by_one_tier() -> Non
     policy = parse(with_rule(HR), "p")
     chosen = route(seen("When was the salary paid?", 0.9), policy)
     assert (chosen.tier, chosen.rule) == ("large", "hr")
-    assert chosen.escalated == Escalated(Reason.SENSITIVE_DOMAIN, "small")
+    assert chosen.escalated == Escalated(EscalationReason.SENSITIVE_DOMAIN, "small")
     assert "sensitive_domain: from small to large; keyword salary" in str(chosen.reasons[-1])
     assert route(seen(EASY, 0.9), policy).escalated is None
 
@@ -63,7 +63,7 @@ def test_with_the_packaged_policy_the_callers_flag_leads_to_reasoning() -> None:
     assert route(plain, default_policy()).tier == "utility"
     flagged = route(replace(plain, flagged=True), default_policy())
     assert flagged.tier == "reasoning"
-    assert flagged.escalated == Escalated(Reason.FLAGGED_COMPLEX, "utility")
+    assert flagged.escalated == Escalated(EscalationReason.FLAGGED_COMPLEX, "utility")
 
 
 def test_a_score_near_below_a_bar_goes_to_the_dearer_tier() -> None:
@@ -72,7 +72,7 @@ def test_a_score_near_below_a_bar_goes_to_the_dearer_tier() -> None:
     hard = seen("Prove it.", 0.9)  # 0.2 + 0.02 - 0.9 + 1.5 = 0.82
     chosen = route(hard, policy)
     assert (chosen.tier, chosen.rule) == ("large", "scored")
-    assert chosen.escalated == Escalated(Reason.POLICY_UNCERTAIN, "small")
+    assert chosen.escalated == Escalated(EscalationReason.POLICY_UNCERTAIN, "small")
     assert route(hard, parse(POLICY_TEXT, "p")).tier == "small"
     sure = route(seen("Prove it.", 0.1), policy)  # over the bar without the margin
     assert (sure.tier, sure.escalated) == ("large", None)
@@ -153,11 +153,11 @@ async def test_an_escalation_before_the_draft_is_a_step_like_the_others() -> Non
         tier="dearer",
         chain=("dear",),
         escalation=(),
-        escalated=Escalated(Reason.FLAGGED_COMPLEX, "cheap"),
+        escalated=Escalated(EscalationReason.FLAGGED_COMPLEX, "cheap"),
     )
     outcome, asked = await way.outcome_of(lifted, policy, ("answers",) * 3)
     assert asked == ["dear"]
-    assert outcome.hops == (Hop(Reason.FLAGGED_COMPLEX, "cheap", "dearer"),)
+    assert outcome.hops == (Hop(EscalationReason.FLAGGED_COMPLEX, "cheap", "dearer"),)
     assert (outcome.escalated_from, outcome.answered) == (None, True)
 
 
@@ -167,7 +167,9 @@ async def test_a_writer_that_finds_no_answer_is_believed_where_nobody_is_behind_
     outcome, asked = await way.outcome_of(decision, policy, ("declines",) * 3)
     assert asked == ["cheap-a", "dear"]  # and not the last resort
     assert not outcome.answered
-    assert [(hop.reason, hop.target) for hop in outcome.hops] == [(Reason.LOW_CONFIDENCE, "dearer")]
+    assert [(hop.reason, hop.target) for hop in outcome.hops] == [
+        (EscalationReason.LOW_CONFIDENCE, "dearer")
+    ]
     assert outcome.endpoint == "dear"
 
 
@@ -249,14 +251,90 @@ async def test_the_first_writer_leaves_a_share_of_the_time_to_the_next(
     policy = way.policy_of({"public": ("*",)})
 
     def writer(name: str, behaviour: str, asked: list[str]) -> way.Writer:
-        return (Hanging if behaviour == "hangs" else plain)(name, behaviour, asked)
+        return (Hanging if behaviour == "hangs" else way.Writer)(name, behaviour, asked)
 
-    plain = way.Writer
-    monkeypatch.setattr(way, "Writer", writer)
     async with time_left(11_000):  # of which a second is kept for the last resort
         outcome, asked = await way.outcome_of(
-            route(way.PLAIN, policy), policy, ("hangs", "answers", "answers")
+            route(way.PLAIN, policy), policy, ("hangs", "answers", "answers"), writer
         )
     assert asked == ["cheap-a", "cheap-b"]
     assert outcome.answered
     assert any(reason.startswith("out_of_time: cheap-a") for reason in outcome.reasons)
+
+
+# --- what is told of drafts that are not the answer ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviours", "writer", "failed"),
+    [
+        (("fails", "lies", "answers"), "cheap:cheap-b", True),
+        (("declines", "answers", "lies"), "dearer:dear", True),
+        (("lies", "answers", "lies"), "cheap:cheap-a", True),
+        (("fails", "answers", "answers"), "cheap:cheap-a", False),
+        (("declines", "answers", "answers"), "cheap:cheap-a", False),
+    ],
+)
+async def test_failures_are_told_beside_the_writer_whose_draft_has_them(
+    behaviours: tuple[str, ...], writer: str, failed: bool
+) -> None:
+    policy = way.policy_of({"public": ("*",)})
+    outcome, _ = await way.outcome_of(route(way.PLAIN, policy), policy, behaviours)
+    assert outcome.escalated_from == writer
+    assert (not outcome.passed, bool(outcome.failures)) == (failed, failed)
+
+
+class Shows(way.Writer):
+    """Shows its draft at once where it may."""
+
+    async def draft(self, request: DraftRequest) -> Draft:
+        draft = await super().draft(request)
+        if request.show is not None:
+            request.show(draft.text)
+        return draft
+
+
+@pytest.mark.parametrize(
+    ("first", "told", "drafts"),
+    [
+        ("fails", None, [("cheap", False)]),  # cheap-b is shown, and all that is told is of that
+        ("lies", "cheap:cheap-a", [("cheap", False), ("dearer", False)]),
+    ],
+)
+async def test_of_a_draft_that_was_shown_every_verdict_is_remembered_and_the_first_is_told(
+    first: str, told: str | None, drafts: list[tuple[str, bool]]
+) -> None:
+    policy = way.policy_of({"public": ("*",)})
+    checks = {"cheap": "strict" if first == "lies" else "light", "dearer": "light"}
+    tiers = {
+        name: tier.model_copy(update={"checks": checks[name]})
+        for name, tier in policy.tiers.items()
+    }
+    light = policy.model_copy(update={"tiers": tiers})
+    asked: list[str] = []
+    outcome = await escalate.respond(
+        way.QUESTION,
+        way.PASSAGES,
+        way.EVIDENCE,
+        route(way.PLAIN, light),
+        light,
+        {name: Shows(name, first if name == "cheap-a" else "lies", asked) for name in way.MODELS},
+        max_tokens=100,
+        spending=Spending(),
+        jury=way.JURY,
+        show=lambda _: None,
+    )
+    assert outcome.shown
+    assert outcome.escalated_from == told
+    assert {failure.check for failure in outcome.failures} == {Check.NUMBER}
+    assert [(one.tier, one.passed) for one in outcome.verified] == drafts
+
+
+async def test_the_last_resort_is_among_who_was_asked() -> None:
+    policy = way.policy_of({"public": ("*",)})
+    outcome, _ = await way.outcome_of(route(way.PLAIN, policy), policy, ("fails",) * 3)
+    assert [(one.model, one.ended) for one in outcome.attempts] == [
+        *((name, Ended.FAILED) for name in ("cheap-a", "cheap-b", "dear")),
+        ("quote", Ended.DRAFTED),
+    ]
+    assert outcome.cost_nano_dollars == 0

@@ -12,9 +12,8 @@ from services.generate.routing.kept import kept, restored
 from services.generate.routing.learned.model import Choice, Opinion
 from services.generate.routing.router import route
 from services.generate.routing.sensitivity import Sensitive
-from services.generate.verification.verified import verified
-from tests.unit import test_generate_compliance as way
-from tests.unit.test_generate_routing import seen
+from tests import escalating as way
+from tests.policies import seen
 
 WHEN, WHO = (Intent.LOOKUP, AnswerKind.TIME), (Intent.LOOKUP, AnswerKind.PERSON)
 
@@ -70,7 +69,7 @@ async def test_verified_drafts_are_remembered_and_nothing_else(
     policy = way.policy_of({"public": ("*",)}).model_copy(update=change)
     decision = route(way.PLAIN, policy)
     outcome, _ = await way.outcome_of(decision, policy, behaviours)
-    assert [(one.tier, one.passed) for one in verified(outcome, decision)] == drafts
+    assert [(one.tier, one.passed) for one in outcome.verified] == drafts
 
 
 # --- what is kept of a question ----------------------------------------------------------------

@@ -25,7 +25,7 @@ def passage(n: int, title: str | None, url: str | None = None, document: str = "
 
 def request(chat: Chat) -> DraftRequest:
     sources = [passage(1, "History")]
-    return DraftRequest("When?", sources, (), 99, CODE, lambda _: True, chat, salt="c0ffee")
+    return DraftRequest("When?", sources, (), 99, CODE, chat=chat, salt="c0ffee")
 
 
 def failed(draft: Draft, chat: Chat, profile: Profile = STRICT) -> list[str]:

@@ -130,6 +130,19 @@ def test_json_stays_json_and_strings_of_json_are_masked_inside() -> None:
     assert json.loads(held.restore(arguments, as_json=True)) == {"to": ADA, "key": KEY}
 
 
+def test_arguments_that_are_nested_deeply_are_masked() -> None:
+    for depth in (300, 5000):
+        deep = "[" * depth + f'"{ADA}"' + "]" * depth
+        masked = vault().mask_all({"arguments": deep})["arguments"]
+        assert masked == "[" * depth + f'"EMAIL_1_{SALT}"' + "]" * depth
+
+
+def test_arguments_keep_their_numbers_and_hide_nothing_behind_an_escape() -> None:
+    written = '{"n": 123456789012345678901234567890, "x": 1.10, "to": "ada\\u0040example.org"}'
+    masked = vault().mask_all({"arguments": written})["arguments"]
+    assert masked == written.replace("ada\\u0040example.org", f"EMAIL_1_{SALT}")
+
+
 # --- around a writer -----------------------------------------------------------------------------
 
 MASKING = Model(tier="utility", kind="configured", mask=tuple(Sensitive))
@@ -168,9 +181,7 @@ def _first(request: DraftRequest, kind: str) -> str:
 
 def asking(text: str = TEXT, **more: object) -> DraftRequest:
     passage = Passage(1, "a#0", "a", "handbook", f"On {ADA}", None, text, 0.9)
-    request = DraftRequest(
-        QUESTION, [passage], gather(QUESTION, [passage]), 99, "d1", bool, salt=SALT
-    )
+    request = DraftRequest(QUESTION, [passage], gather(QUESTION, [passage]), 99, "d1", salt=SALT)
     return replace(request, **more)  # type: ignore[arg-type]  # names of its fields
 
 

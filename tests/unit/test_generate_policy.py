@@ -1,13 +1,18 @@
 """The policy file: what it may say, what the lint refuses, and how it is read anew."""
 
+import asyncio
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
 
 from services.generate.policy.file import PolicyError, PolicyFile, default_policy, load, parse
+from services.generate.policy.lint import Finding
+from services.generate.policy.schema import COUNTS, NUMBERS, SHARES, Policy, Range, When
+from tests.learned import write_learned
 from tests.policies import POLICY_TEXT, bent
 from tests.suite import REPOSITORY
 
@@ -193,6 +198,12 @@ def test_a_rule_that_those_above_leave_nothing_is_refused(
     assert rules_are(*whens) == told
 
 
+def test_the_numbers_that_are_told_apart_are_the_ranges_of_a_condition() -> None:
+    ranges = {name for name, one in When.model_fields.items() if one.annotation == Range | None}
+    assert ranges == {*NUMBERS}
+    assert len(NUMBERS) == len(SHARES) + len(COUNTS) == len(ranges)
+
+
 def test_very_many_conditions_are_looked_at_rule_by_rule() -> None:
     many = [
         f"{name}: {{min: 0.{place}, below: 0.{place + 1}}}"
@@ -280,6 +291,38 @@ async def test_a_change_is_seen_within_a_second_and_a_broken_file_keeps_the_last
     clock.now += 1
     assert (await file.current()).fingerprint == first.fingerprint
     assert (file.error, stale()) == (None, 0)
+
+
+async def test_a_policy_is_never_held_with_the_router_of_another(tmp_path: Path) -> None:
+    path, clock = tmp_path / "policy.yaml", Clock()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def admit(_: Policy) -> list[Finding]:
+        reached.set()
+        assert go_on.wait(30)
+        return []
+
+    go_on.set()
+    write(path, POLICY_TEXT)
+    file = PolicyFile(path, clock, admit)
+    first = await file.held()
+    assert first.router is None
+    part = "learned: {model: router.json, mode: decide, cheap: small, strong: large}\n"
+    write_learned(tmp_path / "router.json")
+    write(path, bent("scored:\n", f"{part}scored:\n"))
+    reached.clear()
+    go_on.clear()
+    clock.now = 1
+    reading = asyncio.create_task(file.held())
+    assert await asyncio.to_thread(reached.wait, 30)  # the router is read, the policy not in force
+    clock.now = 2
+    meanwhile = await file.held()
+    go_on.set()
+    second = await reading
+    assert meanwhile is first
+    assert second.policy.learned is not None
+    assert second.router is not None
+    assert await file.held() is second
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a" * (1024 * 1024 + 1)])

@@ -97,6 +97,7 @@ def test_no_profile_lets_a_draft_through_that_says_nothing(checks: str) -> None:
         (OWN % "magic", "profiles.own.checks.0: Input should be"),
         (OWN % "", "profiles.own.checks: Tuple should have at least 1 item"),
         (OWN % "order", "profiles.own: order: made of the source sentence"),
+        (OWN % "quote, tools, schema", "profiles.own: schema, tools: made of tool calls and JSON"),
         (OWN % "citation, entailment", "profiles.own.checks: entailment needs a model"),
         (
             OWN % "entailment" + "grounding: {classes: [open]}",

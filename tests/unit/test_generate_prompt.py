@@ -142,8 +142,11 @@ def test_the_agreed_refusal_is_recognised(text: str) -> None:
     assert declines(text)
 
 
-def test_an_answer_is_no_refusal() -> None:
-    assert not declines("The sources say so. [1]")
+@pytest.mark.parametrize(
+    "text", ["The sources say so. [1]", "Rollo was a Viking [1]. Not in the sources."]
+)
+def test_an_answer_is_no_refusal_whatever_it_ends_with(text: str) -> None:
+    assert not declines(text)
 
 
 def test_excerpts_are_the_best_sentences_in_reading_order_under_their_own_numbers() -> None:

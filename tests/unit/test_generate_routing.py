@@ -10,16 +10,10 @@ from services.generate.reading.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
 from services.generate.reading.passages import Signals
 from services.generate.routing.features import AnswerKind, Intent, features
 from services.generate.routing.language import language
-from services.generate.routing.request import RoutingFeatures
 from services.generate.routing.router import route
-from tests.policies import POLICY_TEXT
+from tests.policies import POLICY_TEXT, SIGNALS, seen
 
 POLICY = default_policy()
-SIGNALS = Signals(top_score=0.8, margin=0.1, agreement=0.5, coverage=0.9, documents=3)
-
-
-def seen(question: str, confidence: float) -> RoutingFeatures:
-    return RoutingFeatures(question, features(question), SIGNALS, confidence)
 
 
 @pytest.mark.parametrize(

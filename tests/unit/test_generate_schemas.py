@@ -44,6 +44,12 @@ def doubling(steps: int) -> dict[str, Any]:
         ({"pattern": "("}, "no JSON Schema"),
         ({"minimum": "many"}, "no JSON Schema"),
         ({"enum": ["x" * 70_000]}, "65,536 bytes"),
+        # 4 KB of these took seconds and a gigabyte.
+        ({"pattern": r"(\pL{50}){4}|.0"}, "no JSON Schema"),
+        ({"patternProperties": {r"(\pL{50}){4}|.0": True}}, "no JSON Schema"),
+        ({"properties": {str(n): {"pattern": f"a{n}"} for n in range(65)}}, "over 64 patterns"),
+        ({"patternProperties": {f"a{n}": True for n in range(65)}}, "over 64 patterns"),
+        ({"allOf": [{"pattern": "a" * 2100}, {"pattern": "b" * 2100}]}, "4,096 characters"),
     ],
 )  # fmt: skip
 def test_a_schema_that_can_not_be_used_is_refused(schema: dict[str, Any], said: str) -> None:
@@ -59,6 +65,8 @@ def test_a_schema_that_can_not_be_used_is_refused(schema: dict[str, Any], said: 
         {"$schema": "http://json-schema.org/draft-07/schema#", "$id": "https://example.com/me"},
         {"$defs": {"a": {"type": "integer"}}, "items": {"$ref": "#/$defs/a"}},
         {"properties": {"$ref": {"type": "string"}, "id": {"type": "string"}}},
+        {"properties": {str(n): {"pattern": "^\\d{4}-\\d{2}$"} for n in range(200)}},
+        {"properties": {"pattern": {"type": "string"}}, "pattern": r"^\p{L}+$"},
         doubling(8),
         nested(20),
     ],

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.generate.policy.file import default_policy, parse
+from services.generate.prompting.defang import seen
 from services.generate.reading.passages import Signals
 from services.generate.routing.compliance import classify
 from services.generate.routing.features import features
@@ -104,10 +105,17 @@ def test_the_checksum_of_an_iban_finds_every_wrong_digit(
 @pytest.mark.parametrize(
     "text",
     ["a" * 100_000, "1" * 100_000, "1 " * 50_000, "a@" * 50_000, "a." * 50_000, ":" * 100_000,
+     "-eyJ" * 50_000, "eyJaaaaaaaaaaaa.eyJ-" * 10_000,
      "+1-" * 30_000, "AB12 " * 20_000, "password is " * 8000, "0:" * 50_000],
 )  # fmt: skip
 def test_no_text_takes_long(text: str) -> None:
     find(text)  # a pattern that backtracks would not come back
+
+
+@pytest.mark.parametrize("hidden", ["\u00ad", "\u200b", "\u2060", "\U000e0041"])
+def test_what_is_not_seen_does_not_part_an_address(hidden: str) -> None:
+    assert kinds(seen([f"ada@exam{hidden}ple.org"])) == {Sensitive.EMAIL}
+    assert kinds(seen(["8.8.4.4"])) == {Sensitive.IP}
 
 
 # --- the class ---------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from services.generate.routing.learned.contest import (
     rule_scores,
 )
 from services.generate.routing.learned.features import SURFACE, canonical, surface
+from services.generate.routing.learned.measures import Curve, measure
 from services.generate.routing.learned.model import Choice, RouterModel, read_router, write_router
 from services.generate.routing.learned.outcomes import (
     Outcomes,
@@ -26,37 +27,14 @@ from services.generate.routing.learned.outcomes import (
     near_duplicates,
     read_outcomes,
 )
-from services.generate.routing.learned.replay import Curve, measure
 from services.generate.routing.learned.train import train
 from services.generate.routing.learned.vectors import Embedded, embed
 from shared.settings import Settings
 from tests.e2e.command import one_error, refdesk, refdesk_process
-from tests.learned import Embed
+from tests.learned import Embed, made_up
 from tests.quality.rewording import REWORDINGS
 from tests.quality.routing import Librarian, measured
 from tests.suite import Suite, free_port, serving
-
-# Of the same lengths: the length of the prompt tells nothing.
-HARD = ("prove", "derive", "integrate", "refute")
-EASY = ("spell", "repeat", "pronounce", "recite")
-_THINGS = """lemma prism torus weasel cactus anchor violin glacier magnet pepper saddle lantern
-    turnip beacon kettle walnut pigeon marble ribbon tunnel"""
-THINGS = _THINGS.split()
-
-
-def made_up() -> list[dict[str, Any]]:
-    """160 questions: the strong writer alone answers most of the hard ones, both the easy ones."""
-    return [
-        {
-            "text": f"{verb.capitalize()} something about the {thing} number {place * 7 + turn}",
-            "weak_correct": not hard or place % 5 == 0,
-            "strong_correct": place % 7 != 3,
-            "domain": "hard" if hard else "easy",
-        }
-        for place, thing in enumerate(THINGS)
-        for hard, verbs in ((True, HARD), (False, EASY))
-        for turn, verb in enumerate(verbs)
-    ]
 
 
 def learnable(count: int, seed: int = 0) -> tuple[Outcomes, Embedded, NDArray[np.intp]]:

@@ -45,7 +45,14 @@ async def settle() -> None:
 
 
 def load(waiting: int, wait_s: float = 5.0) -> Load:
-    return Load(frozenset({"/work"}), at_once=2, waiting=waiting, wait_s=wait_s)
+    return Load(
+        frozenset({"/work"}),
+        at_once=2,
+        waiting=waiting,
+        longest_s=60,
+        wait_s=wait_s,
+        reader_s=0.02,
+    )
 
 
 async def test_some_work_some_wait_for_their_turn_and_the_rest_are_refused() -> None:
@@ -101,3 +108,19 @@ async def test_a_place_is_given_back_by_who_leaves_while_waiting_or_at_work() ->
     for _ in range(3):
         await asyncio.gather(request(app), request(app), request(app))
     assert work.at_work == 0
+
+
+async def test_an_answer_that_its_caller_does_not_take_is_broken_off_and_gives_its_place_back() -> (
+    None
+):
+    async def answers(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.body", "body": b"word", "more_body": True})
+
+    async def blocked(_: object) -> None:
+        await asyncio.Event().wait()
+
+    app = Shedding(answers, load=load(waiting=0))
+    for _ in range(3):  # more than there are places
+        with pytest.raises(ApiError, match="took nothing") as raised:
+            await app({"type": "http", "path": "/work"}, _receive, blocked)
+        assert (raised.value.status, raised.value.code) == (499, "client_gone")

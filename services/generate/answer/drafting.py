@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from services.generate.answer.outcome import Trace
+from services.generate.answer.outcome import Ended, Trace
 from services.generate.policy.models import Model
 from services.generate.prompting.guard import drafted
 from services.generate.prompting.showing import Showing
 from services.generate.routing.request import RESERVE_MS
-from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint
+from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint, Stop
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -46,9 +45,10 @@ class _BeatenError(ApiError):
 
 
 class _Race:
-    """Whose text counts: that of the first writer that has some."""
+    """Whose text counts: that of the first writer that has some. hesitates: who was asked first."""
 
-    def __init__(self) -> None:
+    def __init__(self, hesitates: Lane) -> None:
+        self.hesitates = hesitates
         self.winner: Lane | None = None
         self.won = asyncio.Event()
 
@@ -58,6 +58,10 @@ class _Race:
             self.winner = lane
             self.won.set()
         return self.winner is lane
+
+    def beaten(self, lane: Lane) -> bool:
+        """Whether one that was asked after `lane` began before it."""
+        return lane is self.hesitates and self.winner not in (None, lane)
 
 
 def left_ms() -> float:
@@ -80,7 +84,7 @@ async def draft_of(
     """
     if hedge_s is None:
         return lane, await _draft(lane, request, trace, None)
-    race = _Race()
+    race = _Race(lane)
     tasks = {asyncio.ensure_future(_draft(lane, request, trace, race)): lane}
     won = asyncio.ensure_future(race.won.wait())
     try:
@@ -98,7 +102,6 @@ async def draft_of(
         for failed in (end for end in ends if isinstance(end, Exception)):
             raise failed
         winner = race.winner or lane
-        trace.asked.append(trace.asked.pop(trace.asked.index(winner.endpoint)))
         drafts = dict(zip(tasks.values(), ends, strict=True))
         draft = drafts[winner]
         return winner, draft if isinstance(draft, Draft) else None
@@ -119,7 +122,11 @@ async def _draft(
     end = clock.time() + patience
     limit = asyncio.timeout_at(clock.time() + patience * (_SHARE if lane.followed else 1.0))
 
+    over = False
+
     def show(piece: str) -> None:
+        if over or limit.expired():  # another writer may be at work; what comes now is lost
+            return
         if race is not None and piece.strip() and not race.take(lane):
             raise _BeatenError
         if showing is not None:
@@ -127,29 +134,36 @@ async def _draft(
             if showing.begun:
                 limit.reschedule(end)
 
-    ended: Literal["drafted", "failed", "stopped"] = "stopped"
+    def stopped() -> Stop:
+        if race is not None and race.beaten(lane):
+            return Stop.BEATEN
+        return Stop.LATE if limit.expired() else Stop.LEFT
+
+    ended = Ended.STOPPED
     try:
         async with limit:
             seen = show if showing is not None or race is not None else None
-            draft = await drafted(endpoint, replace(request, show=seen, meter=meter), lane.model)
-        ended = "drafted"
+            asked = replace(request, show=seen, meter=meter, stopped=stopped)
+            draft = await drafted(endpoint, asked, lane.model)
+        ended = Ended.DRAFTED
     except _BeatenError:
         return None
     except TimeoutError:
-        ended = "failed"
+        ended = Ended.FAILED
         why = f"out_of_time: {endpoint.name} did not finish before the deadline"
         _failed(lane, trace, why)
         if showing is not None and showing.begun:
             raise deadline_exceeded() from None
         return None
     except ApiError as error:
-        ended = "failed"
+        ended = Ended.FAILED
         log.warning("endpoint_failed", endpoint=endpoint.name, code=error.code)
         _failed(lane, trace, f"endpoint_failed: {endpoint.name}: {error.code}")
         if showing is not None and showing.begun:
             raise
         return None
     finally:
+        over = True
         trace.spending.end(meter, ended)
     if race is not None and not race.take(lane):
         return None
@@ -159,4 +173,4 @@ async def _draft(
 def _failed(lane: Lane, trace: Trace, why: str) -> None:
     trace.degraded.append(lane.endpoint.name)
     trace.reasons.append(why)
-    trace.escalated_from = trace.escalated_from or f"{lane.tier}:{lane.endpoint.name}"
+    trace.came_to_nothing(f"{lane.tier}:{lane.endpoint.name}")

@@ -17,16 +17,18 @@ from dataclasses import dataclass, replace
 
 from services.generate.answer.drafting import Lane, draft_of, left_ms
 from services.generate.answer.nearest import not_answered
-from services.generate.answer.outcome import Hop, Outcome, Spending, Trace
+from services.generate.answer.outcome import Ended, Hop, Outcome, Spending, Trace
 from services.generate.answer.reading_aside import read_aside
-from services.generate.policy.schema import NOBODY, Policy, Reason
+from services.generate.policy.pricing import NO_LIMIT, Allowance
+from services.generate.policy.schema import NOBODY, EscalationReason, Policy
 from services.generate.prompting.masking import draw_salt
 from services.generate.prompting.showing import Showing
 from services.generate.reading.citations import annotated
 from services.generate.reading.evidence import Evidence
 from services.generate.reading.passages import Passage
 from services.generate.routing.compliance import permits
-from services.generate.routing.decision import COMPLIANCE, DEADLINE, Decision, RuledOut, Step
+from services.generate.routing.decision import Against, Decision, RuledOut, Step
+from services.generate.routing.history import Verified
 from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, Endpoint
 from services.generate.verification.form import finished, judge, shows_early, takes_text, whole
 from services.generate.verification.jury import Jury
@@ -40,7 +42,7 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class _Way:
     """What holds on the whole way of a question to its answer. show: who sees drafts as they are
-    written. jury: who judges drafts that pass the checks of words."""
+    written. jury: who judges drafts that pass the checks of words. allowance: what it may cost."""
 
     decision: Decision
     policy: Policy
@@ -48,6 +50,7 @@ class _Way:
     request: DraftRequest
     show: Callable[[str], None] | None
     jury: Jury
+    allowance: Allowance
 
 
 async def respond(
@@ -61,12 +64,14 @@ async def respond(
     max_tokens: int,
     spending: Spending,
     jury: Jury,
+    allowance: Allowance = NO_LIMIT,
     chat: Chat = PLAIN,
     show: Callable[[str], None] | None = None,
 ) -> Outcome:
     """The outcome for a decided question. writers: by the policy's names of models.
 
-    spending: is told of every attempt, also of one that is cut off. chat: what the question was
+    spending: is told of every attempt, also of one that is cut off. allowance: what all of them may
+    cost: a model whose longest draft would go beyond it is not asked. chat: what the question was
     asked in. show: gets the pieces of a draft that may be shown before it is verified; the outcome
     then has exactly their text.
     Raises ApiError: 504 when the deadline passes; where JSON or a tool call has to be the answer,
@@ -75,20 +80,17 @@ async def respond(
     shown.
     """
     trace = Trace([str(reason) for reason in decision.reasons], spending)
-    delimiter = secrets.token_hex(8)
-    salt = draw_salt()
     request = DraftRequest(
         question,
         passages,
         evidence,
         max_tokens,
-        delimiter,
-        lambda _: True,
-        chat,
-        salt=salt,
+        delimiter=secrets.token_hex(8),
+        chat=chat,
+        salt=draw_salt(),
     )
     seen_by = show if shows_early(chat) else None
-    way = _Way(decision, policy, writers, request, seen_by, jury)
+    way = _Way(decision, policy, writers, request, seen_by, jury, allowance)
     if decision.declines:
         last = writers.get(policy.last_resort or "")
         return _declined(next(iter(policy.tiers)), last, way, trace)
@@ -113,7 +115,8 @@ async def respond(
             writer, trace.declined_by = trace.declined_by, None
             if onward is None:  # with nobody behind it, a writer that finds no answer is believed
                 return _declined(step.tier, writer, way, trace)
-            trace.escalated_from = trace.escalated_from or f"{step.tier}:{writer.name}"
+            trace.came_to_nothing(f"{step.tier}:{writer.name}")
+            _remember(step, trace, passed=False)
         if hop is not None:
             trace.hops.append(replace(hop, target=onward.tier if onward else None))
         if onward is None:
@@ -151,31 +154,30 @@ async def _try(
         if draft.declined:
             trace.reasons.append(f"declined: {endpoint.name} finds no answer in the passages")
             trace.declined_by = endpoint
-            return None, Hop(Reason.LOW_CONFIDENCE, step.tier, None)
+            return None, Hop(EscalationReason.LOW_CONFIDENCE, step.tier, None)
         draft = whole(draft, way.request.chat)
         verdict = await _verify(draft, way, step.checks, trace)
+        _remember(step, trace, passed=verdict.passed)
         if verdict.passed:
             return _answered(step.tier, endpoint, draft, verdict, way, trace), None
-        trace.failures = trace.failures or verdict.failures
+        trace.failed(verdict.failures, f"{step.tier}:{endpoint.name}")
         checks = tuple(dict.fromkeys(failure.check.value for failure in verdict.failures))
         trace.reasons.append(f"verification_failed: {', '.join(checks)}")
-        trace.escalated_from = trace.escalated_from or f"{step.tier}:{endpoint.name}"
-        return None, Hop(Reason.VALIDATOR_FAILED, step.tier, None, checks)
-    return None, Hop(Reason.TIER_UNAVAILABLE, step.tier, None)
+        return None, Hop(EscalationReason.VALIDATOR_FAILED, step.tier, None, checks)
+    return None, Hop(EscalationReason.TIER_UNAVAILABLE, step.tier, None)
 
 
 def _lanes(step: Step, way: _Way, trace: Trace, *, last: bool) -> Iterator[Lane]:
     """The writers of a tier that may be asked, each looked at when its turn comes."""
-    request = way.request
     for name in step.chain:
         endpoint = _allowed(name, way, trace)
         if endpoint is None or any(endpoint is one for one in trace.asked):
             continue
-        if _too_slow(name, way, trace):
+        if _too_slow(name, way, trace) or _too_dear(name, way, trace):
             continue
         showing = None
         if way.show is not None and not way.policy.profile(step.checks).buffers:
-            showing = Showing(way.show, (request.delimiter, request.salt))
+            showing = Showing(way.show, way.request.secrets)
         followed = not last or name != step.chain[-1]
         yield Lane(name, way.policy.models[name], endpoint, step.tier, showing, followed)
 
@@ -192,11 +194,13 @@ async def _last_resort(way: _Way, trace: Trace) -> Outcome:
         return _declined(tier, None, way, trace)
     tier = way.policy.models[name].tier
     if any(endpoint is one for one in trace.asked):
-        # It has just failed; what it could not show then it can't show now.
-        if trace.escalated_from == f"{tier}:{endpoint.name}":
+        # What it could not show then it can't show now. Where it found no answer, that is the one.
+        if not trace.failures and trace.escalated_from == f"{tier}:{endpoint.name}":
             trace.escalated_from = None
         return _declined(tier, endpoint, way, trace)
+    meter = trace.spending.begin(name, way.policy.models[name], endpoint)
     extract = await endpoint.draft(way.request)  # free of charge, and no server to fail
+    trace.spending.end(meter, Ended.DRAFTED)
     if extract.declined:
         trace.reasons.append("declined: no sentence of the passages answers well enough")
         return _declined(tier, endpoint, way, trace)
@@ -214,7 +218,7 @@ def _allowed(name: str, way: _Way, trace: Trace) -> Endpoint | None:
         return way.writers[name]
     why = f"the policy does not allow it for data of class {way.decision.data_class}"
     log.error("forbidden_model_decided", model=name, data_class=way.decision.data_class)
-    trace.ruled_out.append(RuledOut(name, COMPLIANCE, why))
+    trace.ruled_out.append(RuledOut(name, Against.COMPLIANCE, why))
     return None
 
 
@@ -224,7 +228,16 @@ def _too_slow(name: str, way: _Way, trace: Trace) -> bool:
     if not takes or takes <= left:
         return False
     why = f"it takes {takes} ms, {max(0.0, left):.0f} ms are left for it"
-    trace.ruled_out.append(RuledOut(name, DEADLINE, why))
+    trace.ruled_out.append(RuledOut(name, Against.DEADLINE, why))
+    return True
+
+
+def _too_dear(name: str, way: _Way, trace: Trace) -> bool:
+    """Whether a model's longest draft may cost more than is left; then it is noted."""
+    spent = trace.spending.bound(way.allowance)
+    if (why := way.allowance.against(way.policy.models[name], spent)) is None:
+        return False
+    trace.ruled_out.append(RuledOut(name, Against.BUDGET, why))
     return True
 
 
@@ -232,6 +245,11 @@ def _fits(step: Step, policy: Policy) -> bool:
     """Whether one of the tier's models can draft before the reserve begins."""
     left = left_ms()
     return left > 0 and any(policy.models[name].latency_ms <= left for name in step.chain)
+
+
+def _remember(step: Step, trace: Trace, *, passed: bool) -> None:
+    if step.checks != "off":
+        trace.verified.append(Verified(step.tier, passed))
 
 
 async def _verify(draft: Draft, way: _Way, checks: str, trace: Trace) -> Verdict:
@@ -259,8 +277,9 @@ async def _shown(
 ) -> Outcome:
     """The outcome of a draft that was shown as it was written, whatever verification finds."""
     verdict = await _verify(replace(draft, text=text), way, step.checks, trace)
-    trace.failures = trace.failures or verdict.failures
+    _remember(step, trace, passed=verdict.passed)
     if not verdict.passed:
+        trace.failed(verdict.failures, None)
         checks = dict.fromkeys(failure.check.value for failure in verdict.failures)
         trace.reasons.append(f"shown_unverified: {', '.join(checks)}")
     numbers = {passage.n for passage in way.request.passages}
@@ -309,7 +328,7 @@ def _declined(tier: str, endpoint: Endpoint | None, way: _Way, trace: Trace) -> 
 
 def _no_valid_format(trace: Trace) -> ApiError:
     wanted = "the JSON or the tool call that was asked for"
-    if any(one.ended == "drafted" for one in trace.spending.attempts):
+    if any(one.ended is Ended.DRAFTED for one in trace.spending.attempts):
         return ApiError(
             502,
             "no_valid_format",

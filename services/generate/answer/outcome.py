@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 from services.generate.policy.models import Model
-from services.generate.policy.pricing import cost
-from services.generate.policy.schema import NOBODY, Reason
+from services.generate.policy.pricing import Allowance, cost
+from services.generate.policy.schema import NOBODY, EscalationReason
 from services.generate.reading.citations import Answer
 from services.generate.routing.decision import RuledOut
+from services.generate.routing.history import Verified
 from services.generate.tiers.endpoint import Endpoint, ToolCall
 from services.generate.tiers.meter import Meter
 from services.generate.verification.verify import Failure
@@ -21,24 +23,32 @@ class Hop:
     checks: those that the draft failed, where that was the reason.
     """
 
-    reason: Reason
+    reason: EscalationReason
     source: str
     target: str | None
     checks: tuple[str, ...] = ()
+
+
+class Ended(StrEnum):
+    """How an attempt ended. stopped: nobody waited any more."""
+
+    DRAFTED = "drafted"
+    FAILED = "failed"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A model that was asked for a draft, and what that took.
 
-    model: the policy's name of it. ended: ``stopped`` where nobody waited any more.
+    model: the policy's name of it.
     exact: whether the tokens are counted by who used them, not estimated here.
     cost_nano_dollars: None for a model without a price.
     """
 
     model: str
     endpoint: str
-    ended: Literal["drafted", "failed", "stopped"]
+    ended: Ended
     prompt_tokens: int
     completion_tokens: int
     exact: bool
@@ -55,7 +65,20 @@ class Spending:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """All of them, in order; those that are still at work as if they were stopped now."""
-        return (*self._done, *(self._attempt(meter, "stopped") for meter in self._open))
+        return (*self._done, *(self._attempt(meter, Ended.STOPPED) for meter in self._open))
+
+    def bound(self, allowance: Allowance) -> int | None:
+        """Nano-dollars that all of them cost at most; None where one has no price.
+
+        One that is at work may still write the longest draft.
+        """
+        begun = (
+            max(cost(model, meter.prompt_tokens, meter.completion_tokens) or 0, longest)
+            if (longest := allowance.longest(model)) is not None
+            else None
+            for meter, (_, model, _) in self._open.items()
+        )
+        return _sum((*(one.cost_nano_dollars for one in self._done), *begun))
 
     def begin(self, name: str, model: Model, endpoint: Endpoint) -> Meter:
         """The meter of the next attempt, which `end` ends."""
@@ -63,24 +86,31 @@ class Spending:
         self._open[meter] = (name, model, endpoint.name)
         return meter
 
-    def end(self, meter: Meter, ended: Literal["drafted", "failed", "stopped"]) -> None:
+    def end(self, meter: Meter, ended: Ended) -> None:
         """The attempt of that meter is over."""
         self._done.append(self._attempt(meter, ended))
         del self._open[meter]
 
-    def _attempt(self, meter: Meter, ended: Literal["drafted", "failed", "stopped"]) -> Attempt:
+    def _attempt(self, meter: Meter, ended: Ended) -> Attempt:
         name, model, endpoint = self._open[meter]
         read, written = meter.prompt_tokens, meter.completion_tokens
         price = cost(model, read, written)
         return Attempt(name, endpoint, ended, read, written, meter.exact, price)
 
 
+class Found(StrEnum):
+    """How an answer that was given before was found: by the same words, or by the same meaning."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
 @dataclass(frozen=True)
 class Cached:
-    """That an answer was given before. found: ``exact`` or ``semantic``. record: the place of that
-    answer in the audit trail, ``NUMBER:HASH``; None where there is no trail."""
+    """That an answer was given before. record: the place of that answer in the audit trail,
+    ``NUMBER:HASH``; None where there is no trail."""
 
-    found: str
+    found: Found
     record: str | None
 
 
@@ -90,12 +120,16 @@ class Outcome:
 
     tier, endpoint, model: who wrote what is shown; tier is the one that was asked first where
     nobody was. answered: False where the text only says that the sources do not answer.
-    reasons: the decision's and what happened after it. passed, failures: of the draft of
-    `escalated_from`, or of the answer itself where that is None. hops: the escalations, in order.
-    ruled_out: models that would have been asked but for the policy. degraded: writers that were
-    down. attempts: what was asked of whom. shown: whether the text went out while it was written.
-    tool_calls, finish_reason: as the model ended. draft_ms, verify_ms. cached: where from, if the
-    text was not written this time.
+    reasons: the decision's and what happened after it. failures: of the first draft that failed its
+    checks; passed: whether there was none. escalated_from: ``tier:endpoint`` of that draft, None
+    where it is the answer itself, as it was shown while it was written; where none failed, of the
+    first writer that came to no draft or found no answer. verified: the tiers' drafts that were
+    verified, in order; one that found no answer counts as failed where another tier was asked for
+    that, and what the profile ``off`` lets through and the last resort do not count. hops: the
+    escalations, in order. ruled_out: models that would have been asked but for the policy or the
+    budget. degraded: writers that were down. attempts: what was asked of whom. shown: whether the
+    text went out while it was written. tool_calls, finish_reason: as the model ended. draft_ms,
+    verify_ms. cached: where from, if the text was not written this time.
     """
 
     answer: Answer
@@ -107,6 +141,7 @@ class Outcome:
     passed: bool
     failures: tuple[Failure, ...]
     escalated_from: str | None
+    verified: tuple[Verified, ...]
     hops: tuple[Hop, ...]
     ruled_out: tuple[RuledOut, ...]
     degraded: tuple[str, ...]
@@ -136,14 +171,20 @@ class Outcome:
 
 def total_cost(attempts: Sequence[Attempt]) -> int | None:
     """Nano-dollars of all of them; None where one has no price."""
-    costs = [one.cost_nano_dollars for one in attempts]
+    return _sum([one.cost_nano_dollars for one in attempts])
+
+
+def _sum(costs: Sequence[int | None]) -> int | None:
     known = [one for one in costs if one is not None]
     return sum(known) if len(known) == len(costs) else None
 
 
 @dataclass
 class Trace:
-    """What is gathered on the way to an outcome. declined_by: who just found no answer."""
+    """What is gathered on the way to an outcome. failures, escalated_from, verified: see `Outcome`.
+
+    declined_by: who just found no answer.
+    """
 
     reasons: list[str]
     spending: Spending
@@ -153,9 +194,19 @@ class Trace:
     asked: list[Endpoint] = field(default_factory=list)
     failures: tuple[Failure, ...] = ()
     escalated_from: str | None = None
+    verified: list[Verified] = field(default_factory=list)
     declined_by: Endpoint | None = None
     draft_ms: float = 0.0
     verify_ms: float = 0.0
+
+    def came_to_nothing(self, writer: str) -> None:
+        """A writer, ``tier:endpoint``, failed without a draft, or found no answer."""
+        self.escalated_from = self.escalated_from or writer
+
+    def failed(self, failures: tuple[Failure, ...], writer: str | None) -> None:
+        """A draft failed its checks. writer: ``tier:endpoint``; None for a draft that was shown."""
+        if not self.failures:
+            self.failures, self.escalated_from = failures, writer
 
     def outcome(
         self,
@@ -180,6 +231,7 @@ class Trace:
             passed=not self.failures,
             failures=self.failures,
             escalated_from=self.escalated_from,
+            verified=tuple(self.verified),
             hops=tuple(self.hops),
             ruled_out=tuple(self.ruled_out),
             degraded=tuple(self.degraded),

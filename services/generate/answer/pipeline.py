@@ -6,6 +6,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 
 from services.generate.answer.escalate import respond
@@ -19,20 +20,21 @@ from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import Policy
 from services.generate.policy.writers import Writers
 from services.generate.prompting import conversation
+from services.generate.prompting.defang import seen
+from services.generate.prompting.prompt import SCAFFOLD_TOKENS
 from services.generate.reading.evidence import Evidence, confidence, gather, with_similarities
 from services.generate.reading.passages import Passage, Signals
 from services.generate.routing.decision import Decision, Reason
-from services.generate.routing.features import features as question_features
+from services.generate.routing.eligible import allowance
 from services.generate.routing.history import History, kind_of
-from services.generate.routing.language import language
+from services.generate.routing.learned.model import Opinion, RouterModel
 from services.generate.routing.refusals import refuse_names, refuse_route
-from services.generate.routing.request import RoutingFeatures, estimated_tokens
+from services.generate.routing.request import RoutingFeatures, estimated_tokens, features_of
 from services.generate.routing.router import route
 from services.generate.routing.sensitivity import kinds
 from services.generate.tiers.endpoint import PLAIN, Chat
 from services.generate.verification.grounding import GroundingModel
 from services.generate.verification.jury import Jury
-from services.generate.verification.verified import verified
 from shared.context import current
 from shared.errors import ApiError
 from shared.telemetry import get_logger
@@ -42,7 +44,6 @@ log = get_logger(__name__)
 _DRAFT_TOKENS = 160  # three sentences with their markers
 _MOST_DRAFT_TOKENS = 1024
 _MOST_CORPORA = 16  # the desk searches no more at once
-_SCAFFOLD_TOKENS = 256  # of the prompt around question and passages
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Engine:
         the policy forbids the one that was asked for, the desk's own otherwise.
         """
         started = time.perf_counter()
-        policy = await self.policies.current()
-        router = self.policies.router
+        held = await self.policies.held()
+        policy = held.policy
         refuse_names(policy, query.requested, query.mark, query.tiers)
         chat, left_out = conversation.fitted(query.chat)
         query = replace(query, chat=chat)
@@ -126,50 +127,34 @@ class Engine:
             curate=query.curate,
         )
         retrieved = time.perf_counter()
-        degraded = list(found.degraded)
-        evidence = await read_aside(
-            lambda: gather(query.question, found.passages),
-            len(query.question) + sum(len(one.text) for one in found.passages),
-        )
-        vector = None
-        try:
-            alike = await self.librarian.likeness(
-                query.question, [one.sentence.text for one in evidence]
-            )
-            vector, evidence = alike.question, with_similarities(evidence, alike.cosines)
-        except ApiError as error:
-            log.warning("similarity_left_out", code=error.code)
-            degraded.append("similarity")
+        evidence, vector, without = await self._evidence(query.question, found.passages)
         sure = confidence(evidence)
         answered = conversation.results(chat, first=len(found.passages) + 1)
         found = replace(found, passages=(*found.passages, *answered))
         features = await self._features(query, found, sure, policy)
-        if router is not None and query.requested is None and found.signals.documents:
-            try:
-                said = await opinion(router, self.librarian, query.question)
-                features = replace(features, opinion=said)
-            except ApiError as error:
-                log.warning("learned_router_left_out", code=error.code, why=error.message)
-                degraded.append("learned_router")
+        if held.router is not None and query.requested is None and found.signals.documents:
+            said, unsaid = await self._opinion(held.router, query.question)
+            features = replace(features, opinion=said)
+            without += unsaid
         decision = route(features, policy)
         refuse_route(decision, query.requested)
         if left_out:
             cut = Reason("history_cut", 0.0, f"{left_out} messages before the question left out")
             decision = replace(decision, reasons=(*decision.reasons, cut))
         return Prepared(
-            query,
-            found.passages,
-            tuple(evidence),
-            found.signals,
-            sure,
-            features,
-            decision,
-            policy,
-            tuple(degraded),
-            (retrieved - started) * 1000,
-            (time.perf_counter() - retrieved) * 1000,
-            self._key(query, found, decision),
-            vector,
+            query=query,
+            passages=found.passages,
+            evidence=tuple(evidence),
+            signals=found.signals,
+            confidence=sure,
+            features=features,
+            decision=decision,
+            policy=policy,
+            degraded=(*found.degraded, *without),
+            retrieve_ms=(retrieved - started) * 1000,
+            route_ms=(time.perf_counter() - retrieved) * 1000,
+            key=self._key(query, found, decision),
+            vector=vector,
         )
 
     async def finish(
@@ -197,11 +182,11 @@ class Engine:
             max_tokens=_draft_tokens(query),
             spending=spending,
             jury=Jury(self.librarian, self.grounding),
+            allowance=allowance(prepared.features, policy),
             chat=query.chat,
             show=show,
         )
-        drafts = verified(outcome, prepared.decision)
-        self.history.note(kind_of(prepared.features.question), drafts)
+        self.history.note(kind_of(prepared.features.question), outcome.verified)
         return outcome
 
     def keep(self, prepared: Prepared, outcome: Outcome, record: str | None) -> None:
@@ -210,18 +195,42 @@ class Engine:
             self.answers.keep(prepared.key, prepared.vector, prepared.decision, outcome, record)
 
     async def close(self) -> None:
-        """Close the clients and the writers."""
-        await self.desk.close()
-        await self.librarian.close()
-        await self.writers.close()
-        if self.grounding is not None:
-            await self.grounding.close()
+        """Close the clients and the writers, each also where another can't be."""
+        async with AsyncExitStack() as closing:
+            for one in (self.grounding, self.writers, self.librarian, self.desk):
+                if one is not None:
+                    closing.push_async_callback(one.close)
 
     def _key(self, query: Query, found: Retrieval, decision: Decision) -> Key | None:
         if self.answers is None or not query.cache:
             return None
         asked = replace(query, question="")
         return key(query.question, asked, found.passages, decision, current().principal)
+
+    async def _evidence(
+        self, question: str, passages: Sequence[Passage]
+    ) -> tuple[list[Evidence], Vector | None, tuple[str, ...]]:
+        """The evidence for a question, its vector, and what had to be done without for them."""
+        evidence = await read_aside(
+            lambda: gather(question, passages),
+            len(question) + sum(len(one.text) for one in passages),
+        )
+        try:
+            alike = await self.librarian.likeness(question, [one.sentence.text for one in evidence])
+        except ApiError as error:
+            log.warning("similarity_left_out", code=error.code)
+            return evidence, None, ("similarity",)
+        return with_similarities(evidence, alike.cosines), alike.question, ()
+
+    async def _opinion(
+        self, router: RouterModel, question: str
+    ) -> tuple[Opinion | None, tuple[str, ...]]:
+        """What the learned router makes of a question, and what had to be done without for it."""
+        try:
+            return await opinion(router, self.librarian, question), ()
+        except ApiError as error:
+            log.warning("learned_router_left_out", code=error.code, why=error.message)
+            return None, ("learned_router",)
 
     async def _features(
         self, query: Query, found: Retrieval, sure: float, policy: Policy
@@ -231,29 +240,25 @@ class Engine:
             *(f"{one.title or ''}\n{one.text}" for one in found.passages),
             *conversation.texts(query.chat),
         ]
-        question = question_features(query.question)
-        return RoutingFeatures(
-            text=query.question,
-            question=question,
-            signals=found.signals,
-            confidence=sure,
-            tokens=estimated_tokens([query.question]),
-            language=language(query.question),
+        searched = [*texts, *conversation.strings(query.chat)]
+        by_itself = features_of(query.question, found.signals, sure)
+        return replace(
+            by_itself,
             turns=query.turns,
             needs=conversation.needs(query.chat),
             flagged=query.flagged,
             mark=query.mark,
             corpora=frozenset(one.corpus for one in found.passages),
-            found=await read_aside(lambda: kinds(texts), sum(len(one) for one in texts)),
+            found=await read_aside(lambda: kinds(seen(searched)), sum(map(len, searched))),
             requested=query.requested,
             tiers=query.tiers,
             key_tiers=current().principal.tiers,
             budget=query.budget,
-            prompt_tokens=estimated_tokens(texts) + _SCAFFOLD_TOKENS,
+            prompt_tokens=estimated_tokens(texts) + SCAFFOLD_TOKENS,
             draft_tokens=_draft_tokens(query),
             remaining_ms=current().deadline.remaining_ms(),
             served=self.writers.served(policy),
-            success=self.history.success(kind_of(question)),
+            success=self.history.success(kind_of(by_itself.question)),
             embedded=self.writers.embedded(policy),
         )
 

@@ -12,13 +12,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge
 
-from services.generate.answer.outcome import Cached, Outcome
+from services.generate.answer.outcome import Cached, Found, Outcome
 from services.generate.cache.key import Key
 from services.generate.cache.paraphrase import asks_the_same
 from services.generate.routing.decision import Decision
@@ -32,13 +31,6 @@ _LOOKUPS = Counter(
 _BYTES = Gauge("refdesk_generate_cache_bytes", "Bytes of cached answers")
 
 Vector = NDArray[np.float32]
-
-
-class Found(StrEnum):
-    """How an answer was found."""
-
-    EXACT = "exact"
-    SEMANTIC = "semantic"
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class AnswerCache:
             return None
         self._entries.move_to_end(place)
         entry = self._entries[place]
-        return _again(entry.outcome, decision, Cached(found.value, entry.record))
+        return _again(entry.outcome, decision, Cached(found, entry.record))
 
     def keep(
         self,
@@ -153,12 +145,12 @@ class AnswerCache:
 def _is_verified(outcome: Outcome, decision: Decision) -> bool:
     """Whether an answer's own text passed its checks, and nothing was missing on the way to it."""
     profiles = {decision.checks, *(step.checks for step in decision.escalation)}
-    # After an escalation `passed` speaks of the first draft. What was shown had no other chance.
-    escalated = not outcome.shown and bool(outcome.hops) and outcome.hops[-1].target is not None
+    # The last verdict is the answer's, unless the last resort wrote it: that is kept only where no
+    # draft failed before it, for another time a model may do better.
     return (
         outcome.answered
         and outcome.cached is None
-        and (outcome.passed or escalated)
+        and all(one.passed for one in outcome.verified[-1:])
         and "off" not in profiles
         and not outcome.degraded
         and not outcome.ruled_out
@@ -174,6 +166,7 @@ def _again(outcome: Outcome, decision: Decision, cached: Cached) -> Outcome:
         passed=True,
         failures=(),
         escalated_from=None,
+        verified=(),
         hops=(),
         attempts=(),
         draft_ms=0.0,

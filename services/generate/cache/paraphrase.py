@@ -6,11 +6,15 @@ never changes a question: capitals, punctuation, courtesies, articles and the en
 tests/quality/semantic_cache.py measures what less would let through.
 """
 
+import re
 from functools import lru_cache
 
 from services.generate.reading.words import numbers, stem, words
 from services.generate.routing.learned.features import canonical
 
+# Signs that touch a word or a number: C++ is not C, 5% not 5, -v not v, "x > 5" not "x < 5". At the
+# end of a word a dot or a hyphen is punctuation.
+_SIGNS = re.compile(r"((?:[+#$€£¥%<>=/*^&|~@]|!(?==))+|(?<!\w)[-.]+(?=\w)|(?<=\w)[-.](?=\w))")
 _ARTICLES = frozenset(("a", "an", "the"))
 
 
@@ -20,8 +24,24 @@ def asks_the_same(one: str, other: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _said(question: str) -> tuple[list[str], list[str]]:
-    """The stems of all words but articles, and the numbers with their signs."""
+def _said(question: str) -> tuple[list[str], list[str], list[tuple[int, str]]]:
+    """The stems of all words but articles, the numbers, and the signs around both."""
     text = canonical(question)
     found = [word for word in words(text) if word not in _ARTICLES]
-    return [stem("what" if word == "which" else word) for word in found], numbers(text)
+    return (
+        [stem("what" if word == "which" else word) for word in found],
+        numbers(text),
+        _signs(text),
+    )
+
+
+def _signs(text: str) -> list[tuple[int, str]]:
+    """Each run of signs, behind how many words that count."""
+    found = []
+    count = 0
+    for place, part in enumerate(_SIGNS.split(text)):
+        if place % 2:
+            found.append((count, part))
+        else:
+            count += sum(word not in _ARTICLES for word in words(part))
+    return found

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -118,15 +118,15 @@ def extension(prepared: Prepared, outcome: Outcome, total_ms: float) -> Extensio
             data_class=prepared.decision.data_class,
             policy=prepared.decision.policy,
             ruled_out=[
-                RuledOutBody(**asdict(one))
+                RuledOutBody(**vars(one))
                 for one in (*prepared.decision.ruled_out, *outcome.ruled_out)
             ],
         ),
-        attempts=[AttemptBody(**asdict(one)) for one in outcome.attempts],
+        attempts=[AttemptBody(**vars(one)) for one in outcome.attempts],
         cost_nano_dollars=outcome.cost_nano_dollars,
         cached=outcome.cached is not None,
-        passages=[PassageBody(**asdict(passage)) for passage in prepared.passages],
-        signals=SignalsBody(**asdict(prepared.signals)),
+        passages=[PassageBody(**vars(passage)) for passage in prepared.passages],
+        signals=SignalsBody(**vars(prepared.signals)),
         degraded=[*prepared.degraded, *outcome.degraded],
         timings_ms=Timings(
             retrieve=round(prepared.retrieve_ms, 1),
@@ -156,10 +156,10 @@ def route_answer(prepared: Prepared, total_ms: float) -> RouteAnswer:
         data_class=decision.data_class,
         data_class_source=decision.source,
         policy=decision.policy,
-        reasons=[ReasonBody(**asdict(reason)) for reason in decision.reasons],
-        ruled_out=[RuledOutBody(**asdict(one)) for one in decision.ruled_out],
+        reasons=[ReasonBody(**vars(reason)) for reason in decision.reasons],
+        ruled_out=[RuledOutBody(**vars(one)) for one in decision.ruled_out],
         confidence=round(prepared.confidence, 4),
-        signals=SignalsBody(**asdict(prepared.signals)),
+        signals=SignalsBody(**vars(prepared.signals)),
         degraded=list(prepared.degraded),
         timings_ms={
             "retrieve": round(prepared.retrieve_ms, 1),

@@ -7,7 +7,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from services.generate.policy.models import Part, Share
 from services.generate.verification.checks.finding import Check
-from services.generate.verification.checks.profile import JUDGED, OF_A_SENTENCE, PROFILES, Profile
+from services.generate.verification.checks.profile import (
+    JUDGED,
+    OF_A_SENTENCE,
+    OF_THE_FORM,
+    PROFILES,
+    Profile,
+)
 
 
 def _as_profile(value: object) -> object:
@@ -30,6 +36,10 @@ class Checking(Part):
 
     @model_validator(mode="after")
     def _has_what_its_checks_need(self) -> Self:
+        if form := sorted(OF_THE_FORM.intersection(self.checks)):
+            raise ValueError(
+                f"{', '.join(form)}: made of tool calls and JSON in every profile: leave it out"
+            )
         alone = sorted(OF_A_SENTENCE.intersection(self.checks))
         if alone and Check.SUPPORT not in self.checks:
             raise ValueError(

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,41 @@ class _Signature:
     inode: int
 
 
-_Signatures = tuple[_Signature | None, _Signature | None]  # of the policy and of its router
+@dataclass(frozen=True)
+class _Watched:
+    """The policy's file and its learned router's, as they were when the policy was last read.
+
+    router_file: of the last policy that was good by itself, None where it names none.
+    """
+
+    policy: _Signature | None
+    router_file: Path | None = None
+    router: _Signature | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A policy that is good by itself. name: of its file; lines: of its places there."""
+
+    policy: Policy
+    name: str
+    lines: Mapping[Place, int]
+
+    def unless(self, found: list[Finding]) -> Policy:
+        """The policy. Raises PolicyError where something was found against it."""
+        if found:
+            raise PolicyError(
+                [_finding(self.name, self.lines, one.place, one.message) for one in found]
+            )
+        return self.policy
+
+
+@dataclass(frozen=True)
+class Held:
+    """A policy that is in force, and the learned router that it names, if it does."""
+
+    policy: Policy
+    router: RouterModel | None = None
 
 
 def admit_any(policy: Policy) -> list[Finding]:  # noqa: ARG001 - an Admit looks at it
@@ -70,6 +104,17 @@ def load(path: Path, admit: Admit = admit_any) -> Policy:
     """The policy of a file. Raises PolicyError where it can't be read or used, or isn't admitted,
     and what `admit` raises.
     """
+    read = _read(path)
+    return read.unless(admit(read.policy))
+
+
+def parse(text: str, name: str, admit: Admit = admit_any) -> Policy:
+    """The policy that a text says. name: of the file, for messages. Raises as `load`."""
+    read = _parse(text, name)
+    return read.unless(admit(read.policy))
+
+
+def _read(path: Path) -> _Read:
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -80,12 +125,11 @@ def load(path: Path, admit: Admit = admit_any) -> Policy:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise PolicyError([f"{path}: is not text in UTF-8"]) from None
-    return parse(text, str(path), admit)
+    return _parse(text, str(path))
 
 
-def parse(text: str, name: str, admit: Admit = admit_any) -> Policy:
-    """The policy that a text says. name: of the file, for messages. Raises as `load`."""
-    data, lines = _read(text, name)
+def _parse(text: str, name: str) -> _Read:
+    data, lines = _data(text, name)
     try:
         policy = Policy.model_validate(data)
     except ValidationError as error:
@@ -94,10 +138,9 @@ def parse(text: str, name: str, admit: Admit = admit_any) -> Policy:
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise PolicyError(findings) from None
-    found = lint(policy) or admit(policy)
-    if found:
-        raise PolicyError([_finding(name, lines, one.place, one.message) for one in found])
-    return policy
+    read = _Read(policy, name, lines)
+    read.unless(lint(policy))
+    return read
 
 
 def _finding(name: str, lines: Mapping[Place, int], place: Place, message: str) -> str:
@@ -108,7 +151,7 @@ def _finding(name: str, lines: Mapping[Place, int], place: Place, message: str) 
     return f"{name}:{lines[known]}: {f'{where}: ' if where else ''}{shown(message, 500)}"
 
 
-def _read(text: str, name: str) -> tuple[Any, Mapping[Place, int]]:
+def _data(text: str, name: str) -> tuple[Any, Mapping[Place, int]]:
     """The data of a YAML text, and the line of each of its places."""
     try:
         loader = yaml.SafeLoader(text)
@@ -167,7 +210,7 @@ def read_named_router(file: Path | None) -> tuple[RouterModel | None, list[Findi
 
 
 class PolicyFile:
-    """The policy that holds now, and with it the learned router that it names, `router`.
+    """The policy that holds now, and with it the learned router that it names.
 
     path: the file, or None for the packaged default, which never changes. clock: seconds,
     monotonic. admit: has the last word on each policy, in whatever thread; the ApiError that it
@@ -184,71 +227,80 @@ class PolicyFile:
         self._path = path
         self._clock = clock
         self._admit = admit
-        # Of the last policy that was good by itself.
-        self._router_file: Path | None = None
-        self._router_signature: _Signature | None = None
-        self.router: RouterModel | None = None
-        signature = _signature(path)
-        self._policy, self.router = self._load(path) if path else (default_policy(admit), None)
-        self._signature: _Signatures = signature, self._router_signature
+        self._watched = _Watched(_signature(path))
+        if path is None:
+            self._held = Held(default_policy(admit))
+        else:
+            read = _read(path)
+            self._watched = _with_router(self._watched, read.policy, path)
+            self._held = _admitted(read, self._watched.router_file, admit)
         self._looked = clock()
         self._reading = asyncio.Lock()
         self.error: str | None = None
         STALE.set(0)
 
-    async def current(self) -> Policy:
-        """The policy, read anew where the file has changed since it was looked at a second ago.
+    async def held(self) -> Held:
+        """The policy and its router, read anew where a file of theirs has changed since it was
+        looked at a second ago.
 
         A file that can't be used changes nothing: `error` says what is wrong, until it is right.
         """
         if self._path and self._clock() - self._looked >= LOOK_EVERY_S:
             self._looked = self._clock()
-            signature = _signature(self._path), _signature(self._router_file)
-            if signature != self._signature and not self._reading.locked():
+            watched = self._watched
+            now = _Watched(
+                _signature(self._path), watched.router_file, _signature(watched.router_file)
+            )
+            if now != watched and not self._reading.locked():
                 async with self._reading:
                     await self._reload(self._path)
-        return self._policy
+        return self._held
+
+    async def current(self) -> Policy:
+        """The policy of `held`, for whom the router is nothing."""
+        return (await self.held()).policy
 
     async def _reload(self, path: Path) -> None:
-        signature = _signature(path)  # before the file is read: a later change is seen
+        # Before the files are read: a later change is seen.
+        watched = replace(self._watched, policy=_signature(path))
         try:
-            policy, router = await asyncio.to_thread(self._load, path)
+            read = await asyncio.to_thread(_read, path)
+            watched = _with_router(watched, read.policy, path)
+            held = await asyncio.to_thread(_admitted, read, watched.router_file, self._admit)
         except PolicyError as error:
             self._keep(path, str(error))
         except ApiError as error:  # the database does not answer: try again
             self._keep(path, error.message)
-            signature = None
+            watched = replace(watched, policy=None)
         else:
-            self._replace(path, policy)
-            self.router = router
-        self._signature = signature, self._router_signature
-
-    def _load(self, path: Path) -> tuple[Policy, RouterModel | None]:
-        """A policy and its router, both good. Raises as `load`."""
-        router: RouterModel | None = None
-
-        def admit(policy: Policy) -> list[Finding]:
-            nonlocal router
-            self._router_file = router_file(policy, path.parent)
-            self._router_signature = _signature(self._router_file)
-            router, found = read_named_router(self._router_file)
-            return found or self._admit(policy)
-
-        return load(path, admit), router
+            self._replace(path, held)
+        self._watched = watched
 
     def _keep(self, path: Path, why: str) -> None:
         self.error = why
         LOADS.labels("refused").inc()
         STALE.set(1)
-        log.error("policy_refused", file=str(path), kept=self._policy.fingerprint, why=why)
+        log.error("policy_refused", file=str(path), kept=self._held.policy.fingerprint, why=why)
 
-    def _replace(self, path: Path, policy: Policy) -> None:
-        if policy.fingerprint != self._policy.fingerprint:
-            log.info("policy_loaded", file=str(path), policy=policy.fingerprint)
-        self._policy = policy
+    def _replace(self, path: Path, held: Held) -> None:
+        if held.policy.fingerprint != self._held.policy.fingerprint:
+            log.info("policy_loaded", file=str(path), policy=held.policy.fingerprint)
+        self._held = held
         self.error = None
         LOADS.labels("loaded").inc()
         STALE.set(0)
+
+
+def _with_router(watched: _Watched, policy: Policy, path: Path) -> _Watched:
+    """What to watch besides the file of a policy: the router that it names."""
+    file = router_file(policy, path.parent)
+    return replace(watched, router_file=file, router=_signature(file))
+
+
+def _admitted(read: _Read, file: Path | None, admit: Admit) -> Held:
+    """A policy with its router, of this file, both good. Raises as `load`."""
+    router, found = read_named_router(file)
+    return Held(read.unless(found or admit(read.policy)), router)
 
 
 def _signature(path: Path | None) -> _Signature | None:

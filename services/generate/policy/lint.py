@@ -8,10 +8,10 @@ from services.generate.policy.gate import shortfalls
 from services.generate.policy.models import Model, State
 from services.generate.policy.pricing import cost
 from services.generate.policy.reach import Box, boxes, covered
-from services.generate.policy.schema import AUTO, NOBODY, Policy, Rule, Scored
+from services.generate.policy.schema import AUTO, NOBODY, NUMBERS, Policy, Rule, Scored
 from services.generate.routing.compliance import EVERY, permits
 from services.generate.routing.features import Intent
-from services.generate.routing.rules import FLAGS, NUMBERS, SUCCESS
+from services.generate.routing.rules import FLAGS, SUCCESS
 from services.generate.verification.checks.finding import Check
 from services.generate.verification.checks.profile import PROFILES, STRICT, Profile
 

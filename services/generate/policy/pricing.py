@@ -1,5 +1,7 @@
 """What a draft costs: integers of nano-dollars, so that sums are exact. Pure functions."""
 
+from dataclasses import dataclass
+
 from services.generate.policy.models import Model
 
 
@@ -8,3 +10,42 @@ def cost(model: Model, prompt_tokens: int, completion_tokens: int) -> int | None
     if model.price is None:
         return 0 if model.kind == "extractive" else None
     return prompt_tokens * model.price.input + completion_tokens * model.price.output
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What an answer may cost in all. nano_dollars: None for no limit.
+
+    prompt_tokens, draft_tokens: of the longest prompt and draft, estimated.
+    """
+
+    nano_dollars: int | None = None
+    prompt_tokens: int = 0
+    draft_tokens: int = 0
+
+    def longest(self, model: Model) -> int | None:
+        """Nano-dollars of the model's longest draft; None where it has no price."""
+        return cost(model, self.prompt_tokens, self.draft_tokens)
+
+    def against(self, model: Model, spent: int | None = 0) -> str | None:
+        """Why the model may not be asked; None where it may.
+
+        spent: nano-dollars that the answer has cost by now, None where nobody knows.
+        """
+        if self.nano_dollars is None:
+            return None
+        budget = f"the budget is {self.nano_dollars} nano-dollars"
+        price = self.longest(model)
+        if price is None:
+            return f"it has no price, and {budget}"
+        if price == 0:
+            return None
+        if spent is None:
+            return f"what was asked before it has no price, and {budget}"
+        if price + spent <= self.nano_dollars:
+            return None
+        before = f", {spent} are spent" if spent else ""
+        return f"a draft may cost {price} nano-dollars{before}, the budget is {self.nano_dollars}"
+
+
+NO_LIMIT = Allowance()

@@ -8,12 +8,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from services.generate.policy.schema import Policy, Range, When
+from services.generate.policy.schema import NUMBERS, SHARES, Policy, Range, When
 from services.generate.routing.features import AnswerKind, Intent
 
 Box = Mapping[str, frozenset[object]]
-_SHARES = ("confidence", "top_score", "margin", "agreement", "coverage")  # from 0 to 1
-_COUNTS = ("words", "tokens", "turns", "documents")  # from 0 on
 _MOST_CELLS = 50_000
 
 
@@ -33,10 +31,10 @@ def boxes(policy: Policy) -> tuple[list[Box], Box]:
         "tools": frozenset({True, False}),
         "schema_": frozenset({True, False}),
     }
-    for name in (*_SHARES, *_COUNTS):
+    for name in NUMBERS:
         ranges: list[Range] = [getattr(when, name) for when in whens if getattr(when, name)]
         bounds = {bound for one in ranges for bound in (one.min, one.below) if bound is not None}
-        most = 1.0 if name in _SHARES else math.inf
+        most = 1.0 if name in SHARES else math.inf
         everything[name] = frozenset({0.0} | {bound for bound in bounds if 0 <= bound <= most})
     for when in whens:
         everything |= {name: frozenset({True, False}) for name in _flags(when)}
@@ -75,7 +73,7 @@ def _box(when: When, everything: Box) -> Box:
     for name in ("flagged", "tools", "schema_"):
         if (needed := getattr(when, name)) is not None:
             found[name] = frozenset({needed})
-    for name in (*_SHARES, *_COUNTS):
+    for name in NUMBERS:
         bounds: Range | None = getattr(when, name)
         if bounds is not None:
             found[name] = frozenset(

@@ -36,7 +36,7 @@ def _as_bar(value: object) -> object:
 Bar = Annotated[float, BeforeValidator(_as_bar)]
 
 
-class Reason(StrEnum):
+class EscalationReason(StrEnum):
     """All that an answer may be escalated for: the first three after a draft, the others before."""
 
     VALIDATOR_FAILED = "validator_failed"
@@ -81,6 +81,12 @@ class Range(Part):
     def __str__(self) -> str:
         parts = [f"from {self.min:g}"] if self.min is not None else []
         return " ".join(parts + ([f"below {self.below:g}"] if self.below is not None else []))
+
+
+# The conditions that are ranges, which are also what a score may weigh, by what they are from:
+SHARES = ("confidence", "top_score", "margin", "agreement", "coverage")  # from 0 to 1
+COUNTS = ("words", "tokens", "turns", "documents")  # from 0 on
+NUMBERS = (*COUNTS, *SHARES)
 
 
 class TierRange(Range):
@@ -193,7 +199,7 @@ class Learned(Part):
 
 
 class Budgets(Part):
-    """Limits. answer_nano_dollars: what one draft may cost at most, by its longest length."""
+    """Limits. answer_nano_dollars: what an answer may cost at most, with all its drafts."""
 
     answer_nano_dollars: NanoDollars | None = None
 

@@ -14,12 +14,14 @@ from services.generate.policy.models import Capability
 from services.generate.prompting.defang import without_tokens
 from services.generate.reading.passages import Passage
 from services.generate.routing.request import estimated_tokens
+from services.generate.routing.sensitivity import find
 from services.generate.tiers.endpoint import Chat
 from shared.errors import ApiError
 
 HISTORY_TOKENS = 4000  # of the turns before the question, estimated
 _MOST_TOKENS = 16_000  # of system messages and of what follows the question: neither can be cut
 _MOST_SOURCE_CHARACTERS = 8000  # of one tool result, as a source
+_LONGEST_VALUE = 4096  # looked at behind the cut, of what has to be masked
 _SYSTEM_ROLES = ("system", "developer")
 # No name of a corpus has a colon, so that no rule about a corpus holds for a tool's result.
 TOOL_CORPUS = "tool:result"
@@ -70,7 +72,37 @@ def needs(chat: Chat) -> frozenset[str]:
 def texts(chat: Chat) -> list[str]:
     """Everything of a chat that a model reads besides question and passages."""
     forms = [*(chat.tools or ()), *([chat.response_format] if chat.response_format else [])]
-    return [*_words([*chat.before, *chat.after]), *(orjson.dumps(one).decode() for one in forms)]
+    sources = [orjson.dumps(one).decode() for one in forms]
+    return [*_words([*chat.before, *chat.after]), *sources]
+
+
+def strings(chat: Chat) -> list[str]:
+    """Each string of what a model reads as JSON: an escape in its source would hide an address."""
+    forms = [*(chat.tools or ()), *([chat.response_format] if chat.response_format else [])]
+    around = [*chat.before, *chat.after]
+    calls = [call for one in around for call in one.get("tool_calls") or ()]
+    inner = [_parsed(call["function"]["arguments"]) for call in calls]
+    results = [_parsed(one["content"]) for one in around if one["role"] == "tool"]
+    return list(_strings([forms, around, inner, results]))
+
+
+def _parsed(written: str) -> Any:
+    try:
+        return orjson.loads(written)
+    except ValueError:
+        return None
+
+
+def _strings(value: Any) -> Iterator[str]:
+    left = [value]
+    while left:
+        match left.pop():
+            case str() as text:
+                yield text
+            case Mapping() as fields:
+                left += [*fields, *fields.values()]
+            case list() | tuple() as items:
+                left += items
 
 
 def turns(prompt: Sequence[Turn], chat: Chat) -> list[Turn]:
@@ -129,11 +161,23 @@ def results(chat: Chat, first: int) -> list[Passage]:
             corpus=TOOL_CORPUS,
             title=names[one["tool_call_id"]],
             url=f"refdesk:tool/{quote(one['tool_call_id'], safe='')}",
-            text=one["content"][:_MOST_SOURCE_CHARACTERS],
+            text=_beginning(one["content"]),
             score=1.0,
         )
         for place, one in enumerate(answered)
     ]
+
+
+def _beginning(content: str) -> str:
+    """As much as a source may have. No value that has to be masked is cut: its half has no form."""
+    if len(content) <= _MOST_SOURCE_CHARACTERS:
+        return content
+    end = content.rfind(" ", 0, _MOST_SOURCE_CHARACTERS + 1)
+    end = end if end > 0 else _MOST_SOURCE_CHARACTERS
+    for match in find(content[: end + _LONGEST_VALUE]):
+        if match.start < end < match.end:
+            return content[: match.start]
+    return content[:end]
 
 
 def _words(messages: Sequence[Turn]) -> Iterator[str]:

@@ -4,6 +4,7 @@ For the prompt alone: what people are shown, and what drafts are verified agains
 """
 
 import re
+from collections.abc import Iterable
 
 _TITLE_CHARACTERS = 200
 # What a reader does not see and a model does: controls, zero-width and directional characters, and
@@ -28,8 +29,13 @@ _FAKE_NUMBER = re.compile(r"^([ \t]*)\[(\d+)\]", re.MULTILINE)
 
 def defanged(text: str) -> str:
     """A passage's text without unseen characters, control tokens and forged heads of sources."""
-    seen = _UNSEEN.sub("", _LINE_BREAK.sub("\n", text))
-    return _FAKE_NUMBER.sub(r"\1(\2)", without_tokens(seen))
+    visible = _UNSEEN.sub("", _LINE_BREAK.sub("\n", text))
+    return _FAKE_NUMBER.sub(r"\1(\2)", without_tokens(visible))
+
+
+def seen(texts: Iterable[str]) -> frozenset[str]:
+    """Texts as they are and as a model is given passages: what is not seen can part an address."""
+    return frozenset(form for text in texts for form in (text, defanged(text)))
 
 
 def without_tokens(text: str) -> str:

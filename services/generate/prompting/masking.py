@@ -19,6 +19,7 @@ from services.generate.routing.sensitivity import Sensitive, find
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"  # so that no word comes out, and no number
 _SALT_LETTERS = 6
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _MOST_DIGITS = 6
 
 
@@ -109,12 +110,17 @@ class Vault:
         return known
 
     def _mask_json(self, text: str) -> str:
+        """JSON with its strings masked, and else as it was written: numbers keep each digit."""
         try:
-            value = orjson.loads(text)
+            orjson.loads(text)
         except orjson.JSONDecodeError:
             return self.mask(text)
-        masked = self.mask_all(value)
-        return text if masked == value else orjson.dumps(masked).decode()
+        return _JSON_STRING.sub(self._mask_string, text)
+
+    def _mask_string(self, written: re.Match[str]) -> str:
+        value = orjson.loads(written[0])
+        masked = self.mask(value)
+        return written[0] if masked == value else orjson.dumps(masked).decode()
 
 
 class Restorer:

@@ -17,6 +17,10 @@ from services.generate.reading.passages import Passage
 
 # What a model is told to write where the passages do not answer.
 DECLINE = "NOT IN THE SOURCES"
+# What it may write around that: Markdown, quotation marks, a citation.
+_AROUND = " \t\n*_#>`-[]()0123456789,.:!\"'\u201c\u201d"
+# Of the prompt around question and passages: system turn, delimiters, a template's own tokens.
+SCAFFOLD_TOKENS = 256
 
 _SYSTEM = (
     "You answer questions from numbered sources. Use only what the sources say, in their own "
@@ -63,8 +67,23 @@ def _source(passage: Passage, mark: str) -> str:
 
 
 def declines(text: str) -> bool:
-    """Whether a model's answer is the agreed refusal."""
-    return DECLINE.lower() in text.lower()
+    """Whether a model's answer is the agreed refusal: it begins with it, whatever follows."""
+    return _bare(text).startswith(DECLINE)
+
+
+def may_decline(beginning: str) -> bool:
+    """Whether an answer with this beginning is the agreed refusal, or may become it."""
+    return DECLINE.startswith(_bare(beginning)) or declines(beginning)
+
+
+def _bare(text: str) -> str:
+    return text.lstrip(_AROUND).rstrip(_AROUND).upper()
+
+
+def shows(text: str, secrets: Sequence[str]) -> bool:
+    """Whether any of the prompt's secrets is in the text, in whatever case."""
+    small = text.lower()
+    return any(secret.lower() in small for secret in secrets)
 
 
 def excerpts(

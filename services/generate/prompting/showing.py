@@ -5,11 +5,8 @@ Once a character was shown it stays: nothing takes its place, whatever verificat
 
 from collections.abc import Callable, Sequence
 
-from services.generate.prompting.prompt import DECLINE
+from services.generate.prompting.prompt import may_decline, shows
 from shared.errors import ApiError
-
-# What a model may write around the refusal: Markdown, quotation marks, a citation.
-_AROUND = " \t\n*_#>`-[]()0123456789,.:!\"'\u201c\u201d"
 
 
 class Showing:
@@ -41,11 +38,9 @@ class Showing:
         self._written = (
             (self._written + piece).lstrip() if not self._shown else (self._written + piece)
         )
-        small = self._written.lower()
-        if any(secret in small for secret in self._secrets):
+        if shows(self._written, self._secrets):
             raise ApiError(502, "leak", "the writer repeated a part of its prompt; it was stopped")
-        begins = self._written.lstrip(_AROUND).rstrip(_AROUND).upper()
-        if not self._shown and (DECLINE.startswith(begins) or begins.startswith(DECLINE)):
+        if not self._shown and may_decline(self._written):
             return
         self._show(len(self._written.rstrip()) - self._held())
 

@@ -40,6 +40,7 @@ from services.generate.protocol.options import (
     Options,
 )
 from services.generate.protocol.route import (
+    MadeBody,
     ReasonBody,
     RouteAnswer,
     StepBody,
@@ -60,6 +61,7 @@ __all__ = [
     "DecisionBody",
     "Extension",
     "FailureBody",
+    "MadeBody",
     "Message",
     "ModelCard",
     "ModelList",

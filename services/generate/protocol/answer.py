@@ -114,9 +114,10 @@ class DecisionBody(Own):
     """Who wrote what is shown, and why.
 
     answered: False where the content only says that the sources do not answer. reasons: in order.
-    escalated_from: ``tier:endpoint`` whose draft is not shown, or null. rule: what decided.
-    data_class: of question and passages. policy: SHA-256 of the policy's content. ruled_out: the
-    models that might not write.
+    escalated_from: ``tier:endpoint`` whose draft is not shown: the first that failed its checks,
+    which the verification is told of, or the first writer that had no draft; null where there is
+    none. rule: what decided. data_class: of question and passages. policy: SHA-256 of the policy's
+    content. ruled_out: the models that might not write.
     """
 
     tier: str

@@ -23,11 +23,13 @@ from services.generate.protocol.tools import (
     ToolWord,
 )
 from services.generate.tiers.endpoint import Chat
+from services.generate.verification.schemas import refuse_patterns
 from shared.errors import shown
 
 MAX_QUESTION_CHARACTERS = 8192  # the desk takes no longer query
 _MAX_MESSAGES = 512
 _MAX_CONVERSATION_CHARACTERS = 400_000
+_MAX_PARTS = 4096  # of the contents of all messages
 
 
 class StreamOptions(Foreign):
@@ -49,13 +51,22 @@ class ChatRequest(Foreign):
     max_tokens: DraftTokens | None = None
     max_completion_tokens: DraftTokens | None = None
     n: int | None = None
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS, fail_fast=True)] | None = None
     tool_choice: ToolWord | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     functions: list[Any] | None = None
     function_call: Any = None
     response_format: ResponseFormat | None = None
     refdesk: Options = Options()
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _parts_are_few(cls, messages: object) -> object:
+        sent = messages if isinstance(messages, list) else ()
+        contents = [one.get("content") for one in sent if isinstance(one, dict)]
+        if sum(len(one) for one in contents if isinstance(one, list)) > _MAX_PARTS:
+            raise ValueError(f"contents have over {_MAX_PARTS:,} parts; join them")
+        return messages
 
     @field_validator("refdesk", mode="before")
     @classmethod
@@ -77,6 +88,12 @@ class ChatRequest(Foreign):
                 "must be 'none', 'auto', 'required' or "
                 '{"type": "function", "function": {"name": "…"}}'
             ) from None
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _patterns_are_few(cls, tools: object) -> object:
+        refuse_patterns(tools if isinstance(tools, list) else ())
+        return tools
 
     @field_validator("tools")
     @classmethod

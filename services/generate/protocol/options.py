@@ -33,9 +33,9 @@ class Options(Own):
     data_class: of the question, by the policy's names; the strictest of this, what is found in the
     texts, the corpora's and the default one counts. flagged: the question is complex, whatever it
     looks like. tiers: those that may write, None for all.
-    budget_nano_dollars: what one draft may cost at most. cache: False for an answer that is written
-    anew, and not kept for others. source_events: whether a streamed chat tells Open WebUI of its
-    passages; None: as the service's setting says.
+    budget_nano_dollars: what the answer may cost at most. cache: False for an answer that is
+    written anew, and not kept for others. source_events: whether a streamed chat tells Open WebUI
+    of its passages; None: as the service's setting says.
     """
 
     model_config = ConfigDict(strict=True)  # as the request around it

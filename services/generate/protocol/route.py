@@ -19,8 +19,17 @@ class StepBody(Own):
     models: list[str]
 
 
+class MadeBody(Own):
+    """A decision in short. refused: the code that the caller is told instead of an answer."""
+
+    tier: str | None
+    model: str | None
+    rule: str | None
+    refused: str | None
+
+
 class RouteAnswer(Own):
-    """Where a question would go, and why. See `routing.router.Decision`.
+    """Where a question would go, and why. See `routing.decision.Decision`.
 
     declines: the sources don't say, so that no writer would be asked. confidence: of the evidence.
     """

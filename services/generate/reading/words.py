@@ -94,7 +94,6 @@ FORCES = _both_ways(_FORCES)
 _WORD = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)|[^\W_]+(?:['\u2019][^\W_]+)*")
 _NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d+(?:[.,:/-]\d+)*")
 _SPELT = re.compile(rf"[^\W\d_]+(?:-(?:{'|'.join(_ONES)})\b)?", re.IGNORECASE)
-_CURRENCY = re.compile(r"([$\u20ac\u00a3\u00a5])\s?(\d+(?:[.,]\d+)*)")
 _FOLLOWING = re.compile(r"[\s-]?([^\W\d_]+(?:['\u2019][^\W_]+)*)")
 _QUOTE = re.compile(r'"([^"\n]{3,400})"|\u201c([^\u201d\n]{3,400})\u201d')
 _MARKER = re.compile(r"\s?\[\d{1,3}(?:\s*[,;]\s*\d{1,3})*\]")
@@ -190,15 +189,13 @@ def amounts(text: str, reach: int) -> list[tuple[str, list[str]]]:
     """Each number with the stems of the content words that follow: what it counts.
 
     At most `reach` words; none where the next word carries no content or does not follow directly.
-    A symbol is read as its word: ``$5`` as 5 dollar, ``5%`` as 5 percent.
+    text: as `checks.plain` writes it, which has words in the place of ``$`` and ``%``.
     """
-    spoken = _CURRENCY.sub(lambda match: f"{match[2]} {SYMBOLS[match[1]]} ", text)
-    spoken = re.sub(r"(?<=\d)\s?%", " percent ", spoken)
     found = []
-    for end, value in _numbers(spoken):
-        next_word = _FOLLOWING.match(spoken, end)
+    for end, value in _numbers(text):
+        next_word = _FOLLOWING.match(text, end)
         counts = next_word is not None and next_word[1].lower() not in STOP_WORDS
-        found.append((value, terms(spoken[end:])[:reach] if counts else []))
+        found.append((value, terms(text[end:])[:reach] if counts else []))
     return found
 
 

@@ -12,6 +12,7 @@ from services.generate.protocol.options import Options
 
 _MAX_ITEMS = 1024  # a turn may have several: a message, calls, their outputs
 _MAX_TOOLS = 128
+_MAX_PARTS = 1024  # of one message; of all of them, see the chat
 
 
 class Part(Foreign):
@@ -26,7 +27,11 @@ def _as_parts(value: Any) -> Any:
 
 
 # A text or parts, as parts.
-Parts = Annotated[list[Part], BeforeValidator(_as_parts, json_schema_input_type=str | list[Part])]
+Parts = Annotated[
+    list[Part],
+    Field(max_length=_MAX_PARTS),
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[Part]),
+]
 
 
 class MessageItem(Foreign):

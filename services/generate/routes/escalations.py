@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
@@ -10,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import Policy
+from services.generate.protocol import MadeBody
 from services.generate.routes.access import require_admin
 from services.generate.routes.policies import PolicyText, policy_of
-from services.generate.trust import cases
-from services.generate.trust.cases import Recorded
+from services.generate.trust import recorded
 from services.generate.trust.escalations import week_of
 from services.generate.trust.ledger import Ledger
-from services.generate.trust.replay import Made, NotReplayableError, Replayed, replay
+from services.generate.trust.recorded import Recorded
+from services.generate.trust.replay import NotReplayableError, Replayed, replay
 from shared.errors import ApiError
 
 _MOST_CASES = 1000
@@ -50,15 +52,6 @@ class SinceRequest(ReplayRequest):
 
     since: Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$")]
     limit: Annotated[int, Field(ge=1, le=_MOST_CASES)] = _MOST_CASES
-
-
-class MadeBody(BaseModel):
-    """A decision in short. refused: the code that the caller is told instead of an answer."""
-
-    tier: str | None
-    model: str | None
-    rule: str | None
-    refused: str | None
 
 
 class CaseBody(BaseModel):
@@ -118,7 +111,7 @@ def add_routes(app: FastAPI, ledger: Ledger, policies: PolicyFile) -> None:
         """What a policy decides for the answers that were escalated since a week."""
         require_admin("escalations")
         policy = await policy_of(body.policy, policies)
-        found = await asyncio.to_thread(cases.escalated, ledger, body.since, body.limit + 1)
+        found = await asyncio.to_thread(recorded.escalated, ledger, body.since, body.limit + 1)
         more = len(found) > body.limit
         return await asyncio.to_thread(_replayed, found[: body.limit], policy, more=more)
 
@@ -129,7 +122,7 @@ def add_routes(app: FastAPI, ledger: Ledger, policies: PolicyFile) -> None:
         """What a policy decides for one answer on record, by its number in the audit trail."""
         require_admin("escalations")
         policy = await policy_of(body.policy, policies)
-        found = await asyncio.to_thread(cases.one, ledger, record)
+        found = await asyncio.to_thread(recorded.one, ledger, record)
         if found is None:
             raise ApiError(404, "record_not_found", f"there is no audit record {record}")
         return await asyncio.to_thread(_replayed, [found], policy, more=False)
@@ -154,17 +147,4 @@ def _replayed(found: Sequence[Recorded], policy: Policy, *, more: bool) -> Repla
 
 
 def _case(one: Replayed) -> CaseBody:
-    return CaseBody(
-        record=one.record,
-        at=one.at,
-        request_id=one.request_id,
-        escalated=list(one.escalated),
-        then=_made(one.then),
-        now=_made(one.now),
-        changed=one.changed,
-        untried=list(one.untried),
-    )
-
-
-def _made(made: Made) -> MadeBody:
-    return MadeBody(tier=made.tier, model=made.model, rule=made.rule, refused=made.refused)
+    return CaseBody(**asdict(one), changed=one.changed)

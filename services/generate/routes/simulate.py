@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 from fastapi import FastAPI
@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import AUTO, Policy
 from services.generate.policy.writers import Writers
+from services.generate.protocol import MadeBody
 from services.generate.reading.passages import Signals
 from services.generate.routes.access import require_admin
 from services.generate.routes.policies import PolicyText, policy_of
-from services.generate.routing.features import features
-from services.generate.routing.language import language
-from services.generate.routing.request import RoutingFeatures, estimated_tokens
+from services.generate.routing.request import RoutingFeatures, features_of
 from services.generate.routing.sensitivity import kinds
 from services.generate.routing.simulate import matrix, rule_rows
 from services.generate.trust.replay import decide
@@ -25,7 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
-class SignalsBody(BaseModel):
+class SampleSignals(BaseModel):
     """What the search would say of its passages; see the desk's docs."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -54,7 +53,7 @@ class SampleBody(BaseModel):
     budget_nano_dollars: Annotated[int, Field(ge=0, le=10**15)] | None = None
     corpora: Annotated[list[str], Field(max_length=16)] = []
     confidence: Share = 1.0
-    signals: SignalsBody = SignalsBody()
+    signals: SampleSignals = SampleSignals()
     turns: Annotated[int, Field(ge=1, le=1000)] = 1
     needs: Annotated[list[str], Field(max_length=8)] = []
     prompt_tokens: Count = 0
@@ -88,15 +87,6 @@ class RuleRowBody(BaseModel):
     data_class: str
     tier: str | None
     models: list[str]
-
-
-class MadeBody(BaseModel):
-    """A decision in short. refused: the code that the caller would be told."""
-
-    tier: str | None
-    model: str | None
-    rule: str | None
-    refused: str | None
 
 
 class SimulatedBody(BaseModel):
@@ -160,13 +150,9 @@ def _sample(sample: SampleBody, held: Policy, policy: Policy, writers: Writers) 
 
 
 def _features(sample: SampleBody, policy: Policy, writers: Writers) -> RoutingFeatures:
-    return RoutingFeatures(
-        text=sample.question,
-        question=features(sample.question),
-        signals=Signals(**sample.signals.model_dump()),
-        confidence=sample.confidence,
-        tokens=estimated_tokens([sample.question]),
-        language=language(sample.question),
+    signals = Signals(**sample.signals.model_dump())
+    return replace(
+        features_of(sample.question, signals, sample.confidence),
         turns=sample.turns,
         needs=frozenset(sample.needs),
         flagged=sample.flagged,

@@ -7,9 +7,8 @@ may; else the score. A rule that escalates does not decide: it lifts what the on
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from services.generate.policy.schema import NOBODY, Policy, Rule, Scored
-from services.generate.policy.schema import Reason as EscalationReason
-from services.generate.routing.decision import LEARNED, SCORED, Escalated, Reason
+from services.generate.policy.schema import NOBODY, EscalationReason, Policy, Rule, Scored
+from services.generate.routing.decision import Decided, Escalated, Reason
 from services.generate.routing.learned.model import Choice as Lean
 from services.generate.routing.request import RoutingFeatures
 from services.generate.routing.rules import holds, tier_of, weighed
@@ -67,14 +66,14 @@ def _checks(rule: Rule) -> str | None:
 
 def _scored(features: RoutingFeatures, policy: Policy) -> Choice:
     if policy.scored is None:  # the lint refuses such a policy
-        return Choice(None, "no_rule", (Reason("no_rule", 1.0, "no rule holds"),))
+        return Choice(None, Decided.NO_RULE, (Reason(Decided.NO_RULE, 1.0, "no rule holds"),))
     parts = weighed(policy.scored, features)
     score = sum(weight for _, weight, _ in parts)
     tier = tier_of(policy.scored, score)
     reasons = [Reason(name, weight, f"{seen} = {weight:+.3f}") for name, weight, seen in parts]
-    reasons.append(Reason(SCORED, 1.0, f"score {score:.3f}: {tier}; {_evidence(features)}"))
+    reasons.append(Reason(Decided.SCORED, 1.0, f"score {score:.3f}: {tier}; {_evidence(features)}"))
     return _when_uncertain(
-        Choice(tier, SCORED, tuple(reasons)), tier, score, policy.scored, list(policy.tiers)
+        Choice(tier, Decided.SCORED, tuple(reasons)), tier, score, policy.scored, list(policy.tiers)
     )
 
 
@@ -120,19 +119,19 @@ def _learned(features: RoutingFeatures, policy: Policy) -> Choice | None:
     if tier is None or features.opinion is None:
         return None
     seen = f"probability of a gain {features.opinion.gain:.2f}: {tier}"
-    return Choice(tier, LEARNED, (Reason(LEARNED, 1.0, seen),))
+    return Choice(tier, Decided.LEARNED, (Reason(Decided.LEARNED, 1.0, seen),))
 
 
 def _shadow(features: RoutingFeatures, policy: Policy, choice: Choice) -> tuple[Reason, ...]:
     """What the learned router would have done, or that it declined, where it did not decide."""
-    if policy.learned is None or choice.rule == LEARNED:
+    if policy.learned is None or choice.rule == Decided.LEARNED:
         return ()
     if features.opinion is None:
-        return (Reason(LEARNED, 0.0, "declined: it has no vector of the question"),)
+        return (Reason(Decided.LEARNED, 0.0, "declined: it has no vector of the question"),)
     tier = vote(features, policy)
     says = "declined: unsure" if tier is None else f"would choose {tier}"
     seen = f"{says}, probability of a gain {features.opinion.gain:.2f}"
-    return (Reason(LEARNED, 0.0, seen),)
+    return (Reason(Decided.LEARNED, 0.0, seen),)
 
 
 def vote(features: RoutingFeatures, policy: Policy) -> str | None:

@@ -1,18 +1,39 @@
 """What routing decides, as values."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from services.generate.policy.schema import Reason as EscalationReason
+from services.generate.policy.schema import EscalationReason
 
-# What rules a model out, in the order in which it is looked at.
-RETIRED, CANDIDATE, COMPLIANCE, KEY_TIERS = "retired", "candidate", "compliance", "key_tiers"
-TIERS, CAPABILITY, CONTEXT = "allowed_tiers", "capability", "context"
-BUDGET, DEADLINE = "budget", "deadline"
-# Those that hold for the last resort, too; it costs nothing, takes no time and cuts what it reads.
-FORBIDDEN = (RETIRED, CANDIDATE, COMPLIANCE, KEY_TIERS, TIERS)
-# Names of decisions that no rule of the policy made.
-REQUESTED, SCORED, NO_PASSAGES = "requested", "scored", "no_passages"
-LEARNED = "learned"
+
+class Against(StrEnum):
+    """What rules a model out, in the order in which it is looked at."""
+
+    RETIRED = "retired"
+    CANDIDATE = "candidate"
+    COMPLIANCE = "compliance"
+    KEY_TIERS = "key_tiers"
+    TIERS = "allowed_tiers"
+    CAPABILITY = "capability"
+    CONTEXT = "context"
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+
+
+# What a caller may not have, whatever the request is.
+FORBIDDEN = frozenset({Against.COMPLIANCE, Against.KEY_TIERS})
+# What holds for the last resort, too; it costs nothing, takes no time and cuts what it reads.
+FOR_ALL = FORBIDDEN | {Against.RETIRED, Against.CANDIDATE, Against.TIERS}
+
+
+class Decided(StrEnum):
+    """Names of decisions that no rule of the policy made."""
+
+    REQUESTED = "requested"
+    SCORED = "scored"
+    LEARNED = "learned"
+    NO_PASSAGES = "no_passages"
+    NO_RULE = "no_rule"
 
 
 @dataclass(frozen=True)
@@ -29,10 +50,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class RuledOut:
-    """A model that may not write this time. rule: one of the words above; why: for people."""
+    """A model that may not write this time. why: for people."""
 
     model: str
-    rule: str
+    rule: Against
     why: str
 
 

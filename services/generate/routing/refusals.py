@@ -2,10 +2,8 @@
 
 from services.generate.policy.models import State
 from services.generate.policy.schema import Policy
-from services.generate.routing.decision import CAPABILITY, COMPLIANCE, KEY_TIERS, Decision
+from services.generate.routing.decision import FORBIDDEN, Against, Decision
 from shared.errors import ApiError, shown
-
-_FORBIDDING = (COMPLIANCE, KEY_TIERS)
 
 
 def refuse_names(
@@ -41,12 +39,14 @@ def _unknown(field: str, what: str, name: str, known: tuple[str, ...]) -> ApiErr
 def refuse_route(decision: Decision, requested: str | None) -> None:
     """Raise the ApiError for a tier or model that was asked for and may not write this time.
 
-    403 where the policy's matrix or the key forbids it, 400 where it doesn't fit the request; 403,
-    too, where nothing was asked for by name and no writer at all may see the data.
+    403 where the policy's matrix or the key forbids it, 400 where it doesn't fit the request. Where
+    nothing was asked for by name and nobody is left: 400 if some model lacks a capability that the
+    request needs; else, if not even the last resort may write, 403 if the matrix or the key forbids
+    one, and 503 if none is forbidden.
     """
     refused = decision.refused
     if refused is not None:
-        forbidden = refused.rule in _FORBIDDING
+        forbidden = refused.rule in FORBIDDEN
         raise ApiError(
             403 if forbidden else 400,
             "forbidden_model" if forbidden else "model_unfit",
@@ -54,7 +54,7 @@ def refuse_route(decision: Decision, requested: str | None) -> None:
             param="model",
         )
     nobody = decision.tier is None and not decision.declines
-    if nobody and (unable := [one for one in decision.ruled_out if one.rule == CAPABILITY]):
+    if nobody and (unable := [one for one in decision.ruled_out if one.rule == Against.CAPABILITY]):
         rules = ", ".join(sorted({one.rule for one in decision.ruled_out}))
         raise ApiError(
             400,
@@ -65,7 +65,7 @@ def refuse_route(decision: Decision, requested: str | None) -> None:
             param="model",
         )
     if nobody and decision.last_resort is None:
-        forbidden = any(one.rule in _FORBIDDING for one in decision.ruled_out)
+        forbidden = any(one.rule in FORBIDDEN for one in decision.ruled_out)
         raise ApiError(
             403 if forbidden else 503,
             "no_writer_allowed",

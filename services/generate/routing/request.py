@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from services.generate.reading.passages import Signals
-from services.generate.routing.features import QuestionFeatures
+from services.generate.routing.features import QuestionFeatures, features
+from services.generate.routing.language import language
 from services.generate.routing.learned.model import Opinion
 from services.generate.routing.sensitivity import Sensitive
 
@@ -26,8 +27,8 @@ class RoutingFeatures:
     mark: the data class that the caller names, None for none. corpora: of the passages. found:
     what is sensitive in the question and the passages.
     requested: a tier, a model, or None for the router's choice. tiers: those that the caller
-    allows; key_tiers: those that the caller's key does; None for all. budget: nano-dollars for a
-    draft, None for no limit.
+    allows; key_tiers: those that the caller's key does; None for all. budget: nano-dollars for
+    the answer, None for no limit.
     prompt_tokens, draft_tokens: of the longest prompt and draft, estimated. remaining_ms: until
     the deadline. served: tiers whose first writer is a server. embedded: the models that run in
     this process: they write plain text alone.
@@ -58,6 +59,18 @@ class RoutingFeatures:
     embedded: frozenset[str] = frozenset()
     success: Mapping[str, float] = field(default_factory=dict)
     opinion: Opinion | None = None
+
+
+def features_of(question: str, signals: Signals, confidence: float) -> RoutingFeatures:
+    """What a question is by itself, with what was found for it; nothing limits who may write."""
+    return RoutingFeatures(
+        text=question,
+        question=features(question),
+        signals=signals,
+        confidence=confidence,
+        tokens=estimated_tokens([question]),
+        language=language(question),
+    )
 
 
 def estimated_tokens(texts: Iterable[str]) -> int:

@@ -13,11 +13,9 @@ from services.generate.policy.schema import Policy
 from services.generate.routing.choose import choose
 from services.generate.routing.compliance import classify
 from services.generate.routing.decision import (
-    COMPLIANCE,
+    FOR_ALL,
     FORBIDDEN,
-    KEY_TIERS,
-    NO_PASSAGES,
-    REQUESTED,
+    Decided,
     Decision,
     Escalated,
     Reason,
@@ -48,7 +46,7 @@ def route(features: RoutingFeatures, policy: Policy) -> Decision:
         checks=policy.checks,
         data_class=classified.data_class,
         source=classified.source,
-        rule=REQUESTED,
+        rule=Decided.REQUESTED,
         reasons=told,
         ruled_out=tuple(out.values()),
         policy=policy.fingerprint,
@@ -61,11 +59,11 @@ def route(features: RoutingFeatures, policy: Policy) -> Decision:
             return replace(undecided, refused=_worst(wanted, against))
     # Without passages a model can still call a tool, or answer from what one gave.
     if features.signals.documents == 0 and Capability.TOOLS not in features.needs:
-        nothing = Reason(NO_PASSAGES, 1.0, "the search found nothing")
-        return replace(undecided, rule=NO_PASSAGES, declines=True, reasons=(*told, nothing))
+        nothing = Reason(Decided.NO_PASSAGES, 1.0, "the search found nothing")
+        return replace(undecided, rule=Decided.NO_PASSAGES, declines=True, reasons=(*told, nothing))
     if wanted is not None:
         tier = policy.models[wanted].tier if wanted in policy.models else wanted
-        asked = Reason(REQUESTED, 1.0, f"model {wanted}")
+        asked = Reason(Decided.REQUESTED, 1.0, f"model {wanted}")
         decided = _decided(replace(undecided, reasons=(*told, asked)), policy, tier, left, out)
         return decided if policy.escalation.requested else replace(decided, escalation=())
 
@@ -126,7 +124,7 @@ def _possible(
 
 def _worst(wanted: str, against: Sequence[RuledOut]) -> RuledOut:
     """Why none of a tier may write: what is forbidden before what doesn't fit."""
-    forbidden = (one for one in against if one.rule in (COMPLIANCE, KEY_TIERS))
+    forbidden = (one for one in against if one.rule in FORBIDDEN)
     return replace(next(forbidden, against[0]), model=wanted)
 
 
@@ -140,4 +138,4 @@ def _left(chain: Sequence[str], out: Mapping[str, RuledOut]) -> tuple[str, ...]:
 
 def _last_resort(policy: Policy, out: Mapping[str, RuledOut]) -> str | None:
     against = out.get(policy.last_resort or "")
-    return None if against is not None and against.rule in FORBIDDEN else policy.last_resort
+    return None if against is not None and against.rule in FOR_ALL else policy.last_resort

@@ -4,22 +4,10 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from services.generate.policy.schema import Range, Scored, When
+from services.generate.policy.schema import NUMBERS, Range, Scored, When
 from services.generate.routing.history import UNKNOWN_SUCCESS
 from services.generate.routing.request import RoutingFeatures
 
-# The conditions that are ranges, which are also what a score may weigh.
-NUMBERS = (
-    "words",
-    "tokens",
-    "turns",
-    "confidence",
-    "top_score",
-    "margin",
-    "agreement",
-    "coverage",
-    "documents",
-)
 FLAGS = ("tools", "schema", "flagged")
 SUCCESS = "success"
 

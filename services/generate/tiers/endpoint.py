@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from services.generate.reading.evidence import Evidence
@@ -37,6 +38,22 @@ class ToolCall:
     arguments: str
 
 
+def _always(_: str) -> bool:
+    return True
+
+
+class Stop(StrEnum):
+    """Why a draft is cancelled."""
+
+    LEFT = "left"  # its caller did not wait
+    LATE = "late"  # its share of the caller's time is over
+    BEATEN = "beaten"  # a writer that was asked after it began before it
+
+
+def _left() -> Stop:
+    return Stop.LEFT
+
+
 @dataclass(frozen=True)
 class DraftRequest:
     """What a writer may go by.
@@ -50,7 +67,7 @@ class DraftRequest:
     stands for the passages' white space in a prompt, "" for none. Neither may come back.
     chat: what it was asked in. show: called in the event loop with each piece of the draft's text
     as it is written; None where nothing is shown before it is verified. meter: is told what the
-    draft uses, as it uses it.
+    draft uses, as it uses it. stopped: why, for a writer that is cancelled.
     """
 
     question: str
@@ -58,12 +75,18 @@ class DraftRequest:
     evidence: Sequence[Evidence]
     max_tokens: int
     delimiter: str
-    worth_finishing: Callable[[str], bool]
+    worth_finishing: Callable[[str], bool] = _always
     chat: Chat = PLAIN
     show: Callable[[str], None] | None = None
     meter: Meter = field(default_factory=Meter)
     salt: str = ""
     datamark: str = ""
+    stopped: Callable[[], Stop] = _left
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What of the prompt must not show in a draft."""
+        return tuple(one for one in (self.delimiter, self.salt) if one)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The writer that invents nothing: it quotes the sentences that answer, with their sources."""
 
 from services.generate.answer.extract import choose, write
-from services.generate.reading.evidence import confidence, gather
+from services.generate.reading.evidence import MIN_CONFIDENCE, confidence, gather
 from services.generate.reading.passages import Passage
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError
@@ -18,7 +18,7 @@ class ExtractiveEndpoint:
     name = "extractive"
     model = "extractive"
 
-    def __init__(self, min_confidence: float) -> None:
+    def __init__(self, min_confidence: float = MIN_CONFIDENCE) -> None:
         self._min_confidence = min_confidence
 
     async def draft(self, request: DraftRequest) -> Draft:

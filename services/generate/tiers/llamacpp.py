@@ -17,7 +17,13 @@ from typing import Any
 
 import xllamacpp
 
-from services.generate.prompting.prompt import Message, build, declines, excerpts
+from services.generate.prompting.prompt import (
+    SCAFFOLD_TOKENS,
+    Message,
+    build,
+    declines,
+    excerpts,
+)
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError, StartupError
 
@@ -29,7 +35,6 @@ _WAITING = 8  # drafts that may wait for the thread; at some seconds each, more 
 # What the model reads of the passages: it reads some hundred tokens a second on two cores.
 _SOURCE_CHARACTERS = 1200
 _CHARACTERS_PER_TOKEN = 2.5  # on the safe side: English has about four
-_SCAFFOLD_TOKENS = 256  # system turn, delimiters and the template's own tokens
 
 
 class LlamaCppEndpoint:
@@ -50,7 +55,7 @@ class LlamaCppEndpoint:
 
     async def draft(self, request: DraftRequest) -> Draft:
         """See `Endpoint`. 413 where the question alone does not fit the window."""
-        room = self._context - request.max_tokens - _SCAFFOLD_TOKENS
+        room = self._context - request.max_tokens - SCAFFOLD_TOKENS
         room -= int(len(request.question) / _CHARACTERS_PER_TOKEN)
         if room <= 0:
             raise ApiError(
@@ -104,8 +109,10 @@ class LlamaCppEndpoint:
         refused: list[ApiError] = []  # by whom the draft is shown to
 
         def show(piece: str) -> None:
+            if left.is_set():  # a piece that was on its way when the draft ended
+                return
             try:
-                if request.show is not None and not refused:
+                if request.show is not None:
                     request.show(piece)
             except ApiError as error:
                 refused.append(error)
@@ -149,6 +156,8 @@ class LlamaCppEndpoint:
             """Take one event; True stops the draft."""
             nonlocal finish, error, read
             error = chunk.get("error", error)
+            if nobody_waits():
+                return True
             total = (chunk.get("prompt_progress") or {}).get("total", read)
             if total != read:
                 read = total
@@ -167,7 +176,7 @@ class LlamaCppEndpoint:
                 pieces.append(piece)
                 if wrote is not None and piece:
                     wrote(piece)
-            return nobody_waits() or time.monotonic() > give_up
+            return time.monotonic() > give_up
 
         if not nobody_waits():
             self._server.handle_chat_completions(body, on_chunk)
@@ -191,7 +200,7 @@ class LlamaCppEndpoint:
         self._server = None
 
 
-_PROBE = DraftRequest("", (), (), 1, "", lambda _: True)
+_PROBE = DraftRequest("", (), (), 1, "")
 _USAGE = frozenset({"prompt_tokens", "completion_tokens"})
 
 

@@ -51,6 +51,7 @@ class OpenAIEndpoint:
             request.max_tokens,
             request.show,
             request.meter,
+            request.stopped,
         )
         completion = await self._resilience.complete(self._client, self._tier, self._server, asked)
         text = completion.text

@@ -35,13 +35,13 @@ class Registry:
             await endpoint.close()
 
 
-def open_registry(settings: Settings, min_confidence: float) -> Registry:
-    """Open the writers that the settings name. min_confidence: see `ExtractiveEndpoint`.
+def open_registry(settings: Settings) -> Registry:
+    """Open the writers that the settings name.
 
     Raises StartupError where a served model has no name or no good URL, or the embedded one is
     missing or damaged.
     """
-    extractive = ExtractiveEndpoint(min_confidence)
+    extractive = ExtractiveEndpoint()
     resilience = Resilience.by(settings)
     tiers: dict[str, Endpoint] = {UTILITY: extractive}
     embedded: list[EmbeddedEndpoint] = [extractive]

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge
 
 from services.generate.tiers.breaker import Breaker, Door, Health, Limits, Pass
 from services.generate.tiers.completion import Completion
+from services.generate.tiers.endpoint import Stop
 from services.generate.tiers.retries import RetryBudget, pause_s
 from services.generate.tiers.upstream import Asked, Result, TimeLimits, TryError, ask
 from shared.client import ServiceClient
@@ -38,6 +39,11 @@ OPEN = Gauge(
     "1 while a model server is not asked, as it failed too often",
     ["server", "model"],
 )
+
+# Of waiting for a first token in vain, after which a try that is stopped counts as a failure: with
+# another server's text to compare; without, as a part of the time limit that it would have had.
+_BEATEN_S = 1.0
+_LATE_PART = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -84,23 +90,24 @@ class Resilience:
         asked at all as it failed too often; 502 `bad_upstream` or `content_filtered` for what is
         no draft; 504 `upstream_timeout` or `deadline_exceeded`; what `asked.show` raises.
         """
+        given = self._admit(server)
         self.budget.request()
         try:
-            return await self._try(client, tier, server, asked)
+            return await self._try(client, tier, server, asked, given)
         except TryError as failure:
             wait = self._pause(failure)
             if wait is None:
                 raise failure.error from None
         await asyncio.sleep(wait)
         try:
-            return await self._try(client, tier, server, asked)
+            return await self._try(client, tier, server, asked, self._admit(server))
         except TryError as failure:
             raise failure.error from None
 
     async def _try(
-        self, client: ServiceClient, tier: str, server: Server, asked: Asked
+        self, client: ServiceClient, tier: str, server: Server, asked: Asked, given: Pass
     ) -> Completion:
-        given = self._admit(server)
+        began = self.clock()
         result, health = Result.STOPPED, Health.UNKNOWN
         try:
             completion = await ask(client, server.url, asked, self.times)
@@ -110,10 +117,30 @@ class Resilience:
             if result is Result.RATE_LIMITED and failure.rest_s > 0:
                 self._breaker(server).rest(failure.rest_s, self.clock())
             raise
+        except asyncio.CancelledError:
+            if self._hung(asked, self.clock() - began):
+                result, health = Result.TOO_SLOW, Health.BAD
+            raise
         finally:
             TRIES.labels(tier, server.model, result.value).inc()
             self._settle(server, given, health)
         return completion
+
+    def _hung(self, asked: Asked, waited_s: float) -> bool:
+        """Whether a try that was stopped after so long tells against the server.
+
+        Without that a server that hangs would be asked for ever by those who never wait until its
+        own time limit. How long a caller waits must not tell: it is theirs to choose.
+        """
+        if asked.meter.completion_tokens:
+            return False
+        match asked.stopped():
+            case Stop.BEATEN:
+                return waited_s >= _BEATEN_S
+            case Stop.LATE:
+                return waited_s >= self.times.first_token_s * _LATE_PART
+            case Stop.LEFT:
+                return False
 
     def _pause(self, failure: TryError) -> float | None:
         """Seconds until the second try; None where there is none."""

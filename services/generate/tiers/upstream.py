@@ -8,6 +8,7 @@ from typing import Any
 
 from services.generate.tiers.breaker import Health
 from services.generate.tiers.completion import Completion, RubbishError, ServerError
+from services.generate.tiers.endpoint import Stop
 from services.generate.tiers.meter import Meter
 from services.generate.tiers.sse import Events, EventTooLongError
 from shared.client import PeerError, ServiceClient, UnreachableError
@@ -33,6 +34,7 @@ class Result(StrEnum):
     RATE_LIMITED = "rate_limited"
     REJECTED = "rejected"  # for what the request, or our key, is
     FAILED = "failed"
+    EMPTY = "empty"  # well formed, but without any text
     RUBBISH = "rubbish"
     TOO_SLOW = "too_slow"
 
@@ -44,6 +46,7 @@ class Result(StrEnum):
 
 _HEALTH = {
     Result.DRAFTED: Health.GOOD,
+    Result.EMPTY: Health.GOOD,
     Result.STOPPED: Health.UNKNOWN,
     Result.RATE_LIMITED: Health.UNKNOWN,
     Result.REJECTED: Health.UNKNOWN,
@@ -82,7 +85,7 @@ class TryError(Exception):
 class Asked:
     """What is sent, and who is told of what comes back. prompt_tokens: estimated.
 
-    show: see `DraftRequest`; what it raises ends the try and is let through.
+    show: see `DraftRequest`; what it raises ends the try and is let through. stopped: see there.
     """
 
     body: Mapping[str, Any]
@@ -90,6 +93,7 @@ class Asked:
     max_tokens: int
     show: Callable[[str], None] | None
     meter: Meter
+    stopped: Callable[[], Stop]
 
 
 async def ask(client: ServiceClient, name: str, asked: Asked, limits: TimeLimits) -> Completion:
@@ -189,8 +193,11 @@ class _Reading:
                 Result.REJECTED, 502, "content_filtered", "cut its draft by a content filter"
             )
         if not completion.text and not completion.tool_calls:
-            # As where all tokens went into thinking: no refusal, that would be in words.
-            raise self._failure(Result.RUBBISH, 502, "bad_upstream", "answered without any text")
+            # No refusal, that would be in words. Where all tokens went into thinking the request
+            # allowed too few: no fault of the server, which others shall be able to ask.
+            wrote = self._begun or completion.finish == "length" or (usage or (0, 0))[1] > 0
+            result = Result.EMPTY if wrote else Result.RUBBISH
+            raise self._failure(result, 502, "bad_upstream", "answered without any text")
         return completion
 
     def too_slow(self, when: float | None) -> TryError:

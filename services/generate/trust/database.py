@@ -1,11 +1,13 @@
 """The database of generate: audit trail, escalations, states of models; SQLite or PostgreSQL."""
 
 from pathlib import Path
+from typing import Self
 
 import sqlalchemy as sa
 
 from shared.database.database import Database
 from shared.database.purpose import Purpose
+from shared.settings import Settings
 
 
 class GenerateDatabase(Database):
@@ -22,6 +24,11 @@ class GenerateDatabase(Database):
         code="generate_database",
         without="the audit trail, the escalations and the states of models until now",
     )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Open the one that the settings name; see `open`."""
+        return cls.open(settings.generate_database_url.get_secret_value(), settings.data_dir)
 
 
 # Made once: making them anew costs more than running them.

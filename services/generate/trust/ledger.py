@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import Counter
@@ -25,7 +25,6 @@ from services.generate.trust.escalations import Escalation, Week
 from services.generate.trust.tables import AUDIT, HEADS
 from shared.database.faults import FULL_DISK, NOT_WRITABLE
 from shared.errors import ApiError
-from shared.settings import Settings
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -77,6 +76,7 @@ class _Waiting:
 class Ledger:
     """What a process writes about its answers. Safe to use from many tasks and threads.
 
+    database: stays its opener's to close, after the ledger.
     audit: whether there is a trail, and no answer without a record in it; else only escalations
     are kept, and an answer does not wait for that.
     """
@@ -89,16 +89,6 @@ class Ledger:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
-
-    @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """The ledger that the settings name. Raises StartupError where it can't be used."""
-        url = settings.generate_database_url.get_secret_value()
-        database = GenerateDatabase.open(url, settings.data_dir)
-        ledger = cls(database, audit=settings.audit == "required")
-        if settings.audit == "required":
-            log.info("audit_head", head=str(ledger.head() or START))
-        return ledger
 
     def submit(self, entry: Entry) -> "Future[Head | None]":
         """Have an entry written; the head of the chain with its record, None without a trail.
@@ -149,14 +139,13 @@ class Ledger:
             return escalations.weekly(connection, first)
 
     def close(self) -> None:
-        """Write what waits, then let go of the database. Waits a few seconds for it, at most."""
+        """Write what waits, and end. Waits a few seconds for the database, at most."""
         with self._lock:
             self._closed = True
             self._queue.put(None)
         self._thread.join(_CLOSING_S)
         if self._thread.is_alive():
             log.error("ledger_not_closed", waiting=self._queue.qsize())
-        self._database.close()
 
     def _run(self) -> None:
         going_on = True

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
 
 import sqlalchemy as sa
 
@@ -13,7 +12,6 @@ from services.generate.policy.models import State
 from services.generate.policy.schema import Policy
 from services.generate.trust.database import GenerateDatabase, hold_alone
 from services.generate.trust.tables import TRANSITIONS
-from shared.settings import Settings
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -33,16 +31,13 @@ class Change:
 
 
 class ModelStates:
-    """The models' states in generate's database. Safe to use from several threads and processes."""
+    """The models' states in generate's database, which stays its opener's to close.
+
+    Safe to use from several threads and processes.
+    """
 
     def __init__(self, database: GenerateDatabase) -> None:
         self._database = database
-
-    @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Those of the settings' database. Raises StartupError where it can't be used."""
-        url = settings.generate_database_url.get_secret_value()
-        return cls(GenerateDatabase.open(url, settings.data_dir))
 
     def admit(self, policy: Policy) -> list[Finding]:
         """What keeps a policy from following the last one; where nothing does, keep its states.
@@ -81,10 +76,6 @@ class ModelStates:
                 )
                 for name, before, after, at, policy in connection.execute(query)
             ]
-
-    def close(self) -> None:
-        """Let go of the database."""
-        self._database.close()
 
 
 def _insert(connection: sa.Connection, changes: Sequence[Transition], policy: str) -> None:

@@ -16,7 +16,6 @@ from services.generate.routing.kept import kept
 from services.generate.tiers.endpoint import PLAIN
 from services.generate.trust.escalations import LAST_RESORT, Escalation
 from services.generate.trust.redact import masked, masked_excerpt
-from services.generate.verification.verified import verified
 from shared.settings import AuditText
 
 
@@ -78,7 +77,7 @@ def body(
         "error": error,
         "text": form,
         "question": _text(asked.question, form),
-        "attempts": [asdict(one) for one in attempts],
+        "attempts": [vars(one) for one in attempts],
         "cost_nano_dollars": total_cost(attempts),
         "degraded": [
             *(prepared.degraded if prepared is not None else ()),
@@ -89,8 +88,6 @@ def body(
         record |= _decided(prepared, form)
     if outcome is not None:
         record |= _written(outcome, form)
-    if prepared is not None and outcome is not None:
-        record["verified"] = [asdict(one) for one in verified(outcome, prepared.decision)]
     return record
 
 
@@ -136,7 +133,7 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
         "model": outcome.model,
         "reasons": [_told(one, form) for one in outcome.reasons],
         "escalated_from": outcome.escalated_from,
-        "hops": [asdict(one) for one in steps(outcome)],
+        "hops": [vars(one) for one in steps(outcome)],
         "verification": {
             "passed": outcome.passed,
             "failures": [
@@ -146,6 +143,7 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
                 for one in outcome.failures
             ],
         },
+        "verified": [asdict(one) for one in outcome.verified],
         "ruled_out": [{"model": one.model, "rule": one.rule} for one in outcome.ruled_out],
         "cached": asdict(outcome.cached) if outcome.cached else None,
     }

@@ -4,8 +4,7 @@ import re
 
 from services.generate.routing.sensitivity import find
 
-# What stands before a cut, as far as it could be the beginning of something that has to be masked.
-_TORN = re.compile(r"(?:\S*[\d@+]\S*\s+)*\S*…")
+_WORD = re.compile(r"\S+")
 
 
 def masked(text: str) -> str:
@@ -23,4 +22,16 @@ def masked(text: str) -> str:
 
 def masked_excerpt(text: str) -> str:
     """`masked`, of a text that may have been cut: half an address is none that could be found."""
-    return masked(_TORN.sub("…", text))
+    *parts, last = text.split("…")
+    return masked("".join([*(f"{_untorn(part)}…" for part in parts), last]))
+
+
+def _untorn(text: str) -> str:
+    """What stands before a cut, without what could be the beginning of something to be masked: the
+    last word, and the words before it as far as each has a digit, an @ or a +."""
+    start, torn = len(text), bool(text) and not text[-1].isspace()
+    for word in reversed(list(_WORD.finditer(text))):
+        if not torn and not any(one.isdigit() or one in "@+" for one in word[0]):
+            break
+        start, torn = word.start(), False
+    return text[:start]

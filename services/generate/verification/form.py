@@ -18,21 +18,20 @@ from services.generate.verification.verify import Verdict, verify
 def judge(draft: Draft, request: DraftRequest, profile: Profile) -> Verdict:
     """What is wrong with a draft for this request. Only a text has claims."""
     chat = request.chat
-    hidden = (request.delimiter, request.salt)
     arguments = "\n".join(one.arguments for one in draft.tool_calls)
     if too_long := length.held(arguments or draft.text):  # what that holds is not read
         return Verdict((), tuple(too_long))
     calls = tools.held(draft.tool_calls, chat)
     if draft.tool_calls or calls:
-        return Verdict((), (*leak.found(arguments, hidden), *calls))
+        return Verdict((), (*leak.found(arguments, request.secrets), *calls))
     if chat.response_format is not None:
         wrong = schema.held(draft.text, chat.response_format)
-        return Verdict((), (*leak.found(draft.text, hidden), *wrong))
+        return Verdict((), (*leak.found(draft.text, request.secrets), *wrong))
     return verify(
         draft.text,
         request.passages,
         question=request.question,
-        secrets=hidden,
+        secrets=request.secrets,
         profile=profile,
     )
 

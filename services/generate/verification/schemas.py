@@ -1,11 +1,12 @@
 """JSON Schemas of callers: which are taken, and whether a value fits one. Pure functions.
 
 A caller's schema is foreign input that work is done by. None is fetched from anywhere, its patterns
-are matched in linear time, and its size bounds what a value costs: references are counted as often
-as they are followed, and one that leads back to itself is refused.
+are few, small once compiled and matched in linear time, and its size bounds what a value costs:
+references are counted as often as they are followed, and one that leads back to itself is refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jsonschema_rs
@@ -16,6 +17,10 @@ from shared.errors import shown
 MOST_BYTES = 65_536  # of one schema, as JSON
 _MOST_PARTS = 5_000  # with every reference followed
 _MOST_DEPTH = 64
+# Of one request's tools, and of its format. The worst take some 0.1 s and 10 MB.
+MOST_PATTERNS, MOST_PATTERN_CHARACTERS = 64, 4096
+# Of one pattern compiled, and of the states that are kept while it is matched.
+_PATTERN = jsonschema_rs.RegexOptions(size_limit=131_072, dfa_size_limit=131_072)
 # They change what a reference means, or bring recursion in by another door.
 _NOT_TAKEN = frozenset({"$anchor", "$dynamicAnchor", "$dynamicRef", "$id", "$recursiveRef", "id"})
 
@@ -25,12 +30,41 @@ def refuse_schema(schema: Mapping[str, Any]) -> None:
     _refuse_depth(schema)
     if len(orjson.dumps(schema)) > MOST_BYTES:
         raise ValueError(f"the schema has over {MOST_BYTES:,} bytes")
+    refuse_patterns([schema])
     _Size(schema).of(schema, (), 0)
     try:
         _validator(schema)
     except ValueError as error:  # the library's ValidationError is one
         first = str(error).split("\n", 1)[0]
         raise ValueError(f"this is no JSON Schema that can be used: {shown(first, 200)}") from None
+
+
+def refuse_patterns(schemas: Iterable[Any]) -> None:
+    """Raise ValueError where these, of one request, have too many patterns or too long ones.
+
+    schemas: any JSON values, checked or not. The same pattern again costs a schema nothing.
+    """
+    found = [pattern for schema in schemas for pattern in _patterns(schema)]
+    if len(found) > MOST_PATTERNS or sum(map(len, found)) > MOST_PATTERN_CHARACTERS:
+        raise ValueError(
+            f"the schema has over {MOST_PATTERNS} patterns, or {MOST_PATTERN_CHARACTERS:,} "
+            "characters of them, the schemas of all tools together"
+        )
+
+
+def _patterns(schema: Any) -> set[str]:
+    found, left = set[str](), [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, list):
+            left += part
+        if isinstance(part, Mapping):
+            left += part.values()
+            if isinstance(pattern := part.get("pattern"), str):
+                found.add(pattern)
+            if isinstance(named := part.get("patternProperties"), Mapping):
+                found.update(named)
+    return found
 
 
 def _refuse_depth(schema: Mapping[str, Any]) -> None:
@@ -108,8 +142,14 @@ class _Size:
 
 
 def _validator(schema: Mapping[str, Any]) -> jsonschema_rs.Validator:
+    return _compiled(orjson.dumps(schema))
+
+
+# A request's own schemas are asked for again with each of its drafts. Few: one may be of 10 MB.
+@lru_cache(maxsize=8)
+def _compiled(schema: bytes) -> jsonschema_rs.Validator:
     return jsonschema_rs.validator_for(
-        dict(schema), retriever=_never, pattern_options=jsonschema_rs.RegexOptions()
+        orjson.loads(schema), retriever=_never, pattern_options=_PATTERN
     )
 
 

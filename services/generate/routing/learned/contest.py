@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from services.generate.policy.file import default_policy
 from services.generate.reading.passages import Signals
 from services.generate.routing.features import features
+from services.generate.routing.learned.measures import Measured, measure
 from services.generate.routing.learned.model import Choice, RouterModel
 from services.generate.routing.learned.outcomes import Outcomes, OutcomesError
-from services.generate.routing.learned.replay import Measured, measure
 from services.generate.routing.learned.train import train
 from services.generate.routing.learned.vectors import Embedded
 from services.generate.routing.request import RoutingFeatures

@@ -9,6 +9,8 @@ from services.generate.verification.checks.finding import Check
 JUDGED = frozenset({Check.SIMILARITY, Check.ENTAILMENT})
 # They compare a claim with one source sentence, which `support` finds.
 OF_A_SENTENCE = frozenset({Check.NAME, Check.ORDER, Check.POLARITY})
+# Made of tool calls and JSON, and of these in every profile.
+OF_THE_FORM = frozenset({Check.SCHEMA, Check.TOOLS})
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Profile:
         return Check.SUPPORT in self.checks
 
 
-_OF_WORDS = frozenset(Check) - JUDGED
+_OF_WORDS = frozenset(Check) - JUDGED - OF_THE_FORM
 OFF = Profile("off", frozenset(), buffers=False)
 LIGHT = Profile("light", _OF_WORDS - OF_A_SENTENCE - {Check.SUPPORT}, buffers=False)
 STRICT = Profile("strict", _OF_WORDS, buffers=True)
