@@ -62,6 +62,7 @@ def test_a_record_that_was_removed_from_the_audit_trail_is_named(data: Path) -> 
     for name in "abc":
         ledger.submit(Entry(datetime.now(UTC), name, "q", {"request_id": name})).result(10)
     ledger.close()
+    database.close()
     assert refdesk_process("doctor", "--data", str(data)).returncode == 0
     with closing(sqlite3.connect(data / "generate.db")) as connection, connection:
         connection.execute("DROP TRIGGER audit_no_delete")
