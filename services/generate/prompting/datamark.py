@@ -7,8 +7,9 @@ Hines et al., "Defending Against Indirect Prompt Injection Attacks With Spotligh
 import secrets
 from collections.abc import Iterable
 
-# Of one or two tokens with most models, and of no other meaning in running text.
-_MARKS = "\u02c6\u00a6\u00a4\u00ac\u00af\u00b6\u00a7\u00a8\u00b8\u2021\u2020\u203b\u25ca\u2042"
+# Of one or two tokens with most models, of no other meaning in running text, and no letters, which
+# would make one word of two.
+_MARKS = "\u00a6\u00a4\u00ac\u00af\u00b6\u00a7\u00a8\u00b8\u2021\u2020\u203b\u25ca\u2042"
 
 
 def draw(texts: Iterable[str]) -> str:
