@@ -20,7 +20,9 @@ PATIENCE_S = 600.0  # a language model on a small machine takes its time
 
 def ask(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
-    corpus: Annotated[list[str], typer.Option(help="Where to look; may be repeated.")],
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Where to look; may be repeated. [default: all]")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, a tier or a model.")] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="The answer as it came, as JSON.")
@@ -45,8 +47,8 @@ def ask(
     show_decision(trace, notes())
 
 
-def question_body(question: str, corpora: list[str], model: str = "auto") -> dict[str, Any]:
-    """The request that asks one question of some corpora."""
+def question_body(question: str, corpora: list[str] | None, model: str = "auto") -> dict[str, Any]:
+    """The request that asks one question of some corpora; None: of those that the service says."""
     messages = [{"role": "user", "content": question}]
     return {"model": model, "messages": messages, "refdesk": {"corpora": corpora}}
 

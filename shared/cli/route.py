@@ -15,7 +15,9 @@ from shared.settings import load_settings
 
 def route(
     question: Annotated[str, typer.Argument(help="The question.", show_default=False)],
-    corpus: Annotated[list[str], typer.Option(help="Where to look; may be repeated.")],
+    corpus: Annotated[
+        list[str] | None, typer.Option(help="Where to look; may be repeated. [default: all]")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, a tier or a model.")] = "auto",
     data_class: Annotated[
         str, typer.Option(help="The class of the question, such as confidential.")

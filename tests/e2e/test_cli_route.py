@@ -1,11 +1,14 @@
 """``refdesk route`` and ``refdesk policy lint``: who would answer, and whether a policy is good."""
 
+import asyncio
 import json
 from pathlib import Path
 
+from tests.desk import Desk
 from tests.e2e.command import one_error, refdesk, refdesk_process
 from tests.policies import POLICY_TEXT
 from tests.suite import Suite
+from tests.writers import WHEN, writers_over
 
 QUESTION = "How far away is the moon?"
 
@@ -54,3 +57,12 @@ def test_a_policy_is_checked_without_any_service(tmp_path: Path) -> None:
     missing = refdesk_process("policy", "lint", str(tmp_path / "none.yaml"))
     assert missing.returncode == 1
     assert "can't be read: No such file" in missing.stderr
+
+
+async def test_without_a_corpus_all_are_searched(models_dir: Path) -> None:
+    async with writers_over(models_dir)(Desk()) as client:
+        url = str(client.base_url)
+        routed = await asyncio.to_thread(refdesk_process, "route", WHEN, "--url", url)
+        asked = await asyncio.to_thread(refdesk_process, "ask", WHEN, "--url", url)
+    assert routed.stdout.startswith("utility: utility-writer"), routed.stderr
+    assert "in 1843" in asked.stdout, asked.stderr
