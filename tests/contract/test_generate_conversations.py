@@ -179,7 +179,7 @@ async def test_a_draft_that_nobody_waited_for_is_on_record_with_its_tokens_and_c
     async def endless(wire: Any) -> None:
         await wire.head()
         for _ in range(20):
-            await wire.delta(content="Ada ")
+            await wire.delta(content="Hopper ")
         await wire.gone()
 
     async with upstream(endless) as model:
@@ -190,7 +190,7 @@ async def test_a_draft_that_nobody_waited_for_is_on_record_with_its_tokens_and_c
             if stream:
                 async with client.stream("POST", "/v1/chat/completions", json=body) as response:
                     lines = response.aiter_lines()
-                    while "Ada" not in await anext(lines):
+                    while "Hopper" not in await anext(lines):
                         pass
             else:
                 with pytest.raises(httpx.ReadTimeout):

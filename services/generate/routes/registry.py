@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Response
@@ -13,6 +12,7 @@ from services.generate.policy.inventory import Inventory, inventory, to_csv
 from services.generate.policy.models import Model, Name, State
 from services.generate.routes.access import require_admin
 from services.generate.trust.model_states import ModelStates
+from shared.moment import Moment
 
 
 class ChangeBody(BaseModel):
@@ -22,7 +22,7 @@ class ChangeBody(BaseModel):
     model: str
     before: State | None
     after: State
-    at: datetime
+    at: Moment
     policy: str
 
 

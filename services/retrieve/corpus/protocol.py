@@ -5,7 +5,6 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic import (
 
 from services.retrieve.stores.base import DocumentFormat, JsonScalar
 from shared.errors import ApiError, ErrorFields, refusal, shown
+from shared.moment import Moment
 
 CORPUS_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 # Of a document in a job: as much as a file of 64 MiB can hold. One whose line of NDJSON is over
@@ -335,7 +335,7 @@ class DocumentLine(Body):
     title: str | None
     url: str | None
     chunks: int
-    updated_at: datetime
+    updated_at: Moment
 
 
 class DocumentPage(Body):

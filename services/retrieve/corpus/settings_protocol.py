@@ -1,6 +1,5 @@
 """What goes over the wire about corpora themselves: settings, counts, figures."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -13,6 +12,7 @@ from services.retrieve.corpus.protocol import (
     distinct,
 )
 from services.retrieve.stores.corpus import EngineName
+from shared.moment import Moment
 
 
 def _no_nul(value: str) -> str:
@@ -105,7 +105,7 @@ class Corpus(Body):
     writes: int
     generation: int
     engine: EngineName
-    created_at: datetime
+    created_at: Moment
     rebuilding: dict[str, float] = Field(default_factory=dict)
 
 
@@ -120,8 +120,8 @@ class GenerationBody(Body):
     chunker: str
     documents: int
     chunks: int
-    made_at: datetime
-    until: datetime | None
+    made_at: Moment
+    until: Moment | None
 
 
 class CorpusStats(Body):
@@ -136,7 +136,7 @@ class CorpusStats(Body):
     chunks: int
     tokens: int | None
     formats: dict[str, int] | None
-    last_write: datetime | None
+    last_write: Moment | None
     longest: list[DocumentLine]
     bytes: dict[str, int] | None
     generations: list[GenerationBody]

@@ -1,7 +1,6 @@
 """What goes over the wire about jobs: every body, with its limits."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Path
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from services.retrieve.jobs.model import Job, JobState, Verdict, VerdictStatus
 from shared.errors import ErrorFields
+from shared.moment import Moment
 
 JobId = Annotated[str, Path(max_length=64)]
 
@@ -55,9 +55,9 @@ class JobBody(_Body):
     state: JobState
     stage: str
     attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
     progress: JobProgress
     verdicts: JobVerdicts
     result: dict[str, Any] | None

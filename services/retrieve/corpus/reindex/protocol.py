@@ -1,7 +1,6 @@
 """What goes over the wire about reindexing, rollback and moving to another engine."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,6 +8,7 @@ from pydantic import Field
 from services.retrieve.corpus.protocol import Body
 from services.retrieve.corpus.settings_protocol import ChunkerName, Dimension, Embedder
 from services.retrieve.stores.corpus import EngineName
+from shared.moment import Moment
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -60,7 +60,7 @@ class Rollback(RollbackRequest):
     """What a rollback's job is asked: to which generation, by when that was begun, and which engine
     has it."""
 
-    made_at: datetime
+    made_at: Moment
     engine: EngineName
 
 
@@ -103,8 +103,8 @@ class GenerationLine(Body):
     made: Made
     documents: int
     chunks: int
-    made_at: datetime
-    until: datetime | None
+    made_at: Moment
+    until: Moment | None
 
 
 class GenerationList(Body):

@@ -1,9 +1,8 @@
 """What goes over the wire about backups that were restored."""
 
-from datetime import datetime
-
 from services.retrieve.corpus.protocol import Body
 from services.retrieve.corpus.settings_protocol import Corpus
+from shared.moment import Moment
 
 
 class BackupBody(Body):
@@ -11,7 +10,7 @@ class BackupBody(Body):
     that made it."""
 
     name: str
-    made_at: datetime
+    made_at: Moment
     refdesk: str
     documents: int
     chunks: int
