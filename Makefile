@@ -51,7 +51,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 
 # What refdesk is measured against (docs/benchmarks.md), each with what it needs in its own folder.
 bench-peers: .venv/tested .bench/fastembed/installed .bench/infinity/installed \
-  .bench/search/installed
+  .bench/search/installed .bench/litellm/installed
 
 .bench/%/installed: tests/bench/peers/%.txt
 	@$(PYTHON) -m venv $(@D)

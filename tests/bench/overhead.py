@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import httpx
@@ -81,18 +82,21 @@ def body(model: str, *, stream: bool) -> bytes:
     return orjson.dumps(whole)
 
 
-async def whole(url: str, rate: int, seconds: float) -> list[float]:
-    """Milliseconds that generate added to each answer."""
-    added: list[float] = []
-    request = body("careful", stream=False)
+async def at_rate(
+    url: str, request: bytes, headers: Mapping[str, str], rate: int, seconds: float
+) -> list[tuple[float, dict[str, Any]]]:
+    """Milliseconds from when each request was due to its answer, and the answer.
+
+    Without those of the first second, in which connections are opened.
+    """
+    answers: list[tuple[float, dict[str, Any]]] = []
 
     async def one(due: float, session: aiohttp.ClientSession) -> None:
-        async with session.post(url, data=request, headers=JSON) as response:
+        async with session.post(url, data=request, headers=headers) as response:
             answer = orjson.loads(await response.read())
-        taken = (time.perf_counter() - due) * 1000
-        if response.status != 200 or not answer["refdesk"]["decision"]["verification"]["passed"]:
+        if response.status != 200:
             sys.exit(f"{response.status}: {answer}")
-        added.append(taken - THINK_MS - answer["refdesk"]["timings_ms"]["retrieve"])
+        answers.append(((time.perf_counter() - due) * 1000, answer))
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session, asyncio.TaskGroup() as tasks:
@@ -101,7 +105,17 @@ async def whole(url: str, rate: int, seconds: float) -> list[float]:
             due = begun + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tasks.create_task(one(due, session))
-    return added[rate:]  # without the first second, in which connections are opened
+    return answers[rate:]
+
+
+async def whole(url: str, rate: int, seconds: float) -> list[float]:
+    """Milliseconds that generate added to each answer."""
+    added: list[float] = []
+    for taken, answer in await at_rate(url, body("careful", stream=False), JSON, rate, seconds):
+        if not answer["refdesk"]["decision"]["verification"]["passed"]:
+            sys.exit(f"not verified: {answer}")
+        added.append(taken - THINK_MS - answer["refdesk"]["timings_ms"]["retrieve"])
+    return added
 
 
 async def streams(url: str, count: int) -> tuple[list[float], list[float]]:
@@ -160,6 +174,24 @@ async def measure(url: str, rate: int, seconds: float, count: int, table: Table)
     table.add_row(f"{count} streams: longest stall of each", *told(stalls))
 
 
+def settings(folder: Path, server: str) -> dict[str, str]:
+    """The environment of a generate with its data in `folder` and all that it asks at `server`."""
+    policy = folder / "policy.yaml"
+    filled = {"server": server, "think": THINK_MS, "gap": GAP_MS, "tokens": TOKENS}
+    policy.write_text(POLICY.format(**filled))
+    return {
+        "REFDESK_DATA_DIR": str(folder),
+        "REFDESK_POLICY_FILE": str(policy),
+        "REFDESK_RETRIEVE_URL": server,
+        "REFDESK_EMBED_URL": server,
+        # So that the language model inside is not loaded.
+        "REFDESK_REASONING_URL": f"{server}/1/0/0/v1",
+        "REFDESK_REASONING_MODEL": "m",
+        "REFDESK_LOG_LEVEL": "error",
+        "REFDESK_ANSWER_CACHE": "off",
+    }
+
+
 def main() -> None:
     """Start the processes, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -171,21 +203,7 @@ def main() -> None:
     server = f"http://127.0.0.1:{behind}"
     table = Table("what", "p50", "p99", "most")
     with tempfile.TemporaryDirectory() as folder:
-        policy = Path(folder) / "policy.yaml"
-        filled = {"server": server, "think": THINK_MS, "gap": GAP_MS, "tokens": TOKENS}
-        policy.write_text(POLICY.format(**filled))
-        env = {
-            "REFDESK_DATA_DIR": folder,
-            "REFDESK_POLICY_FILE": str(policy),
-            "REFDESK_RETRIEVE_URL": server,
-            "REFDESK_EMBED_URL": server,
-            "REFDESK_GENERATE_PORT": str(port),
-            # So that the language model inside is not loaded.
-            "REFDESK_REASONING_URL": f"{server}/1/0/0/v1",
-            "REFDESK_REASONING_MODEL": "m",
-            "REFDESK_LOG_LEVEL": "error",
-            "REFDESK_ANSWER_CACHE": "off",
-        }
+        env = settings(Path(folder), server) | {"REFDESK_GENERATE_PORT": str(port)}
         url = f"http://127.0.0.1:{port}"
         with (
             served(["tests.bench.model_server", str(behind)], server),
