@@ -1,7 +1,10 @@
-"""Qdrant without a server: qdrant-client's own mode in memory, for tests."""
+"""Qdrant for tests: qdrant-client's own mode in memory, and a server that is not well."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from qdrant_client import QdrantClient
@@ -18,7 +21,7 @@ from tests.corpora import STAMP, vector_of, weighed, words_of
 
 def memory_link() -> Link:
     """A Qdrant of its own, gone with the test."""
-    return Link(QdrantClient(":memory:"), Layout(), one_at_a_time=True)
+    return Link(QdrantClient(":memory:"), Layout(), in_process=True)
 
 
 def cut(name: str = "c", *, sparse: bool = False) -> Cut:
@@ -70,3 +73,39 @@ def points(link: Link) -> int:
     client = link.client
     names = [one.name for one in client.get_collections().collections]
     return sum(client.count(name).count for name in names)
+
+
+class Sick:
+    """A server whose every answer is `status` with `body`, after `wait_s`."""
+
+    def __init__(self) -> None:
+        self.status, self.body, self.wait_s = 200, b"", 0.0
+        self.headers: dict[str, str] = {}
+        self.asked: list[tuple[str, str | None]] = []
+        sick = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length") or 0))
+                sick.asked.append((f"{self.command} {self.path}", self.headers.get("api-key")))
+                time.sleep(sick.wait_s)
+                self.send_response(sick.status)
+                for name, value in sick.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(sick.body)))
+                self.end_headers()
+                self.wfile.write(sick.body)
+
+            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _answer  # noqa: N815 - its names
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        looks = (0.01,)  # seconds between two; its end waits for one
+        threading.Thread(target=self._server.serve_forever, args=looks, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()

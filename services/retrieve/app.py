@@ -105,7 +105,7 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
 
     async def probe() -> dict[str, Any]:
         stores = catalog.stores()
-        await asyncio.to_thread(_prove, stores)
+        lost = await asyncio.to_thread(_prove, stores)
         # Proves that embed answers, whatever corpora there are.
         other = await librarian.unserved([store.info for store in stores])
         try:
@@ -113,11 +113,11 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
             rerank_state = _ANSWERS
         except ApiError as error:  # searches go on without it, and say so
             rerank_state = error.message
-        damaged = catalog.damaged
+        damaged = catalog.damaged | lost
         # With keys /ready still asks for none, so that it must not tell everyone what there is.
         may_read = current().principal.may_read
         return {
-            "corpora": len(stores),
+            "corpora": len(stores) - len(lost),
             "damaged": len(damaged),
             "of_another_model": len(other),
             "faults": {name: why for name, why in (damaged | other).items() if may_read(name)},
@@ -184,13 +184,25 @@ def create_app(settings: Settings, catalog: Catalog, database: CatalogueDatabase
     return app
 
 
-def _prove(stores: Sequence[CorpusStore]) -> None:
-    """Search every corpus with all its arms. Raises what a search of it would raise."""
+def _prove(stores: Sequence[CorpusStore]) -> dict[str, str]:
+    """Search every corpus with all its arms; those that are found damaged, and what to do. They
+    keep no other from being served. Raises what else a search of one would raise."""
+    damaged = {}
     for store in stores:
-        if "bm25" not in rebuilding(store):
-            store.bm25("ready", 1)
-        probe = np.zeros(store.info.dimension, dtype=np.float32)
-        probe[0] = 1.0
-        store.dense(probe, 1)
-        if store.info.sparse:
-            store.sparse(Sparse(np.zeros(1, np.int32), np.ones(1, np.float32)), 1)
+        try:
+            _search(store)
+        except ApiError as error:
+            if error.code != "corpus_damaged":
+                raise
+            damaged[store.info.name] = error.message
+    return damaged
+
+
+def _search(store: CorpusStore) -> None:
+    if "bm25" not in rebuilding(store):
+        store.bm25("ready", 1)
+    probe = np.zeros(store.info.dimension, dtype=np.float32)
+    probe[0] = 1.0
+    store.dense(probe, 1)
+    if store.info.sparse:
+        store.sparse(Sparse(np.zeros(1, np.int32), np.ones(1, np.float32)), 1)

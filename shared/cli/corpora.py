@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from shared.cli.console import notes, one_line, output
-from shared.cli.failures import CliError
+from shared.cli.failures import CliError, RefusedError
 from shared.cli.http import Api, corpus_path
 from shared.settings import load_settings
 
@@ -181,11 +181,22 @@ def delete(
     """Delete a corpus with all its documents. There is no way back but a backup."""
     with Api("retrieve", load_settings(), url) as api:
         path = corpus_path(name)
-        documents = api.get(path, "documents")["documents"]
+        what = _described(api, name)
         if not yes:
-            typer.confirm(f"Delete corpus {name} with {documents} documents?", abort=True, err=True)
+            typer.confirm(f"Delete corpus {what}?", abort=True, err=True)
         api.delete(path)
     notes().print(f"deleted corpus {name}", markup=False)
+
+
+def _described(api: Api, name: str) -> str:
+    """A corpus that is there, for whoever is asked about it. Raises CliError."""
+    try:
+        documents = api.get(corpus_path(name), "documents")["documents"]
+    except RefusedError as error:
+        if error.code != "corpus_damaged":
+            raise
+        return f"{name}, which is damaged"
+    return f"{name} with {documents} documents"
 
 
 def corpora_table(corpora: list[dict[str, Any]]) -> Table:

@@ -1,8 +1,9 @@
 """``refdesk status``: how the services are."""
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -26,6 +27,7 @@ class ServiceStatus:
 
     state: ready (has just proved its work), alive (answers, but can't do its work) or down.
     latency_ms: time that the proof took; None where there was none. problem: why it is not ready.
+    faults: corpora that it can't serve, and why; none are told where there are API keys.
     """
 
     service: ServiceName
@@ -35,6 +37,7 @@ class ServiceStatus:
     model: str | None = None
     latency_ms: float | None = None
     problem: str | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 def status(
@@ -74,7 +77,8 @@ def _look(name: ServiceName, settings: Settings) -> ServiceStatus:
             return ServiceStatus(name, api.url, "alive", version, problem=str(error))
         latency_ms = round((time.perf_counter() - started) * 1000, 1)
         model = str(told["model"]) if "model" in told else None
-        return ServiceStatus(name, api.url, "ready", version, model, latency_ms)
+        faults = told.get("faults", {})
+        return ServiceStatus(name, api.url, "ready", version, model, latency_ms, faults=faults)
 
 
 def _corpora(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
@@ -103,6 +107,8 @@ def _show(states: list[ServiceStatus], corpora: list[dict[str, Any]], problem: s
     for one in states:
         if one.problem:
             notes().print(one_line(one.problem), markup=False, soft_wrap=True)
+        for corpus, why in one.faults.items():
+            notes().print(one_line(f"corpus {corpus}: {why}"), markup=False, soft_wrap=True)
     if problem:
         notes().print(one_line(f"corpora: {problem}"), markup=False, soft_wrap=True)
     if corpora:

@@ -154,7 +154,7 @@ def main() -> None:
     off: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         database = CatalogueDatabase.open("", Path(folder))
-        link = Link(QdrantClient(":memory:"), Layout(), one_at_a_time=True)
+        link = Link(QdrantClient(":memory:"), Layout(), in_process=True)
         engines: dict[str, Engine] = {
             "local": LocalEngine.at(Path(folder) / "corpora"),
             "qdrant": QdrantEngine(database, link),

@@ -16,6 +16,7 @@ from services.retrieve.stores.qdrant.points import Points
 from shared.auth import hash_key
 from shared.errors import StartupError
 from shared.settings import Settings
+from tests.qdrant import Sick
 from tests.shelf import QUERY, TEXTS, desk
 from tests.suite import Suite
 
@@ -257,6 +258,78 @@ async def test_a_qdrant_that_can_not_be_meant_keeps_the_desk_from_starting(
 ) -> None:
     with pytest.raises(StartupError, match=named):
         await build(Settings(data_dir=tmp_path, store="qdrant", **settings))
+
+
+MEMORY = {"store": "qdrant", "qdrant_url": ":memory:"}
+
+
+def beside_a_local_one(
+    suite: Suite, folder: Path, work: Callable[[Client], Awaitable[None]], **more: Any
+) -> None:
+    """Run `work` on a desk with a local corpus `shelf`, and `lost`, which a process made that had
+    its own Qdrant in memory."""
+
+    async def make(client: Client) -> None:
+        assert (await client.put("/corpora/shelf")).status_code == 201
+        await written(client, *(_document(key) for key in TEXTS))
+
+    async def lose(client: Client) -> None:
+        assert (await client.put("/corpora/lost")).status_code == 201
+
+    async def main() -> None:
+        for settings, todo in (({}, make), (MEMORY, lose), (MEMORY | more, work)):
+            async with desk(folder, embed=suite.url("embed"), **settings) as client:
+                await todo(client)
+
+    asyncio.run(main())
+
+
+async def ready_without(client: Client, lost: str) -> None:
+    """Look that all but one corpus is served, and that this one is named."""
+    ready = await client.get("/ready")
+    assert ready.status_code == 200, ready.text
+    told = ready.json()
+    assert (told["corpora"], told["damaged"], list(told["faults"])) == (1, 1, [lost])
+    assert (await ids(client))[0] == "moon"
+
+
+def test_what_was_in_the_memory_of_a_process_that_ended_keeps_no_other_from_being_served(
+    suite: Suite, tmp_path: Path
+) -> None:
+    async def work(client: Client) -> None:
+        await ready_without(client, "lost")
+        read = "/corpora/lost/documents/moon"
+        document = {"documents": [_document("moon")]}
+        for answer in (
+            await client.post("/retrieve", json={"query": QUERY, "corpora": ["lost"]}),
+            await client.get(read),
+            await client.post("/corpora/lost/documents", json=document),
+            await client.put("/corpora/lost"),
+        ):
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (500, "corpus_damaged")
+            for part in ("'lost'", "gone with the process", "refdesk corpora delete lost"):
+                assert part in error["message"]
+        assert (await client.delete("/corpora/lost")).status_code == 204
+        assert (await client.put("/corpora/lost")).status_code == 201
+        made = await client.post("/corpora/lost/documents", json=document)
+        assert made.status_code == 200, made.text
+        assert (await client.get(read)).status_code == 200
+
+    beside_a_local_one(suite, tmp_path, work)
+
+
+def test_a_collection_that_qdrant_misses_keeps_no_other_corpus_from_being_served(
+    suite: Suite, tmp_path: Path
+) -> None:
+    async def work(client: Client) -> None:
+        await ready_without(client, "lost")
+        answer = await client.post("/retrieve", json={"query": QUERY, "corpora": ["lost"]})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "corpus_damaged")
+
+    with closing(Sick()) as sick:
+        sick.status, sick.body = 404, b'{"status": {"error": "Not found: Collection"}}'
+        beside_a_local_one(suite, tmp_path, work, qdrant_url=sick.url)
 
 
 @pytest.mark.parametrize("engine", ["local", "qdrant"])

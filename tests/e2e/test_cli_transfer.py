@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,3 +189,18 @@ def test_a_backup_says_the_sha256_of_its_file(filled: Suite, tmp_path: Path) -> 
     url = f"{filled.services['retrieve'].url}/corpora/{CORPUS}/backup"
     answer = httpx.get(url, timeout=60)
     assert hashlib.sha256(answer.content).hexdigest() == answer.headers["x-content-sha256"]
+
+
+def test_a_damaged_corpus_is_named_with_what_to_do_and_can_be_deleted(
+    machines: list[Suite],
+) -> None:
+    machine = machines[1]
+    run(machine, "corpora", "create", "broken")
+    machine.services["retrieve"].stop()
+    shutil.rmtree(machine.data_dir / "corpora" / "broken" / "g1")
+    machine.services["retrieve"].start()
+    told = refdesk("status", env=machine.env).stderr
+    assert "corpus broken: " in told
+    assert "delete this corpus" in told
+    assert run(machine, "corpora", "delete", "broken", "--yes") == "deleted corpus broken\n"
+    assert "broken" not in refdesk("status", env=machine.env).stderr

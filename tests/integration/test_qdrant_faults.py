@@ -3,10 +3,8 @@ real client."""
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,45 +19,9 @@ from shared.context import Deadline, RequestContext, current, enter
 from shared.errors import ApiError
 from shared.settings import Settings
 from tests.corpora import document, vector_of
-from tests.qdrant import cut, memory_link
+from tests.qdrant import Sick, cut, memory_link
 
 KEY = "a-key-that-no-one-may-see"
-
-
-class Sick:
-    """A server whose every answer is `status` with `body`, after `wait_s`."""
-
-    def __init__(self) -> None:
-        self.status, self.body, self.wait_s = 200, b"", 0.0
-        self.headers: dict[str, str] = {}
-        self.asked: list[tuple[str, str | None]] = []
-        sick = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                sick.asked.append((f"{self.command} {self.path}", self.headers.get("api-key")))
-                time.sleep(sick.wait_s)
-                self.send_response(sick.status)
-                for name, value in sick.headers.items():
-                    self.send_header(name, value)
-                self.send_header("content-length", str(len(sick.body)))
-                self.end_headers()
-                self.wfile.write(sick.body)
-
-            do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _answer  # noqa: N815 - its names
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        looks = (0.01,)  # seconds between two; its end waits for one
-        threading.Thread(target=self._server.serve_forever, args=looks, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

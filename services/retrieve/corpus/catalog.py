@@ -232,7 +232,7 @@ class Catalog:
                 here = {name for name, place in self._places.items() if place == kind}
                 changed = {name for name, made in now.items() if before.get(name) != made}
                 for name in sorted(changed | ((here | before.keys()) - now.keys())):
-                    if name not in self._hidden:
+                    if name not in self._hidden and not self._moving(name, kind):
                         self._settle(name)
                 self._seen[kind] = now
 
@@ -272,6 +272,12 @@ class Catalog:
                 log.warning("corpora_not_followed", reason=error.message)
             except Exception as error:  # the next turn may do better, and none must be the last
                 log.exception("corpora_not_followed", reason=str(error))
+
+    def _moving(self, name: str, to: EngineName) -> bool:
+        """Whether a corpus is on its way to an engine, and still live where it is served from. What
+        is read back of it there may be wrong: then what was written to it there would be lost."""
+        place = self._places.get(name)
+        return place not in (None, to) and name in self.engine(name).names()
 
     def _settle(self, name: str) -> None:
         """Serve what there is of a corpus now, if anything. Raises what `Engine.open` does."""

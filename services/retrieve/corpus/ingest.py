@@ -175,6 +175,7 @@ class Ingest:
             try:
                 return await self._alone(corpus, self.live(corpus).delete, document_ids)
             except RetiredError:
+                await self._overtaken()
                 continue
         raise _swapping(corpus)
 
@@ -213,6 +214,7 @@ class Ingest:
             try:
                 written = await self._alone(corpus, store.write, ready.documents, assure)
             except RetiredError:
+                await self._overtaken()
                 continue
             if self._fill is not None:
                 self._fill.add(ready.inputs)
@@ -288,6 +290,10 @@ class Ingest:
             [text for one in sound if one.id in taken for text in one.inputs],
             {**settled, **_faults(entries, prepared), **refused},
         )
+
+    async def _overtaken(self) -> None:
+        """See what is live by now, if another process swapped it in."""
+        await asyncio.to_thread(self._catalog.follow)
 
     async def _alone(
         self,

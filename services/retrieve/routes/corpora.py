@@ -112,7 +112,8 @@ def add_routes(
                 try:
                     info = await asyncio.to_thread(store.configure, _changed(store.info, change))
                 except RetiredError:  # a reindex has just put another store in its place,
-                    await asyncio.sleep(_SWAP_S)  # which another process sees within a second
+                    await asyncio.sleep(_SWAP_S)
+                    await asyncio.to_thread(catalog.follow)  # maybe one of another process
                     continue
                 return corpus_body(info)
 

@@ -52,6 +52,7 @@ class LocalEngine:
         self._swapped: dict[str, LocalStore] = {}
         self._stores: weakref.WeakSet[LocalStore] = weakref.WeakSet()
         self._going: set[Path] = set()  # folders that go when their last store has been let go of
+        self._registry = threading.RLock()  # of the two above; nothing waits while it is held
         # Of each corpus, for whoever reads what there is of it and then changes it: another corpus
         # may be made in its place as soon as it is deleted, while work on the old one winds up.
         self._locks: dict[str, threading.RLock] = {}
@@ -130,7 +131,8 @@ class LocalEngine:
             self._darks.pop(name, None)
             self._swapped.pop(name, None)
             # A corpus of this name that is made later has folders of the same names.
-            self._going -= {folder for folder in list(self._going) if folder.parent == path}
+            with self._registry:
+                self._going -= {folder for folder in self._going if folder.parent == path}
             if not path.is_dir():
                 return
             try:
@@ -283,6 +285,8 @@ class LocalEngine:
             store.close()
         self._darks.clear()
         self._swapped.clear()
+        with self._registry:
+            self._going.clear()  # another process may take hold of the folder, and clears it away
         self._lock_file.close()
 
     def _alone(self, name: str) -> threading.RLock:
@@ -344,28 +348,42 @@ class LocalEngine:
         layout.appoint(corpus, roles)
         for place in before.kept - roles.kept:
             folder = folder_of(corpus, place)
-            self._going.add(folder)
+            with self._registry:
+                self._going.add(folder)
             self._let_go(folder)
 
     def _open_store(self, folder: Path) -> LocalStore:
         store = LocalStore.open(folder, self._place)
-        self._stores.add(store)
-        weakref.finalize(store, self._let_go, folder).atexit = False
+        with self._registry:
+            self._stores.add(store)
+        weakref.finalize(store, self._released, folder).atexit = False
         return store
 
     def _of(self, folder: Path) -> list[LocalStore]:
         """The stores that are in memory of a generation, or of a whole corpus."""
-        return [store for store in self._stores if folder in (store.folder, store.folder.parent)]
+        with self._registry:
+            return [one for one in self._stores if folder in (one.folder, one.folder.parent)]
+
+    def _released(self, folder: Path) -> None:
+        """The last reference to a store of a generation is gone. That may be in the midst of
+        anything, whatever locks are held there: so another thread waits for ours."""
+        if folder in self._going:
+            threading.Thread(target=self._let_go, args=(folder,), daemon=True).start()
 
     def _let_go(self, folder: Path) -> None:
         """Remove a generation that is to go, unless a search uses it still: then its end will."""
-        if folder in self._going and all(store.closed for store in self._of(folder)):
+        trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex}")
+        # In one step: what has its name a moment later is a generation of another corpus.
+        with self._registry:
+            if folder not in self._going or not all(store.closed for store in self._of(folder)):
+                return
             self._going.discard(folder)
-            trash = folder.with_name(f"{TRASH}{uuid.uuid4().hex}")
-            with suppress(OSError):  # it goes on the next open
-                folder.rename(trash)  # at once: its name may be taken again
-                # This may run wherever the last reference to a store goes: nobody waits for this.
-                threading.Thread(target=shutil.rmtree, args=(trash, True), daemon=True).start()
+            try:
+                folder.rename(trash)
+            except OSError:  # it goes on the next open
+                return
+        # Nobody waits for this: who swaps has writes wait.
+        threading.Thread(target=shutil.rmtree, args=(trash, True), daemon=True).start()
 
 
 def _is_corpus(path: Path) -> bool:

@@ -310,12 +310,24 @@ class QdrantEngine:
                 there.standing.note(found)
                 return there
             points = Points(self._link, found.collection)
+            if self._link.in_process and not points.exists():
+                raise _gone_with_its_process(name)
             store = QdrantStore(
                 self._database, points, generation, found, patience_s=self._patience_s
             )
             self._stores[generation] = store
         store.sweep()
         return store
+
+
+def _gone_with_its_process(name: str) -> ApiError:
+    return ApiError(
+        500,
+        "corpus_damaged",
+        f"corpus '{name}' was in a process's memory (REFDESK_QDRANT_URL=:memory:), and is gone "
+        f"with the process: delete it with `refdesk corpora delete {name}` or DELETE "
+        f"/corpora/{name}, and load its documents again; a Qdrant server keeps what it is given",
+    )
 
 
 def _selected(name: str) -> sa.Select[Any]:

@@ -51,13 +51,15 @@ class Link:
         layout: Layout,
         *,
         timeout_s: int = 30,
-        one_at_a_time: bool = False,
+        in_process: bool = False,
     ) -> None:
-        """one_at_a_time: for qdrant-client's mode without a server, which knows no threads."""
+        """in_process: for qdrant-client's mode without a server, which knows no threads, and keeps
+        nothing beyond this process."""
         self.client = client
         self.layout = layout
         self._timeout_s = timeout_s
-        self._turn = threading.RLock() if one_at_a_time else nullcontext()
+        self.in_process = in_process
+        self._turn = threading.RLock() if in_process else nullcontext()
 
     @contextmanager
     def call(self, what: str) -> Iterator[int]:
@@ -108,7 +110,7 @@ def connect(settings: Settings) -> Link:
         quantised=settings.qdrant_quantised,
     )
     if settings.qdrant_url == MEMORY:
-        return Link(QdrantClient(MEMORY), layout, one_at_a_time=True)
+        return Link(QdrantClient(MEMORY), layout, in_process=True)
     key = settings.qdrant_api_key
     try:
         client = QdrantClient(

@@ -135,6 +135,11 @@ class Points:
                 )
             self._indexed.add(field)
 
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        with self._link.call("looking for a collection"):
+            return bool(self._client.collection_exists(self.collection))
+
     def drop(self) -> None:
         """Remove the collection; no harm where there is none."""
         with self._link.call("removing a collection") as seconds:
