@@ -71,10 +71,19 @@ class QueryObject(BaseModel):
     text: Query
 
 
+def _optional_may_be_null(schema: dict[str, Any]) -> None:
+    """Let the document say of each optional field that null is taken for its absence."""
+    for name, field in schema["properties"].items():
+        forms = field.get("anyOf", [field])
+        if name not in schema.get("required", ()) and {"type": "null"} not in forms:
+            told = {key: field.pop(key) for key in ("default", "title") if key in field}
+            schema["properties"][name] = {"anyOf": [*forms, {"type": "null"}], **told}
+
+
 class Body(BaseModel):
     """What all requests have in common. model: another than the one that is served is a 404."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", json_schema_extra=_optional_may_be_null)
 
     model: str | None = Field(None, max_length=256)
 

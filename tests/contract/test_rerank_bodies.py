@@ -78,6 +78,14 @@ def test_cohere_reads_results_and_what_was_billed(client: httpx.Client) -> None:
     assert answer["meta"]["billed_units"]["search_units"] == 1
 
 
+def test_the_document_says_which_fields_may_be_null(client: httpx.Client) -> None:
+    shapes = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("RerankRequest", "TeiRequest", "ScoreRequest", "RankingRequest"):
+        for field, shape in shapes[name]["properties"].items():
+            may_be_null = {"type": "null"} in shape.get("anyOf", ())
+            assert may_be_null is (field not in shapes[name]["required"]), (name, field)
+
+
 def test_options_that_were_not_set_may_come_as_nulls(client: httpx.Client) -> None:
     unset = dict.fromkeys(["model", "top_n", "return_documents", "max_tokens_per_doc", "truncate"])
     body = {"query": QUERY, "documents": DOCUMENTS, **unset}
