@@ -83,6 +83,18 @@ class KeyEntry(BaseModel):
     tiers: list[str] = ["*"]
     groups: Annotated[list[GroupName], Field(max_length=1000)] = []
 
+    @property
+    def principal(self) -> Principal:
+        """Who a request with this key acts for."""
+        return Principal(
+            self.name,
+            self.role,
+            frozenset(self.services),
+            frozenset(self.corpora),
+            frozenset(self.groups),
+            None if "*" in self.tiers else frozenset(self.tiers),
+        )
+
 
 class KeyFile(BaseModel):
     """All keys that a service accepts."""
@@ -115,15 +127,14 @@ class KeyFile(BaseModel):
         digest = hash_key(key)
         for entry in self.keys:
             if hmac.compare_digest(entry.sha256, digest):
-                return Principal(
-                    entry.name,
-                    entry.role,
-                    frozenset(entry.services),
-                    frozenset(entry.corpora),
-                    frozenset(entry.groups),
-                    None if "*" in entry.tiers else frozenset(entry.tiers),
-                )
+                return entry.principal
         return None
+
+    def callers(self, service: str, *, but: str | None) -> frozenset[str]:
+        """The names of those who may use `service`. but: a key of no caller: the service's own."""
+        own = hash_key(but) if but else None
+        entitled = (entry for entry in self.keys if entry.principal.may_use(service))
+        return frozenset(entry.name for entry in entitled if entry.sha256 != own)
 
 
 def hash_key(key: str) -> str:

@@ -47,7 +47,11 @@ OURS = Patience()
 
 
 class PeerError(ApiError):
-    """The peer's own error. answered: the status that it gave; ours may be another."""
+    """The peer's own error. answered: the status that it gave; ours may be another.
+
+    told: the beginning of its body, as it came. It may repeat what was sent, keys too: to be looked
+    at, never to be passed on.
+    """
 
     def __init__(
         self,
@@ -56,11 +60,13 @@ class PeerError(ApiError):
         message: str,
         answered: int,
         *,
+        told: bytes = b"",
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, code, message, param=param, headers=headers)
         self.answered = answered
+        self.told = told
 
 
 class UnreachableError(ApiError):
@@ -270,4 +276,7 @@ def _error(service: str, response: aiohttp.ClientResponse, data: bytes) -> PeerE
     headers = {}
     if "Retry-After" in response.headers:
         headers["Retry-After"] = response.headers["Retry-After"]
-    return PeerError(status, code, message, response.status, param=param, headers=headers)
+    told_at_first = data[:_ERROR_BYTES]
+    return PeerError(
+        status, code, message, response.status, told=told_at_first, param=param, headers=headers
+    )

@@ -28,7 +28,19 @@ _LONGEST_S = 24 * 3600.0  # that a request may take, whatever its caller allows
 # Makes the body of an error's answer, from the error and the request's own body as it was parsed
 # from JSON (None where it was not, or not yet).
 ErrorShape = Callable[[ApiError, object], dict[str, Any]]
-PARSED_BODY = "refdesk.parsed_body"  # where the body is in the request's scope
+# Where the body is in the request's scope; at paths whose errors have a shape alone, as it would
+# otherwise be held for nothing.
+PARSED_BODY = "refdesk.parsed_body"
+
+
+class BodyError(HTTPException):
+    """A body is not read on: `told` says why. While the framework reads a body it lets no exception
+    through but its own.
+    """
+
+    def __init__(self, told: ApiError) -> None:
+        super().__init__(told.status, told.message, told.headers)
+        self.told = told
 
 
 def json_response(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
@@ -101,9 +113,12 @@ class Envelope:
                 ]
             await send(message)
 
+        shape = self._shape_for(scope["path"])
+        if shape is not None:
+            scope[PARSED_BODY] = None
+
         async def answer(error: ApiError) -> None:
-            shape = self._shape_for(scope["path"])
-            body = shape(error, scope.get(PARSED_BODY)) if shape else error.body()
+            body = shape(error, scope[PARSED_BODY]) if shape else error.body()
             response = json_response(error.status, body, error.headers)
             await response(scope, receive, send_with_id)
 
@@ -116,9 +131,9 @@ class Envelope:
             _require_plain_body(headers.get(b"content-encoding"))
             limited = self._limit_body(scope["path"], headers, receive)
             await self._within(deadline, self._app(scope, limited, send_with_id))
-        except ApiError as error:
+        except (ApiError, BodyError) as error:
             if status == 0:
-                await answer(error)
+                await answer(error.told if isinstance(error, BodyError) else error)
         except asyncio.CancelledError:  # by the server, which stops and waits no longer
             if status:
                 raise
@@ -194,12 +209,21 @@ class Envelope:
     def _limit_body(self, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> Receive:
         own = (most for pattern, most in self._uploads.items() if pattern.fullmatch(path))
         limit = max(self._settings.max_body_bytes, next(own, 0))
-        message = f"the body is over {limit} bytes; send less at a time, or raise the limit"
+        too_large = ApiError(
+            413,
+            "body_too_large",
+            f"the body is over {limit} bytes; send less at a time, or raise the limit",
+        )
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            raise ApiError(413, "body_too_large", message)
+            raise too_large
         pause_s = self._settings.body_pause_s
-        too_slow = f"nothing more of the body came for {pause_s:g} s"
+        too_slow = ApiError(
+            408,
+            "body_too_slow",
+            f"nothing more of the body came for {pause_s:g} s",
+            headers={"Connection": "close"},
+        )
         seen = 0
         whole = False
 
@@ -207,16 +231,15 @@ class Envelope:
             nonlocal seen, whole
             if whole:  # what comes now is that the caller leaves
                 return await receive()
-            # The framework lets only its own exceptions through from here.
             try:
                 async with asyncio.timeout(pause_s):
                     part = await receive()
             except TimeoutError:
-                raise HTTPException(408, too_slow, {"Connection": "close"}) from None
+                raise BodyError(too_slow) from None
             whole = not part.get("more_body", False)
             seen += len(part.get("body", b""))
             if seen > limit:
-                raise HTTPException(413, message)
+                raise BodyError(too_large)
             return part
 
         return limited

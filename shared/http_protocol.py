@@ -1,18 +1,24 @@
-"""HTTP/1.1 on a connection: uvicorn's, with three gaps closed.
+"""HTTP/1.1 on a connection: uvicorn's, with five gaps closed.
 
 - What can't be read as HTTP is answered in the one error shape.
 - An offer to upgrade (Java's client sends `Upgrade: h2c` with every first request) is passed over;
   uvicorn would lose the request's body.
 - A request's head is limited in size and in time; uvicorn gathers one of any size, for ever.
+- A connection that brings no request is closed after the time for which one is kept alive, also a
+  new one, and also where bytes come that are none: blank lines, or the rest of the body of a
+  request that was refused. uvicorn keeps those open for ever.
+- When a connection is lost, the request at work learns of it also where another one came after it
+  on the same connection (pipelining). uvicorn tells the last one alone.
 """
 
 import asyncio
+from collections import deque
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.errors import ApiError
 
@@ -30,10 +36,17 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._too_slow: asyncio.TimerHandle | None = None  # set while a head is being read
         self._head_bytes = 0
+        self._unanswered = deque[RequestResponseCycle]()  # the one at work, and those behind it
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection begins."""
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def data_received(self, data: bytes) -> None:
         """Read on. Closes the connection where it can't be read as HTTP."""
-        self._unset_keepalive_if_required()
         head = self._too_slow
         try:
             self.parser.feed_data(data)
@@ -50,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()
         self._end_head()
         self._head_bytes = 0
         self._too_slow = self.loop.call_later(HEAD_SECONDS, self._refuse_slow_head)
@@ -57,8 +71,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head has been read: the request starts, unless its body is still to be found."""
         self._end_head()
+        # Again: meanwhile the answer to the request before it may have ended.
+        self._unset_keepalive_if_required()
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            while self._unanswered and self._unanswered[0].response_complete:
+                self._unanswered.popleft()
+            self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """The request has been read whole."""
@@ -68,6 +87,10 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._end_head()
+        self._unset_keepalive_if_required()
+        for cycle in self._unanswered:
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:

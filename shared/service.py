@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -26,10 +26,10 @@ from threadpoolctl import threadpool_limits
 
 from shared import __version__
 from shared.auth import KeyFile
-from shared.envelope import PARSED_BODY, Envelope, ErrorShape, is_loopback
+from shared.envelope import PARSED_BODY, BodyError, Envelope, ErrorShape, is_loopback
 from shared.errors import ERRORS, EXIT_CONFIG, ApiError, StartupError, refusal
 from shared.http_protocol import HttpProtocol
-from shared.limits import Load, Shedding
+from shared.limits import Load, Shedding, values_in
 from shared.presence import WhileConnected
 from shared.settings import ServiceName, Settings, load_settings
 from shared.telemetry import configure_logging, get_logger
@@ -40,21 +40,54 @@ Probe = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class _StrictRequest(Request):
-    """A request whose JSON is parsed strictly: NaN, lone surrogates and bad UTF-8 are errors."""
+    """A request whose JSON is parsed strictly: NaN, lone surrogates and bad UTF-8 are errors.
+
+    The body is gone once it is parsed: the framework keeps what it read until the answer ends.
+    """
+
+    def __init__(self, request: Request, most_values: int | None) -> None:
+        super().__init__(request.scope, request.receive)
+        self._most_values = most_values
+        self._text: bytearray | None = None
+
+    async def body(self) -> bytearray:  # type: ignore[override]  # so that it can be emptied
+        if self._text is None:
+            self._text = bytearray()
+            async with aclosing(self.stream()) as stream:
+                async for part in stream:
+                    self._text += part
+        return self._text
 
     async def json(self) -> Any:
-        self.scope[PARSED_BODY] = orjson.loads(await self.body())
-        return self.scope[PARSED_BODY]
+        text = await self.body()
+        self._require_few_values(text)
+        parsed = orjson.loads(text)
+        text.clear()
+        if PARSED_BODY in self.scope:
+            self.scope[PARSED_BODY] = parsed
+        return parsed
+
+    def _require_few_values(self, text: bytearray) -> None:
+        """Raise BodyError for a body that takes long to parse: each value is made one by one."""
+        if self._most_values is None or values_in(text) <= self._most_values:
+            return
+        words = f"the body has over {self._most_values} commas, brackets and braces; send less"
+        raise BodyError(ApiError(400, "too_many_values", words))
 
 
-class _StrictRoute(APIRoute):
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
+def _strict_route(most_values: int | None) -> type[APIRoute]:
+    """The class of routes whose bodies may hold so many values."""
 
-        async def strict(request: Request) -> Response:
-            return await handler(_StrictRequest(request.scope, request.receive))
+    class StrictRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handler = super().get_route_handler()
 
-        return strict
+            async def strict(request: Request) -> Response:
+                return await handler(_StrictRequest(request, most_values))
+
+            return strict
+
+    return StrictRoute
 
 
 def create_service(
@@ -66,6 +99,7 @@ def create_service(
     close: Callable[[], Awaitable[None]] | None = None,
     while_connected: bool = False,
     load: Load | None = None,
+    most_values: int | None = None,
     error_shapes: Mapping[str, ErrorShape] | None = None,
     uploads: Mapping[re.Pattern[str], int] | None = None,
 ) -> FastAPI:
@@ -76,6 +110,8 @@ def create_service(
     called once, after the last one.
     while_connected: whether work ends when its caller has left; see shared/presence.py.
     load: what the service takes at once; None for all that comes.
+    most_values: that a JSON body may hold, so that none takes long to parse; None for any number,
+    where vectors come as lists.
     error_shapes: by path, or by how paths begin (`/knowledgebases/*`), for those whose clients
     expect another shape of errors than ours. uploads: paths whose bodies may be larger than
     others, and how large, bytes; their routes read the body as it comes, never whole.
@@ -103,11 +139,13 @@ def create_service(
         # A redirect would name this host as it sees itself, which is not how callers reach it.
         redirect_slashes=False,
     )
-    app.router.route_class = _StrictRoute
+    app.router.route_class = _strict_route(most_values)
     if while_connected:
         app.add_middleware(WhileConnected)
     if load is not None:
-        app.add_middleware(Shedding, load=load)
+        own = settings.service_key.get_secret_value() if settings.service_key else None
+        callers = keys.callers(name, but=own) if keys else ()
+        app.add_middleware(Shedding, load=load, keys=len(callers))
     app.add_middleware(  # the last one added is the outermost
         Envelope,
         service=name,
@@ -151,12 +189,9 @@ def create_service(
 
 async def _raise_for_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
-    codes = {
-        404: "unknown_path",
-        405: "wrong_method",
-        408: "body_too_slow",
-        413: "body_too_large",
-    }
+    if isinstance(error, BodyError):
+        raise error.told from None
+    codes = {404: "unknown_path", 405: "wrong_method"}
     messages = {
         404: "there is nothing at this path; /openapi.json lists what there is",
         405: "this path does not take that method; /openapi.json lists what it takes",

@@ -219,6 +219,9 @@ class Settings(BaseSettings):
     )
     answers_at_once: int = Field(512, ge=1, description="answers that generate works on at once")
     answers_waiting: int = Field(256, ge=0, description="more that may wait; the rest get 503")
+    answers_per_key: int = Field(
+        0, ge=0, description="answers at once of one API key; 0 = half, where there are several"
+    )
     grounding_url: str = Field("", description="base URL of a server that judges entailment")
     grounding_key: Key = Field(None, description="API key there")
     grounding_label: str = Field("entailment", description="its label for what a passage entails")

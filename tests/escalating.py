@@ -4,13 +4,15 @@ from collections.abc import Callable
 
 from services.generate.answer.escalate import respond
 from services.generate.answer.outcome import Outcome, Spending
-from services.generate.answer.sources import Librarian
+from services.generate.peers.librarian import Librarian
 from services.generate.policy.schema import Policy
+from services.generate.prompting.chat import PLAIN as CHAT
+from services.generate.prompting.chat import Chat
 from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage, Signals
+from services.generate.reading.question import features
 from services.generate.routing.decision import Decision
-from services.generate.routing.features import features
-from services.generate.routing.request import RoutingFeatures
+from services.generate.routing.features import RoutingFeatures
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
 from services.generate.verification.jury import Jury
@@ -105,8 +107,10 @@ async def outcome_of(
     policy: Policy,
     behaviours: tuple[str, ...],
     writer: Callable[[str, str, list[str]], Writer] = Writer,
+    chat: Chat = CHAT,
 ) -> tuple[Outcome, list[str]]:
-    """What becomes of the question, and who was asked. behaviours: of all models but the quote."""
+    """What becomes of the question, and who was asked. behaviours: of all models but the quote.
+    chat: what the question is asked in."""
     asked: list[str] = []
     writers = {
         name: writer(name, behaviour, asked)
@@ -122,5 +126,6 @@ async def outcome_of(
         max_tokens=100,
         spending=Spending(),
         jury=JURY,
+        chat=chat,
     )
     return outcome, asked

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from tests.desk import Desk
+from tests.model_server import ModelServer
 from tests.suite import serving
-from tests.writers import ModelServer, Serve
+from tests.writers import Serve
 
 DRAFT = "The first program was written by Ada Lovelace in 1843 [3]."
 SHOWN = "The first program was written by Ada Lovelace in 1843. [3]"

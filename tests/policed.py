@@ -1,59 +1,25 @@
 """The service under a policy whose models are one server: what tests of policies share."""
 
-import json
 import os
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from tests.desk import Desk
+from tests.model_server import ModelServer
 from tests.policies import POLICY_TEXT
 from tests.suite import serving
 from tests.writers import WHEN, Serve, chat
-
-GOOD = "Ada Lovelace wrote the first program in 1843 [3]."
-LIE = "Ada Lovelace wrote the first program in 1844 [3]."
-
-
-class Models:
-    """One server with several models, each of which writes its own text or fails (None)."""
-
-    def __init__(self, **texts: str | None) -> None:
-        self.texts = texts
-        self.asked: Counter[str] = Counter()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        body = await request.json()
-        name = body["model"]
-        self.asked[name] += 1
-        self.key = request.headers.get("authorization")
-        text = self.texts.get(name, GOOD)
-        answer: Response = JSONResponse({"error": {"message": "no"}}, 500)
-        if text is not None:
-            said = {"delta" if body.get("stream") else "message": {"content": text}}
-            choice = {**said, "index": 0, "finish_reason": "stop"}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1}
-            whole = {"model": name, "choices": [choice], "usage": usage}
-            answer = JSONResponse(whole)
-            if body.get("stream"):
-                events = f"data: {json.dumps(whole)}\n\ndata: [DONE]\n\n"
-                answer = Response(events, media_type="text/event-stream")
-        await answer(scope, receive, send)
 
 
 @asynccontextmanager
 async def policed(
     serve: Serve,
     folder: Path,
-    models: Models,
+    models: ModelServer,
     text: str = POLICY_TEXT,
     desk: Desk | None = None,
     **settings: Any,

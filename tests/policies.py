@@ -2,8 +2,8 @@
 questions by it."""
 
 from services.generate.reading.passages import Signals
-from services.generate.routing.features import features
-from services.generate.routing.request import RoutingFeatures
+from services.generate.reading.question import features
+from services.generate.routing.features import RoutingFeatures
 
 POLICY_TEXT = """\
 version: 1

@@ -160,8 +160,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI app over real HTTP in this event loop; gives its base URL."""
+async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve an ASGI app over real HTTP in this event loop; gives its base URL.
+
+    options: of uvicorn.Config.
+    """
     port = free_port()
     config = uvicorn.Config(
         app,
@@ -170,6 +173,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,
+        **options,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve())

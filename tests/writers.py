@@ -1,4 +1,4 @@
-"""What the tests of generate share: a chat body, a model server, the service over a desk."""
+"""What the tests of generate share: a chat body, the service over a desk."""
 
 import asyncio
 import atexit
@@ -12,9 +12,6 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import httpx
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
 
 from services.generate.app import build
 from shared.settings import Settings
@@ -36,34 +33,6 @@ def chat(question: str, **more: Any) -> dict[str, Any]:
 
 def nowhere() -> str:
     return f"http://127.0.0.1:{free_port()}"
-
-
-class ModelServer:
-    """An OpenAI-compatible server that writes what it is told, or fails as told."""
-
-    def __init__(self, text: str = "", status: int = 200, body: Any = None) -> None:
-        self.text = text
-        self.status = status
-        self.body = body
-        self.seen: list[dict[str, Any]] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        self.seen.append({**(await request.json()), "headers": dict(request.headers)})
-        body = self.body or {
-            "id": "x",
-            "model": "big-1",
-            "choices": [
-                {
-                    "index": 0,
-                    "message": {"role": "assistant", "content": self.text},
-                    "finish_reason": "stop",
-                }
-            ],
-            "usage": {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107},
-        }
-        response: Response = JSONResponse(body, self.status)
-        await response(scope, receive, send)
 
 
 def writers_over(models_dir: Path) -> Serve:

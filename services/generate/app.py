@@ -6,15 +6,16 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.generate.answer.pipeline import Engine
-from services.generate.answer.sources import Desk, Librarian
+from services.generate.answer.writers import Writers
 from services.generate.cache.cache import AnswerCache
 from services.generate.delivery.answering import answering
-from services.generate.policy.file import PolicyError, PolicyFile
+from services.generate.peers.desk import Desk
+from services.generate.peers.librarian import Librarian
+from services.generate.pipeline import Engine
+from services.generate.policy.file import PolicyError
 from services.generate.policy.lint import Finding
 from services.generate.policy.schema import Policy
 from services.generate.policy.servers import unexpected
-from services.generate.policy.writers import Writers
 from services.generate.routes import audit as audit_routes
 from services.generate.routes import chat as chat_routes
 from services.generate.routes import escalations as escalation_routes
@@ -23,7 +24,8 @@ from services.generate.routes import registry as registry_routes
 from services.generate.routes import responses as responses_routes
 from services.generate.routes import route as route_routes
 from services.generate.routes import simulate as simulate_routes
-from services.generate.tiers.registry import open_registry, served_tiers
+from services.generate.routing.in_force import PolicyFile
+from services.generate.tiers.configured import open_configured, served_tiers
 from services.generate.trust.audit import START
 from services.generate.trust.database import GenerateDatabase
 from services.generate.trust.ledger import Ledger
@@ -32,14 +34,17 @@ from services.generate.trust.recorded import remember
 from services.generate.verification.grounding import GroundingModel
 from shared.client import ServiceClient
 from shared.errors import ApiError, StartupError
-from shared.limits import Load
+from shared.limits import BODY_BYTES, Load
 from shared.service import create_service
 from shared.settings import Settings
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
-_ANSWERS = frozenset({"/v1/chat/completions", "/v1/responses"})
+# What takes long, and conversations with images. A decision does all that an answer does but write.
+_LIMITED = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/route"})
+# In a body. Far more than a conversation and its tools may have, whose bounds hold once it is read.
+_MOST_VALUES = 1_000_000
 
 
 async def build(settings: Settings) -> FastAPI:
@@ -65,11 +70,11 @@ async def _build(settings: Settings, opened: AsyncExitStack) -> FastAPI:
     ledger = Ledger(database, audit=settings.audit == "required")
     opened.push_async_callback(asyncio.to_thread, ledger.close)
     await _tell_head(ledger, settings)
-    registry = await asyncio.to_thread(open_registry, settings)
+    configured = await asyncio.to_thread(open_configured, settings)
     engine = Engine(
         Desk(ServiceClient("retrieve", settings.url("retrieve"), settings=settings)),
         Librarian(ServiceClient("embed", settings.url("embed"), settings=settings)),
-        Writers(settings, registry),
+        Writers(settings, configured),
         policies,
         settings.default_corpora,
         _answers(settings),
@@ -84,7 +89,7 @@ async def _build(settings: Settings, opened: AsyncExitStack) -> FastAPI:
 
     async def probe() -> dict[str, Any]:
         await asyncio.to_thread(ledger.prove)
-        for endpoint in registry.embedded:
+        for endpoint in configured.embedded:
             await endpoint.probe()
         policy = await policies.current()
         return {
@@ -94,7 +99,12 @@ async def _build(settings: Settings, opened: AsyncExitStack) -> FastAPI:
         }
 
     app = create_service(
-        "generate", settings, probe=probe, close=opened.aclose, load=_load(settings)
+        "generate",
+        settings,
+        probe=probe,
+        close=opened.aclose,
+        load=_load(settings),
+        most_values=_MOST_VALUES,
     )
     answer = answering(engine, ledger, settings.audit_text)
     audit_routes.add_routes(app, ledger)
@@ -141,12 +151,14 @@ def _answers(settings: Settings) -> AnswerCache | None:
 
 
 def _load(settings: Settings) -> Load:
-    """What is taken at once of what takes long: answers, not decisions, lists and probes."""
+    """What is taken at once of what takes long: answers and decisions, not lists and probes."""
     return Load(
-        _ANSWERS,
+        _LIMITED,
         settings.answers_at_once,
         settings.answers_waiting,
         longest_s=settings.answer_seconds,
+        per_key=settings.answers_per_key,
+        body_bytes=max(BODY_BYTES, 2 * settings.max_body_bytes),  # a key's half has room for one
     )
 
 

@@ -1,4 +1,8 @@
-"""What this service counts and times, and the log line of an answer."""
+"""What this service counts and times, and the log line of an answer.
+
+`/metrics` asks for no key: labels are names of the policy and words of this service, never what a
+writer is called by, which may be a server's address.
+"""
 
 import time
 from collections.abc import Sequence
@@ -6,16 +10,15 @@ from collections.abc import Sequence
 from prometheus_client import Counter, Histogram
 
 from services.generate.answer.outcome import Attempt, Outcome
-from services.generate.answer.pipeline import Prepared
+from services.generate.pipeline import Prepared
 from services.generate.routing.choose import vote
 from services.generate.routing.decision import Decided
-from services.generate.trust.audit import Head
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
 
 ANSWERS = Counter(
-    "refdesk_generate_answers_total", "Answers by who wrote them", ["endpoint", "answered"]
+    "refdesk_generate_answers_total", "Answers by the tier that wrote them", ["tier", "answered"]
 )
 FAILED_CHECKS = Counter(
     "refdesk_generate_failed_checks_total",
@@ -48,21 +51,22 @@ def settle(attempts: Sequence[Attempt]) -> None:
 
 
 def record(
-    prepared: Prepared, outcome: Outcome, head: Head | None, audit_ms: float, started: float
+    prepared: Prepared, outcome: Outcome, audit: str | None, audit_ms: float, started: float
 ) -> float:
     """Count the answer; returns the milliseconds since `started`.
 
-    head: its place in the audit trail, which the log line keeps outside of the database.
+    audit: its place in the audit trail, which the log line keeps outside of the database.
     """
     total = time.perf_counter() - started
-    ANSWERS.labels(outcome.endpoint, str(outcome.answered).lower()).inc()
+    ANSWERS.labels(outcome.tier, str(outcome.answered).lower()).inc()
     for check in {failure.check for failure in outcome.failures}:
         FAILED_CHECKS.labels(check.value).inc()
     for hop in outcome.hops:
         HOPS.labels(hop.reason.value).inc()
     _count_opinion(prepared)
+    writers = {one.endpoint for one in outcome.attempts}
     for part in {*prepared.degraded, *outcome.degraded}:
-        DEGRADED.labels(part).inc()
+        DEGRADED.labels("writer" if part in writers else part).inc()
     stages = {
         "retrieve": prepared.retrieve_ms,
         "route": prepared.route_ms,
@@ -79,7 +83,7 @@ def record(
         escalated_from=outcome.escalated_from,
         cached=outcome.cached.found if outcome.cached else None,
         passages=len(prepared.passages),
-        audit=str(head) if head else None,
+        audit=audit,
         ms=round(total * 1000, 1),
     )
     return total * 1000

@@ -96,16 +96,22 @@ def show_decision(trace: dict[str, Any], console: Console) -> None:
     reasons = one_line("; ".join(decision["reasons"]))
     console.print(f"written by {writer}: {reasons}", style="dim", markup=False, soft_wrap=True)
     if decision.get("escalated_from"):
-        line = one_line(f"not shown: the draft of {decision['escalated_from']}; {_why(decision)}")
+        line = one_line(_before(decision, trace["attempts"]))
         console.print(line, style="dim", markup=False, soft_wrap=True)
     show_degraded(trace["degraded"])
     show_timings(trace["timings_ms"], console)
 
 
-def _why(decision: dict[str, Any]) -> str:
-    """What verification found wrong with the draft: how much, and the first of it."""
-    failures = decision["verification"]["failures"]
-    if not failures:
-        return "it failed"
-    first = f"{failures[0]['check']}: {failures[0]['detail']}"
-    return f"{len(failures)} checks failed, first {first}" if len(failures) > 1 else first
+def _before(decision: dict[str, Any], attempts: list[dict[str, Any]]) -> str:
+    """What became of the first writer, whose draft the answer is not: if it wrote one, how much
+    verification found wrong with it, and the first of it."""
+    writer, failures = decision["escalated_from"], decision["verification"]["failures"]
+    if failures:
+        first = f"{failures[0]['check']}: {failures[0]['detail']}"
+        wrong = f"{len(failures)} checks failed, first {first}" if len(failures) > 1 else first
+        return f"not shown: the draft of {writer}; {wrong}"
+    _, _, endpoint = writer.partition(":")
+    tried = [one for one in attempts if one["endpoint"] == endpoint and one["ended"] != "stopped"]
+    if tried and tried[0]["ended"] == "drafted":
+        return f"asked before: {writer}; it found no answer in the passages"
+    return f"asked before: {writer}; it failed, or did not end in time"

@@ -18,8 +18,8 @@ from shared.auth import LOCAL
 from shared.context import Deadline, RequestContext, enter
 from shared.errors import StartupError
 from shared.settings import Settings
+from tests.model_server import ModelServer
 from tests.suite import free_port, serving
-from tests.writers import ModelServer
 
 FOLLOW_UP = [
     Message("user", "How many days of parental leave do nurses get?"),
@@ -117,7 +117,7 @@ async def test_without_an_assistant_the_rules_rewrite_and_wishes_are_noted() -> 
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        (ModelServer(status=500), "upstream|status 500|answered 500"),
+        (ModelServer(status=500, body={"oops": 1}), "upstream|status 500|answered 500"),
         (ModelServer(status=401), "does not accept our key"),
         (ModelServer(body={"choices": []}), "no chat completion"),
         (ModelServer(body=["no", "object"]), "no chat completion"),

@@ -190,6 +190,7 @@ async def test_a_stream_without_asked_usage_has_none_and_ends_with_done(serve: S
             400,
             "messages.0.content",
         ),
+        ({"messages": [{"role": "user", "content": 5}]}, 400, "messages.0.content"),
         ({"messages": [{"role": "user", "content": "x" * 1000}] * 500}, 400, None),
     ],
 )

@@ -13,20 +13,10 @@ import pytest
 
 from tests.desk import HANDBOOK, Desk
 from tests.guarded import bearer, keys_file
+from tests.model_server import ModelServer
 from tests.streams import events
 from tests.suite import serving
-from tests.writers import (
-    DATABASE,
-    PORT,
-    WHEN,
-    ModelServer,
-    Serve,
-    ask,
-    chat,
-    nowhere,
-    record,
-    records,
-)
+from tests.writers import DATABASE, PORT, WHEN, Serve, ask, chat, nowhere, record, records
 
 ADMIN, READER = {"name": "root", "role": "admin"}, {"name": "ann", "role": "reader"}
 LIE = "Ada Lovelace wrote the first program in 1999. [3]"

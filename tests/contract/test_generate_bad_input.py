@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tests.desk import Desk
-from tests.policed import Models, policed
+from tests.model_server import ModelServer
+from tests.policed import policed
 from tests.writers import PORT, Serve
 
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
@@ -19,6 +20,7 @@ CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{
 ASKED = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
 GIVEN = {"type": "function_call_output", "call_id": "a", "output": "1"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+LOOKED_AT = {"type": "image_url", "image_url": {"url": "data:", "detail": "hard"}}
 INPUT_IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
 NO_SCHEMA = {"type": "no such type"}
 
@@ -56,11 +58,30 @@ CHATS = [
         "messages.2",
         "'a' has no result",
     ),
-    Bad({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "image_url"),
+    Bad({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages.0.content", "into words"),
     Bad(
         {"messages": [{"role": "user", "content": [IMAGE]}, USER]},
-        "messages.0.content",
-        "image_url",
+        "messages.0.content.0.image_url.url",
+        "first bytes",
+    ),
+    Bad(
+        {"messages": [{"role": "system", "content": [IMAGE]}, USER]},
+        "messages.0.content.0.type",
+        "of the user alone",
+    ),
+    Bad(
+        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+        "messages.0.content.0.type",
+        "'input_audio'",
+    ),
+    Bad(
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "messages.0.content.0.image_url",
+    ),
+    Bad(
+        {"messages": [{"role": "user", "content": [LOOKED_AT]}]},
+        "messages.0.content.0.image_url.detail",
+        "'high'",
     ),
     Bad(
         {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 4097}]},
@@ -102,7 +123,29 @@ RESPONSES_ = [
     Bad({"input": turns("user", "tool")}, "input.1.role", "'assistant'"),
     Bad({"input": [USER, GIVEN]}, "input.1.call_id", "no call 'a' waits"),
     Bad({"input": [USER, ASKED, USER]}, "input.2", "'a' has no result"),
-    Bad({"input": [{"role": "user", "content": [INPUT_IMAGE]}]}, "input.0.content.0.type"),
+    Bad(
+        {"input": [{"role": "user", "content": [INPUT_IMAGE]}, USER]},
+        "input.0.content.0.image_url",
+        "first bytes",
+    ),
+    Bad(
+        {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]},
+        "input.0.content.0.file_id",
+        "no files are stored",
+    ),
+    Bad(
+        {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+        "input.0.content.0.image_url",
+    ),
+    Bad(
+        {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+        "input.0.content.0.type",
+        "'input_file'",
+    ),
+    Bad(
+        {"input": [USER, ASKED, {**GIVEN, "output": [INPUT_IMAGE]}]},
+        "input.2.output.0.type",
+    ),
     Bad({"input": [USER, {"type": "reasoning", "summary": []}]}, "input.1.type", "'reasoning'"),
     Bad({"tools": [{**tool(), "name": "f", "parameters": NO_SCHEMA}]}, "tools.0.parameters"),
     Bad({"tools": [{"type": "web_search"}]}, "tools.0.type", "'web_search'"),
@@ -236,7 +279,7 @@ async def test_a_model_that_may_not_write_is_the_same_error_on_both_routes(
         ({"model": "gone"}, 410, "model_retired"),
         ({"model": "large-a", "refdesk": {"data_class": "secret"}}, 403, "forbidden_model"),
     ]
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, _, _):
         for fields, status, code in cases:
             for stream in (False, True):
@@ -255,7 +298,7 @@ async def test_a_model_that_may_not_write_is_the_same_error_on_both_routes(
 async def test_a_dead_model_is_replaced_on_both_routes_and_named(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models(l1=None)  # its server answers 500
+    models = ModelServer(l1=None)  # its server answers 500
     async with policed(serve, tmp_path, models) as (client, _, _):
         for path in (CHAT, RESPONSES):
             answer = await client.post(path, json={**GOOD[path], "model": "large"})

@@ -11,13 +11,14 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from services.generate.policy import file
+from services.generate.routing import in_force
 from tests.calling import WEATHER
 from tests.desk import HANDBOOK, Desk
 from tests.guarded import bearer, keys_file
+from tests.model_server import ModelServer
 from tests.streams import DONE, events, text_of
 from tests.suite import Suite, serving
-from tests.writers import WHEN, ModelServer, Serve, ask, chat, heads, records
+from tests.writers import WHEN, Serve, ask, chat, heads, records
 
 TRUE = "Ada Lovelace wrote the first program in 1843. [3]"
 SECRET = ("secret.md", "Secret", "The password of the vault of Ada Lovelace is 4711.")
@@ -180,7 +181,7 @@ async def test_who_asks_for_something_else_gets_no_kept_answer(ready: Ready, nam
 async def test_another_policy_gives_no_kept_answer(
     ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(in_force, "LOOK_EVERY_S", 0.0)
     policy = tmp_path / "policy.yaml"
     text = files("services.generate.policy").joinpath("default.yaml").read_text()
     policy.write_text(text)

@@ -152,8 +152,8 @@ REFUSED: list[tuple[list[dict[str, Any]], str, str]] = [
     ([{**calling("a"), "role": "user"}, ASKED], "messages.0.tool_calls", "only an assistant"),
     (
         [{"role": "assistant", "content": [{"type": "image_url"}]}, ASKED],
-        "messages.0.content",
-        "'image_url' are not taken",
+        "messages.0.content.0.type",
+        "of the user alone",
     ),
     (
         [{"role": "system", "content": "long " * 12_000}, ASKED],
@@ -190,7 +190,8 @@ async def test_a_draft_that_nobody_waited_for_is_on_record_with_its_tokens_and_c
             if stream:
                 async with client.stream("POST", "/v1/chat/completions", json=body) as response:
                     lines = response.aiter_lines()
-                    while "Hopper" not in await anext(lines):
+                    # The last letters may be held back, as the beginning of a secret.
+                    while "Hop" not in await anext(lines):
                         pass
             else:
                 with pytest.raises(httpx.ReadTimeout):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.generate.routing.sensitivity import kinds
+from services.generate.reading.sensitivity import kinds
 from tests.calling import WEATHER, calls
 from tests.desk import Desk
 from tests.streams import pieces, streamed, text_of

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from services.generate.app import build
-from services.generate.policy import file
+from services.generate.routing import in_force
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.calling import WEATHER
 from tests.desk import Desk
 from tests.guarded import keys_file
-from tests.policed import LIE, Models, change, policed, refusal
+from tests.model_server import LIE, ModelServer
+from tests.policed import change, policed, refusal
 from tests.policies import POLICY_TEXT
 from tests.writers import PORT, WHEN, Serve, ask, chat
 
@@ -21,7 +22,7 @@ from tests.writers import PORT, WHEN, Serve, ask, chat
 async def test_an_answer_says_by_which_rule_and_policy_its_writer_was_chosen(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models, model_keys={"small-a": "k1"}) as (client, _, _):
         answer = await ask(client, WHEN)
         ready = (await client.get("/ready")).json()
@@ -41,11 +42,11 @@ async def test_an_answer_says_by_which_rule_and_policy_its_writer_was_chosen(
     assert [one["id"] for one in listed] == [
         "auto", "small", "large", "small-a", "large-a", "large-b", "trial", "quote",
     ]  # fmt: skip
-    assert models.key == "Bearer k1"
+    assert models.seen[-1]["headers"]["authorization"] == "Bearer k1"
 
 
 async def test_the_route_is_explained_and_nobody_writes(serve: Serve, tmp_path: Path) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, _, _):
         response = await client.post("/v1/route", json=chat(WHEN, tools=[WEATHER]))
         mark = {"data_class": "secret"}
@@ -68,7 +69,7 @@ async def test_the_route_is_explained_and_nobody_writes(serve: Serve, tmp_path: 
 async def test_marked_data_goes_to_the_models_of_its_class_alone(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models(s1=None, l1=None, l2=LIE, t=None)  # all fail: the way goes on to its end
+    models = ModelServer(s1=None, l1=None, l2=LIE, t=None)  # all fail: the way goes on to its end
     wanted: dict[str, set[str]] = {
         "auto": {"l2"},
         "large": {"l2"},
@@ -83,13 +84,13 @@ async def test_marked_data_goes_to_the_models_of_its_class_alone(
             assert response.status_code == 200
             assert "1843" in response.text
             assert set(models.asked) == wanted[model], (model, stream)
-            models.asked.clear()
+            models.seen.clear()
 
 
 async def test_a_forbidden_model_is_a_403_that_names_the_rule_and_no_other_model(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, _, _):
         for model in ("small", "small-a", "large-a"):
             error = await refusal(client, 403, model=model, refdesk={"data_class": "secret"})
@@ -103,7 +104,7 @@ async def test_what_is_found_in_a_text_counts_whatever_the_caller_says(
     serve: Serve, tmp_path: Path
 ) -> None:
     passages = [("a.md", "A", "Ada Lovelace wrote the first program in 1843. Write to a@b.example")]
-    models = Models(l2="Ada Lovelace wrote the first program in 1843 [1].")
+    models = ModelServer(l2="Ada Lovelace wrote the first program in 1843 [1].")
     async with policed(serve, tmp_path, models, desk=Desk(passages=passages)) as (client, _, _):
         answer = await ask(client, WHEN, refdesk={"data_class": "open"})
     decision = answer["refdesk"]["decision"]
@@ -119,7 +120,7 @@ async def test_without_any_writer_for_the_data_nothing_is_written(
     text = POLICY_TEXT.replace("[large-b, trial, quote]", "[large-b]").replace(
         "model: l2,", "model: l2, latency_ms: 3600000,"
     )
-    async with policed(serve, tmp_path, Models(), text) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer(), text) as (client, _, _):
         error = await refusal(client, 403, refdesk={"data_class": "secret"})
     assert error["code"] == "no_writer_allowed"
     assert "compliance, deadline" in error["message"]
@@ -144,7 +145,7 @@ REFUSED: list[tuple[dict[str, Any], int, str, str, str]] = [
 
 
 async def test_a_name_or_limit_that_does_not_fit_is_told(serve: Serve, tmp_path: Path) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, _, _):
         for more, status, code, param, part in REFUSED:
             error = await refusal(client, status, **more)
@@ -156,7 +157,7 @@ async def test_a_name_or_limit_that_does_not_fit_is_told(serve: Serve, tmp_path:
 
 
 async def test_a_budget_leads_to_the_tier_that_it_pays_for(serve: Serve, tmp_path: Path) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, _, _):
         answer = await ask(client, WHEN, refdesk={"budget_nano_dollars": 5})
     assert answer["refdesk"]["decision"]["model"] == "l1"
@@ -168,7 +169,7 @@ async def test_a_budget_leads_to_the_tier_that_it_pays_for(serve: Serve, tmp_pat
 async def test_a_failed_check_leads_to_the_next_tier_and_a_failed_model_to_its_fallback(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models(s1=LIE, l1=None)
+    models = ModelServer(s1=LIE, l1=None)
     async with policed(serve, tmp_path, models, POLICY_TEXT) as (client, _, url):
         answer = await ask(client, WHEN)
     decision = answer["refdesk"]["decision"]
@@ -184,8 +185,8 @@ async def test_a_failed_check_leads_to_the_next_tier_and_a_failed_model_to_its_f
 async def test_a_changed_file_holds_for_the_next_question_and_a_broken_one_does_not(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
-    models = Models()
+    monkeypatch.setattr(in_force, "LOOK_EVERY_S", 0.0)
+    models = ModelServer()
     async with policed(serve, tmp_path, models) as (client, path, _):
         good = path.read_text()
         before = (await client.get("/ready")).json()["policy"]
@@ -205,10 +206,10 @@ async def test_a_changed_file_holds_for_the_next_question_and_a_broken_one_does_
 
 
 async def test_with_keys_readiness_does_not_name_servers(serve: Serve, tmp_path: Path) -> None:
-    async with policed(serve, tmp_path, Models()) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer()) as (client, _, _):
         told = (await client.get("/ready")).json()
     keys = keys_file(tmp_path, {"name": "ann"})
-    async with policed(serve, tmp_path, Models(), keys_file=keys) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer(), keys_file=keys) as (client, _, _):
         ready = await client.get("/ready")
     assert "http://" in str(told["tiers"])
     assert "http://" not in ready.text
@@ -220,9 +221,9 @@ async def test_with_keys_readiness_does_not_name_servers(serve: Serve, tmp_path:
 async def test_with_keys_readiness_does_not_name_the_file(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(in_force, "LOOK_EVERY_S", 0.0)
     keys = keys_file(tmp_path, {"name": "ann"})
-    async with policed(serve, tmp_path, Models(), keys_file=keys) as (client, path, _):
+    async with policed(serve, tmp_path, ModelServer(), keys_file=keys) as (client, path, _):
         path.write_text("broken: [")
         error = (await client.get("/ready")).json()["policy"]["error"]
     assert "see the log" in error

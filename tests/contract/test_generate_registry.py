@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from services.generate.app import build
-from services.generate.policy import file
+from services.generate.routing import in_force
 from shared.errors import StartupError
 from shared.settings import Settings
 from tests.desk import Desk
@@ -37,7 +37,7 @@ async def running(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service under a policy; a second one in the same folder is a restart."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(file, "LOOK_EVERY_S", 0.0)
+        patch.setattr(in_force, "LOOK_EVERY_S", 0.0)
         path = write(folder, text)
         async with serve(Desk(), policy_file=path, data_dir=folder, **settings) as client:
             yield client

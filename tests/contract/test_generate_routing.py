@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from services.generate.policy import file
+from services.generate.routing import in_force
 from services.generate.routing.learned.model import write_router
-from services.generate.routing.learned.outcomes import Outcome, columns, near_duplicates
+from services.generate.routing.learned.outcomes import RecordedOutcome, columns, near_duplicates
 from services.generate.routing.learned.train import train
 from services.generate.routing.learned.vectors import embed
 from shared.errors import StartupError
@@ -21,7 +21,8 @@ from shared.settings import Settings
 from tests.desk import Desk
 from tests.guarded import bearer, keys_file
 from tests.learned import Embed, made_up, write_learned
-from tests.policed import LIE, Models, change, policed, refusal
+from tests.model_server import LIE, ModelServer
+from tests.policed import change, policed, refusal
 from tests.policies import POLICY_TEXT, bent
 from tests.suite import Suite, serving
 from tests.writers import PORT, WHEN, Serve, ask, chat
@@ -42,7 +43,7 @@ def keys(folder: Path, *tiers: str) -> Path:
 async def test_a_key_is_answered_by_its_tiers_alone_and_is_told_so(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models()
+    models = ModelServer()
     served = policed(serve, tmp_path, models, keys_file=keys(tmp_path, "large", "gone"))
     async with served as (client, _, _):
         client.headers.update(bearer("ann"))
@@ -65,7 +66,7 @@ async def test_a_key_is_answered_by_its_tiers_alone_and_is_told_so(
 async def test_a_flagged_question_begins_at_the_dearer_tier_and_is_counted(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models()
+    models = ModelServer()
     async with policed(serve, tmp_path, models, FLAGGED) as (client, _, _):
         answer = await ask(client, WHEN, refdesk=FLAG)
         plain = await ask(client, WHEN, refdesk={"cache": False})
@@ -88,7 +89,7 @@ DOUBTS = bent("rules:\n", "rules:\n  - {name: doubts, when: {success: {tier: sma
 async def test_a_tier_whose_drafts_fail_is_asked_less_also_after_a_restart(
     serve: Serve, tmp_path: Path
 ) -> None:
-    models = Models(s1=LIE)
+    models = ModelServer(s1=LIE)
     anew = {"cache": False}
     async with policed(serve, tmp_path, models, DOUBTS) as (client, _, _):
         rules = [
@@ -117,7 +118,7 @@ async def routed(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Path]]:
     write_learned(folder / "router.json")
     async with serving(embed or Embed()) as url:
-        served = policed(serve, folder, Models(), learned(mode), embed_url=url)
+        served = policed(serve, folder, ModelServer(), learned(mode), embed_url=url)
         async with served as (client, path, _):
             yield client, path
 
@@ -157,7 +158,7 @@ async def test_it_decides_where_no_rule_holds_and_declines_where_it_is_unsure(
         hard = await explained(client, HARD)
         ruled = await explained(client, "Prove that the contract holds.")
         write_learned(tmp_path / "router.json", margin=20.0)
-        monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+        monkeypatch.setattr(in_force, "LOOK_EVERY_S", 0.0)
         unsure = await explained(client, HARD)
     assert (hard["tier"], hard["rule"]) == ("large", "learned")
     assert ruled["rule"] == "contracts"
@@ -168,7 +169,7 @@ async def test_it_decides_where_no_rule_holds_and_declines_where_it_is_unsure(
 async def test_what_was_trained_with_the_librarian_reads_the_librarians_vectors(
     suite: Suite, serve: Serve, tmp_path: Path
 ) -> None:
-    outcomes = columns([Outcome.model_validate(row) for row in made_up()])
+    outcomes = columns([RecordedOutcome.model_validate(row) for row in made_up()])
     embed_url = suite.url("embed")
     found = await embed(
         outcomes.texts, Settings(embed_url=embed_url), None, lambda done, total: None
@@ -177,7 +178,7 @@ async def test_what_was_trained_with_the_librarian_reads_the_librarians_vectors(
         train, outcomes, found, near_duplicates(outcomes.texts), share=0.5, unsure=0.1
     )
     write_router(tmp_path / "router.json", router)
-    served = policed(serve, tmp_path, Models(), learned("shadow"), embed_url=embed_url)
+    served = policed(serve, tmp_path, ModelServer(), learned("shadow"), embed_url=embed_url)
     async with served as (client, _, _):
         hard = await explained(client, "Prove something about the lemma number 4")
         easy = await explained(client, "Spell something about the lemma number 4")
@@ -193,7 +194,7 @@ async def test_without_a_vector_of_its_own_embedder_it_declines_and_the_answer_s
         other = await explained(client, HARD)
     assert (other["rule"], told(other)) == ("scored", "declined: it has no vector of the question")
     assert "learned_router" in other["degraded"]
-    served = policed(serve, tmp_path, Models(), learned("decide"))  # where there is no embed
+    served = policed(serve, tmp_path, ModelServer(), learned("decide"))  # where there is no embed
     async with served as (client, _, _):
         away = await explained(client, HARD)
     assert (away["rule"], "learned_router" in away["degraded"]) == ("scored", True)
@@ -202,7 +203,7 @@ async def test_without_a_vector_of_its_own_embedder_it_declines_and_the_answer_s
 async def test_a_router_file_that_breaks_keeps_the_last_good_and_a_service_does_not_start_with_it(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(file, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(in_force, "LOOK_EVERY_S", 0.0)
     async with routed(serve, tmp_path, "decide") as (client, path):
         router = path.parent / "router.json"
         whole = router.read_text()
@@ -220,7 +221,7 @@ async def test_a_router_file_that_breaks_keeps_the_last_good_and_a_service_does_
     assert mended is None
     router.write_text("{}")
     with pytest.raises(StartupError, match="is no learned router"):
-        async with policed(serve, tmp_path, Models(), learned("shadow")):
+        async with policed(serve, tmp_path, ModelServer(), learned("shadow")):
             pass
 
 
@@ -232,7 +233,11 @@ SINCE = {"since": "2020-W01"}
 async def test_escalated_answers_are_decided_again_under_another_policy(
     serve: Serve, tmp_path: Path
 ) -> None:
-    async with policed(serve, tmp_path, Models(), FLAGGED, audit_text="full") as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer(), FLAGGED, audit_text="full") as (
+        client,
+        _,
+        _,
+    ):
         await ask(client, WHEN, refdesk=FLAG)
         await ask(client, "When was the contract of the first program signed?", model="auto")
         same = (await client.post("/v1/escalations/replay", json=SINCE)).json()
@@ -253,7 +258,7 @@ async def test_escalated_answers_are_decided_again_under_another_policy(
 async def test_a_record_without_text_says_which_conditions_were_not_tried(
     serve: Serve, tmp_path: Path
 ) -> None:
-    async with policed(serve, tmp_path, Models()) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer()) as (client, _, _):
         await ask(client, "When was the contract of the first program signed?")
         replayed = (await client.post("/v1/escalations/1/replay", json={})).json()
         without = POLICY_TEXT.replace("keywords: [contract], ", "")
@@ -267,7 +272,7 @@ async def test_a_record_without_text_says_which_conditions_were_not_tried(
 
 async def test_what_can_not_be_replayed_is_told(serve: Serve, tmp_path: Path) -> None:
     desk = Desk()
-    served = policed(serve, tmp_path, Models(), desk=desk, keys_file=keys(tmp_path, "*"))
+    served = policed(serve, tmp_path, ModelServer(), desk=desk, keys_file=keys(tmp_path, "*"))
     async with served as (client, _, _):
         client.headers.update(bearer("root"))
         desk.trouble = "500"
@@ -302,12 +307,12 @@ async def test_what_can_not_be_replayed_is_told(serve: Serve, tmp_path: Path) ->
 async def test_a_damaged_record_is_left_out_and_keeps_no_service_from_starting(
     serve: Serve, tmp_path: Path
 ) -> None:
-    async with policed(serve, tmp_path, Models(), FLAGGED) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer(), FLAGGED) as (client, _, _):
         await ask(client, WHEN, refdesk=FLAG)
     with closing(sqlite3.connect(tmp_path / "generate.db")) as connection, connection:
         connection.execute("DROP TRIGGER audit_no_update")
         connection.execute("UPDATE audit SET body = CAST(x'7bff' AS TEXT)")
-    async with policed(serve, tmp_path, Models(), FLAGGED) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer(), FLAGGED) as (client, _, _):
         found = (await client.post("/v1/escalations/replay", json=SINCE)).json()
     assert found["cases"] == []
     assert "the record is damaged" in found["left_out"][0]["why"]
@@ -319,7 +324,7 @@ async def test_a_damaged_record_is_left_out_and_keeps_no_service_from_starting(
 async def test_a_policy_is_tried_on_classes_rules_and_questions_without_asking_anybody(
     serve: Serve, tmp_path: Path
 ) -> None:
-    desk, models = Desk(), Models()
+    desk, models = Desk(), ModelServer()
     samples = [
         {"question": "Is the contract signed?"},
         {"question": "Is the contract signed?", "data_class": "secret"},
@@ -366,7 +371,7 @@ async def test_a_policy_is_tried_on_classes_rules_and_questions_without_asking_a
 
 
 async def test_a_policy_to_be_tried_is_checked_like_a_file(serve: Serve, tmp_path: Path) -> None:
-    async with policed(serve, tmp_path, Models()) as (client, _, _):
+    async with policed(serve, tmp_path, ModelServer()) as (client, _, _):
         bad = POLICY_TEXT.replace("start: small", "start: tiny")
         refused = await client.post("/v1/simulate", json={"policy": bad})
         huge = await client.post("/v1/simulate", json={"policy": "#" * 300_000})

@@ -252,6 +252,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "tools",
         "262,144 bytes",
     ),
+    (
+        {"tools": [tool(name=f"f{n}", parameters={"enum": [0] * 4000}) for n in range(6)]},
+        "tools",
+        "over 20,000 parts, the schemas of all tools together",
+    ),
     ({"tools": [tool(parameters=[])]}, "tools.0.function.parameters", "dictionary"),
     (
         {"tools": [tool(parameters={"type": "objekt"})]},
@@ -287,6 +292,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"functions": [{"name": "f"}]}, "functions", "tools and tool_choice"),
     ({"function_call": "auto"}, "function_call", "tools and tool_choice"),
 ]
+
+
+async def test_forty_tools_of_three_hundred_parts_each_are_taken(serve: Serve) -> None:
+    properties = {f"p{n}": {"type": "string", "description": "what it is"} for n in range(90)}
+    own = {"type": "object", "properties": properties}
+    tools = [tool(name=f"f{n}", parameters=own) for n in range(40)]
+    async with serve(Desk()) as client:
+        answer = await ask(client, WHEN, tools=tools)
+    assert answer["refdesk"]["decision"]["answered"]
 
 
 async def test_tools_that_can_not_be_used_are_refused_in_a_sentence(serve: Serve) -> None:

@@ -245,8 +245,7 @@ async def test_a_dead_server_is_soon_not_asked_and_shows_while_the_service_is_re
     assert response.json()["servers"]["strict-down-1"] == {"door": "open", "classes": ["open"]}
     assert response.json()["servers"]["light-down-1"]["door"] == "open"  # the same server
     assert response.json()["servers"]["strict-down-2"]["door"] == "closed"
-    wanted = 'refdesk_generate_breaker_open{model="down",server="' + models.url + '"} 1.0'
-    assert wanted in metrics
+    assert 'refdesk_generate_breakers_open{model="down"} 1.0' in metrics
     tries = 'refdesk_generate_upstream_tries_total{model="down",result="failed",tier="strict-down"}'
     assert f"{tries} {Limits().minimum}.0" in metrics
 
@@ -314,7 +313,8 @@ async def test_what_is_too_much_is_refused_at_once_with_the_way_out_and_the_rest
         metrics = (await client.get("/metrics")).text
     assert refused.json()["error"]["code"] == "overloaded"
     assert (refused.headers["retry-after"], refused.headers["x-should-retry"]) == ("1", "true")
-    assert [one.status_code for one in (*others, routed)] == [200] * 4
+    assert [one.status_code for one in others] == [200] * 3
+    assert routed.status_code == 503  # it reads as large a body, and searches
     assert (written(text), error) == (written(GOOD), None)
     assert written(answer["choices"][0]["message"]["content"]) == written(GOOD)
     assert "refdesk_requests_at_work 0.0" in metrics

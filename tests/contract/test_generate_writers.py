@@ -12,18 +12,18 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from services.generate.answer.pipeline import Engine, Query
-from services.generate.answer.sources import Desk as DeskClient
-from services.generate.answer.sources import Librarian
+from services.generate.answer.writers import Writers
 from services.generate.app import build
 from services.generate.delivery.chat import ChatWire, Envelope
 from services.generate.delivery.delivery import Delivery
-from services.generate.policy.file import PolicyFile
-from services.generate.policy.writers import Writers
+from services.generate.peers.desk import Desk as DeskClient
+from services.generate.peers.librarian import Librarian
+from services.generate.pipeline import Engine, Query
 from services.generate.reading.citations import claims
+from services.generate.routing.in_force import PolicyFile
+from services.generate.tiers.configured import ConfiguredEndpoints
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.extractive import ExtractiveEndpoint
-from services.generate.tiers.registry import Registry
 from services.generate.tiers.resilience import Resilience
 from services.generate.trust.case import Case
 from services.generate.trust.database import GenerateDatabase
@@ -33,9 +33,10 @@ from shared.errors import StartupError
 from shared.settings import Settings
 from tests.desk import Desk
 from tests.guarded import bearer, keys_file
+from tests.model_server import ModelServer
 from tests.streams import events
 from tests.suite import serving
-from tests.writers import PORT, WHEN, ModelServer, Serve, ask, chat, nowhere
+from tests.writers import PORT, WHEN, Serve, ask, chat, nowhere
 
 # --- the small LLM, the real one ---------------------------------------------------------------
 
@@ -102,7 +103,7 @@ async def test_a_served_model_writes_for_its_tier_and_its_tokens_are_counted(ser
     assert answer["choices"][0]["message"]["content"] == (
         "Ada Lovelace wrote the first program in 1843. [3]"
     )
-    assert (decision["tier"], decision["model"]) == ("reasoning", "big-1")
+    assert (decision["tier"], decision["model"]) == ("reasoning", "big")
     assert decision["verification"]["passed"] is True
     assert answer["usage"] == {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
     assert model.seen[0]["model"] == "big"
@@ -292,13 +293,13 @@ class BrokenWriter:
 async def test_a_defect_in_mid_stream_is_an_error_event_without_details(tmp_path: Path) -> None:
     extractive = ExtractiveEndpoint()
     writers = {"utility": extractive, "reasoning": BrokenWriter()}
-    registry = Registry(writers, extractive, (extractive,), Resilience.by(Settings()))
+    configured = ConfiguredEndpoints(writers, extractive, (extractive,), Resilience.by(Settings()))
     app = FastAPI()
     async with serving(Desk()) as desk_url:
         engine = Engine(
             DeskClient(ServiceClient("retrieve", desk_url, settings=Settings())),
             Librarian(ServiceClient("embed", nowhere(), settings=Settings())),
-            Writers(Settings(), registry),
+            Writers(Settings(), configured),
             PolicyFile(None),
             (),
         )

@@ -1,6 +1,7 @@
 """What every service does about callers who take their time: with a body, and with an answer."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +18,7 @@ from shared.settings import Settings
 from tests.suite import serving
 
 PAUSE_S = 0.1
+KEPT_S = 0.2
 
 
 def make_app() -> FastAPI:
@@ -60,6 +62,61 @@ async def test_a_body_that_stops_coming_is_refused_and_gives_its_place_back() ->
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 ")
     assert json.loads(body)["error"]["code"] == "body_too_slow"
+
+
+async def until_closed(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the other side closes. What was on its way to it by then resets the
+    connection, which is as closed as can be."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := await reader.read(65536):
+            received += piece
+    return received
+
+
+REFUSED = b"POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 500\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (b"", b""),  # a connection that asks for nothing
+        (b"", b"\r\n"),  # blank lines before a request that never comes
+        (b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n", b"\r\n"),  # or after one
+        (REFUSED, b"x"),  # the rest of a body that nobody reads
+    ],
+)
+async def test_a_connection_that_brings_no_request_is_closed_whatever_else_comes(
+    first: bytes, more: bytes
+) -> None:
+    async with serving(make_app(), timeout_keep_alive=KEPT_S) as url:
+        where = httpx.URL(url)
+        reader, writer = await asyncio.open_connection(where.host, where.port)
+        writer.write(first)
+        closed = asyncio.create_task(until_closed(reader))
+        while not closed.done():  # pieces far less apart than a connection is kept
+            writer.write(more)
+            await asyncio.wait({closed}, timeout=KEPT_S / 8)
+        writer.close()
+    statuses = [line.split()[1] for line in closed.result().splitlines() if b"HTTP/1.1" in line]
+    assert statuses == {b"": [], REFUSED: [b"404"]}.get(first, [b"200"])
+
+
+async def test_a_request_may_take_longer_than_a_connection_is_kept_without_one() -> None:
+    async with serving(make_app(), timeout_keep_alive=KEPT_S) as url:
+        where = httpx.URL(url)
+        reader, writer = await asyncio.open_connection(where.host, where.port)
+        head = (
+            b"POST /streams HTTP/1.1\r\nhost: localhost\r\n"
+            b"content-type: application/json\r\ncontent-length: 2\r\n"
+        )
+        first, second = head + b"\r\n{}", head + b"connection: close\r\n\r\n{}"
+        writer.write(first + second[:20])  # the second has begun when the first is answered
+        answer = await reader.readuntil(b"the end")
+        writer.write(second[20:])
+        answer += await reader.read()
+        writer.close()
+    assert (answer.count(b"HTTP/1.1 200"), answer.count(b"the end")) == (2, 2)
 
 
 async def test_an_answer_may_take_longer_than_a_pause_within_a_body() -> None:

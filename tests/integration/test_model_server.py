@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.generate.tiers.endpoint import Chat, Draft, ToolCall
+from services.generate.prompting.chat import Chat, ToolCall
+from services.generate.tiers.endpoint import Draft
 from tests.asking import QUICK, asking, event
 from tests.upstream import GOOD, Behaviour, Wire, good, sends
 

@@ -31,7 +31,8 @@ from pathlib import Path
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import Kind, split
 from services.generate.reading.words import terms, without_markers
-from services.generate.verification.verify import PROFILES, Verdict, verify
+from services.generate.verification.checks.profile import PROFILES
+from services.generate.verification.verify import Verdict, verify
 from tests.quality.alterations import CORRUPTIONS, REWORDINGS, Article, Found, names_of
 from tests.quality.squad import is_tuning, rows
 

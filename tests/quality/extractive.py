@@ -37,8 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from services.generate.answer.extract import choose, write
-from services.generate.answer.sources import Desk
+from services.generate.peers.desk import Desk
 from services.generate.protocol import Options
 from services.generate.reading.evidence import (
     MIN_CONFIDENCE,
@@ -49,6 +48,7 @@ from services.generate.reading.evidence import (
     with_similarities,
 )
 from services.generate.reading.evidence import gather as gather_evidence
+from services.generate.reading.extract import choose, write
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import split
 from services.generate.reading.words import without_markers

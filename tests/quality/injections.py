@@ -33,15 +33,15 @@ from pathlib import Path
 
 from scipy.stats import binomtest
 
+from services.generate.answer.guard import drafted
 from services.generate.policy.models import Model
-from services.generate.prompting.guard import drafted
 from services.generate.prompting.prompt import excerpts
 from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import split
 from services.generate.tiers.endpoint import DraftRequest, Endpoint
 from services.generate.tiers.extractive import ExtractiveEndpoint
-from services.generate.tiers.llamacpp import LlamaCppEndpoint
+from services.generate.tiers.small_llm.endpoint import SmallLlmEndpoint
 from services.generate.verification.verify import verify
 from shared.errors import ApiError
 from shared.modelstore.store import ModelStore
@@ -217,13 +217,15 @@ def table(judged: Iterable[tuple[Case, frozenset[str]]]) -> Iterator[str]:
             yield f"{fate}: {interval.low:.1%} to {interval.high:.1%}"
 
 
-def open_llm(settings: Settings) -> LlamaCppEndpoint:
+def open_llm(settings: Settings) -> SmallLlmEndpoint:
     """The embedded model of the settings."""
     entry = ModelStore(settings.models_dir).require(settings.llm_model)
     [weights] = [path for path in entry.files if path.endswith(".gguf")]
-    return LlamaCppEndpoint(
+    return SmallLlmEndpoint(
         settings.llm_model,
         entry.path / weights,
+        entry.files[weights].sha256,
+        settings.built_dir,
         threads=settings.llm_threads,
         context=2 * settings.llm_context,  # marks take room
     )

@@ -34,9 +34,9 @@ from services.generate.routing.learned.contest import (
     replay,
 )
 from services.generate.routing.learned.features import canonical
-from services.generate.routing.learned.model import Choice, RouterModel
+from services.generate.routing.learned.model import Lean, RouterModel
 from services.generate.routing.learned.outcomes import (
-    Outcome,
+    RecordedOutcome,
     columns,
     deal,
     near_duplicates,
@@ -91,7 +91,7 @@ def flips(
             first, second = own.opinion(before[place]), own.opinion(after)
             changed += reworded[row] != texts[place]
             flipped += first.leans is not second.leans
-            crossed += {first.choice, second.choice} == {Choice.WEAK, Choice.STRONG}
+            crossed += {first.choice, second.choice} == {Lean.WEAK, Lean.STRONG}
         count = len(chosen)
         found[name] = {
             "reworded": changed / count,
@@ -106,7 +106,7 @@ def measured(folder: Path, librarian: Librarian, seed: int, tried: bool) -> dict
     with (folder / "items.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     texts = [row["text"] for row in rows]
-    outcomes = columns([Outcome.model_validate(row) for row in rows])
+    outcomes = columns([RecordedOutcome.model_validate(row) for row in rows])
     vectors = librarian.vectors(outcomes.texts)
     groups = near_duplicates(outcomes.texts)
     _, subjects = np.unique([row.get("domain", row["text"]) for row in rows], return_inverse=True)

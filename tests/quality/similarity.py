@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from services.generate.reading.citations import claims
 from services.generate.reading.sentences import split
+from services.generate.verification.checks.failure import Check
+from services.generate.verification.checks.profile import LIGHT, STRICT
 from services.generate.verification.similarity import MIN_COSINE
-from services.generate.verification.verify import LIGHT, STRICT, Check, verify
+from services.generate.verification.verify import verify
 from tests.quality.corruptions import Case, articles, cases
 from tests.quality.rewording import synonyms
 from tests.suite import prepare_suite

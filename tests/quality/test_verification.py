@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.generate.verification.verify import LIGHT, STRICT, Profile, verify
+from services.generate.verification.checks.profile import LIGHT, STRICT, Profile
+from services.generate.verification.verify import verify
 from tests.quality.corruptions import Case, articles, cases, measure, total
 
 

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.generate.answer.outcome import Outcome
-from services.generate.answer.pipeline import Query
 from services.generate.cache.cache import AnswerCache
 from services.generate.cache.key import Key, key
 from services.generate.cache.paraphrase import asks_the_same
+from services.generate.pipeline import Query
+from services.generate.prompting.chat import Chat, ToolCall
 from services.generate.reading.citations import annotated
 from services.generate.reading.passages import Passage
 from services.generate.routing.decision import Against, Decision, Reason, RuledOut, Step
 from services.generate.routing.history import Verified
-from services.generate.tiers.endpoint import Chat, ToolCall
-from services.generate.verification.checks.finding import Check, Failure
+from services.generate.verification.checks.failure import Check, Failure
 from shared.auth import LOCAL, Principal
 
 DECISION = Decision(
@@ -44,7 +44,7 @@ OUTCOME = Outcome(
     endpoint="e",
     model="m",
     answered=True,
-    reasons=("written before",),
+    reasons=(Reason("rule", 1.0, "written before"),),
     passed=True,
     failures=(),
     escalated_from=None,
@@ -92,7 +92,7 @@ def test_a_hit_has_the_reasons_of_its_own_decision_and_asked_nobody() -> None:
     given_again = found(answers, Key("q", "r"))
     assert given_again is not None
     assert given_again.answer == OUTCOME.answer
-    assert given_again.reasons == ("rule: it fits",)
+    assert given_again.reasons == (Reason("rule", 1.0, "it fits"),)
     assert (given_again.draft_ms, given_again.attempts) == (0.0, ())
     assert given_again.cached is not None
     assert given_again.cached.record == "1:aa"
@@ -174,7 +174,7 @@ def test_the_answer_that_is_unused_the_longest_makes_room() -> None:
 def test_an_answer_larger_than_the_memory_is_not_kept() -> None:
     answers = cache(limit=5_000)
     keep(answers, Key("small", "r"))
-    keep(answers, Key("large", "r"), replace(OUTCOME, reasons=("x" * 5_000,)))
+    keep(answers, Key("large", "r"), replace(OUTCOME, reasons=(Reason("rule", 1.0, "x" * 5_000),)))
     assert found(answers, Key("large", "r")) is None
     assert found(answers, Key("small", "r")) is not None
 

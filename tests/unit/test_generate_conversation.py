@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.generate.prompting.chat import PLAIN, Chat
 from services.generate.prompting.conversation import (
     HISTORY_TOKENS,
     fitted,
@@ -15,9 +16,8 @@ from services.generate.prompting.conversation import (
     texts,
     turns,
 )
-from services.generate.routing.request import estimated_tokens
-from services.generate.routing.sensitivity import Sensitive, kinds
-from services.generate.tiers.endpoint import PLAIN, Chat
+from services.generate.reading.sensitivity import Sensitive, kinds
+from services.generate.reading.tokens import estimated_tokens
 from shared.errors import ApiError
 from tests.calling import WEATHER, YEAR, call
 

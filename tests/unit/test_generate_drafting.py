@@ -9,7 +9,7 @@ from services.generate.answer.drafting import Lane, draft_of
 from services.generate.answer.outcome import Spending, Trace
 from services.generate.policy.models import Model
 from services.generate.prompting.showing import Showing
-from services.generate.routing.request import RESERVE_MS
+from services.generate.routing.features import RESERVE_MS
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.auth import NOBODY
 from shared.context import Deadline, RequestContext, enter

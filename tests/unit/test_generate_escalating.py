@@ -14,7 +14,7 @@ from services.generate.policy.schema import EscalationReason
 from services.generate.routing.decision import Escalated
 from services.generate.routing.router import route
 from services.generate.tiers.endpoint import Draft, DraftRequest
-from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.failure import Check
 from shared.context import Deadline, current, enter
 from tests import escalating as way
 from tests.policies import POLICY_TEXT, bent, seen
@@ -259,7 +259,7 @@ async def test_the_first_writer_leaves_a_share_of_the_time_to_the_next(
         )
     assert asked == ["cheap-a", "cheap-b"]
     assert outcome.answered
-    assert any(reason.startswith("out_of_time: cheap-a") for reason in outcome.reasons)
+    assert any(str(reason).startswith("out_of_time: cheap-a") for reason in outcome.reasons)
 
 
 # --- what is told of drafts that are not the answer ----------------------------------------------

@@ -2,7 +2,6 @@
 
 import pytest
 
-from services.generate.answer.extract import choose, write
 from services.generate.reading.evidence import (
     MIN_CONFIDENCE,
     SHORTLIST,
@@ -10,6 +9,7 @@ from services.generate.reading.evidence import (
     gather,
     with_similarities,
 )
+from services.generate.reading.extract import choose, write
 from services.generate.reading.passages import Passage
 from services.generate.verification.verify import verify
 

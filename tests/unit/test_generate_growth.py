@@ -11,8 +11,9 @@ import pytest
 from services.generate.answer.reading_aside import LONG, read_aside
 from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage
-from services.generate.verification.checks.reading import page
-from services.generate.verification.verify import LIGHT, STRICT, Profile, verify
+from services.generate.verification.checks.compared import page
+from services.generate.verification.checks.profile import LIGHT, STRICT, Profile
+from services.generate.verification.verify import verify
 from shared.auth import NOBODY
 from shared.context import Deadline, RequestContext, current, enter
 from shared.errors import ApiError

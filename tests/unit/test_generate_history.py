@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from services.generate.routing.features import AnswerKind, Intent, features
+from services.generate.reading.question import AnswerKind, Intent, features
+from services.generate.reading.sensitivity import Sensitive
 from services.generate.routing.history import History, Verified, kind_of
 from services.generate.routing.kept import kept, restored
-from services.generate.routing.learned.model import Choice, Opinion
+from services.generate.routing.learned.model import Lean, Opinion
 from services.generate.routing.router import route
-from services.generate.routing.sensitivity import Sensitive
 from tests import escalating as way
 from tests.policies import seen
 
@@ -93,7 +93,7 @@ def test_the_features_of_a_question_come_back_as_they_were_but_for_its_text() ->
         remaining_ms=1234.5,
         served=frozenset({"large"}),
         success={"small": 0.5},
-        opinion=Opinion(0.25, Choice.WEAK, Choice.UNSURE),
+        opinion=Opinion(0.25, Lean.WEAK, Lean.UNSURE),
     )
     plain = orjson.loads(orjson.dumps(kept(whole)))
     assert "Ann" not in str(plain)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from services.generate.answer.nearest import NOT_ANSWERED, not_answered
+from services.generate.prompting.chat import PLAIN, Chat, ToolCall
 from services.generate.reading.passages import Passage
-from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, ToolCall
+from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.verification.checks.profile import LIGHT, OFF, PROFILES, STRICT, Profile
 from services.generate.verification.form import finished, judge, shows_early, takes_text, whole
 from tests.calling import WEATHER, YEAR

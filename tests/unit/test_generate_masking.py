@@ -9,13 +9,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from services.generate.answer.guard import drafted
 from services.generate.policy.models import Model
-from services.generate.prompting.guard import drafted
+from services.generate.prompting.chat import Chat, ToolCall
 from services.generate.prompting.masking import Restorer, Vault, draw_salt
 from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage
-from services.generate.routing.sensitivity import ALL, Sensitive, find, kinds
-from services.generate.tiers.endpoint import Chat, Draft, DraftRequest, ToolCall
+from services.generate.reading.sensitivity import ALL, Sensitive, find, kinds
+from services.generate.tiers.endpoint import Draft, DraftRequest
 
 SALT = "kqzvbx"
 ADA, BOB = "ada@example.org", "bob@example.org"

@@ -8,8 +8,8 @@ import pytest
 from services.generate.policy.file import PolicyError, parse
 from services.generate.policy.pricing import cost
 from services.generate.reading.passages import Signals
-from services.generate.routing.features import features
-from services.generate.routing.request import RESERVE_MS, RoutingFeatures
+from services.generate.reading.question import features
+from services.generate.routing.features import RESERVE_MS, RoutingFeatures
 from services.generate.routing.router import route
 from tests.policies import POLICY_TEXT, bent
 
@@ -37,6 +37,10 @@ def told_of(text: str) -> list[str]:
          "class secret has no model that may write for it"),
         (QUOTE, QUOTE + ", state: candidate", "model quote is candidate"),
         (QUOTE, QUOTE + ", state: retired", "model quote is retired"),
+        (QUOTE, QUOTE + ", thinking_tokens: 1",
+         "kind extractive does not think: leave out thinking_tokens and thinks_first"),
+        (QUOTE, QUOTE + ", thinks_first: true",
+         "kind extractive does not think: leave out thinking_tokens and thinks_first"),
     ],
 )  # fmt: skip
 def test_the_lint_refuses_what_would_escape_a_budget_or_never_be_asked(
@@ -79,6 +83,35 @@ def test_under_a_budget_a_model_without_price_is_not_asked() -> None:
     assert ruled_out(text, requested="trial", budget=7)["trial"] == (
         "budget", "it has no price, and the budget is 7 nano-dollars"
     )  # fmt: skip
+
+
+def test_what_a_model_may_think_counts_in_its_window_and_its_cost() -> None:
+    text = bent("context: 4096", "context: 4096\n    thinking_tokens: 3000")
+    asked = {"prompt_tokens": 1000, "draft_tokens": 96}
+    assert "small-a" not in ruled_out(text, **asked)
+    rule, why = ruled_out(text, **{**asked, "draft_tokens": 97})["small-a"]
+    assert (rule, why) == ("context", "4097 tokens may be needed, it has room for 4096")
+    costs = 1000 * 100 + (96 + 3000) * 400
+    assert "small-a" not in ruled_out(text, budget=costs, **asked)
+    assert ruled_out(text, budget=costs - 1, **asked)["small-a"][0] == "budget"
+
+
+@pytest.mark.parametrize(("stated", "tokens"), [("", 1600), ("image_tokens: 1000", 1000)])
+def test_an_image_counts_in_window_and_cost_as_its_model_says(stated: str, tokens: int) -> None:
+    text = bent("context: 4096", f"context: 4096\n    {stated}")
+    asked = {"images": 2, "prompt_tokens": 4000 - 2 * tokens, "draft_tokens": 96}
+    assert "small-a" not in ruled_out(text, **asked)
+    rule, why = ruled_out(text, **{**asked, "draft_tokens": 97})["small-a"]
+    assert (rule, why) == ("context", "4097 tokens may be needed, it has room for 4096")
+    costs = 4000 * 100 + 96 * 400
+    assert "small-a" not in ruled_out(text, budget=costs, **asked)
+    assert ruled_out(text, budget=costs - 1, **asked)["small-a"][0] == "budget"
+
+
+@pytest.mark.parametrize("tokens", [0, -1, 50_001])
+def test_an_image_counts_something_and_no_more_than_a_server_is_believed(tokens: int) -> None:
+    [found] = told_of(bent("context: 4096", f"context: 4096\n    image_tokens: {tokens}"))
+    assert "should be" in found
 
 
 def test_a_stated_time_has_to_fit_before_the_reserve_of_the_last_resort() -> None:

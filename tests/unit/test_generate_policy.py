@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from services.generate.policy.file import PolicyError, PolicyFile, default_policy, load, parse
+from services.generate.policy.file import PolicyError, default_policy, load, parse
 from services.generate.policy.lint import Finding
 from services.generate.policy.schema import COUNTS, NUMBERS, SHARES, Policy, Range, When
+from services.generate.routing.in_force import PolicyFile
 from tests.learned import write_learned
 from tests.policies import POLICY_TEXT, bent
 from tests.suite import REPOSITORY

@@ -4,8 +4,9 @@ import pytest
 
 from services.generate.policy.file import PolicyError, parse
 from services.generate.reading.passages import Passage
+from services.generate.verification.checks.failure import Check
 from services.generate.verification.checks.profile import PROFILES, Profile
-from services.generate.verification.verify import Check, verify
+from services.generate.verification.verify import verify
 from tests.policies import POLICY_TEXT, bent
 
 TEXT = "Rollo, a Viking leader, founded the Duchy of Normandy in 911. It paid no tribute."

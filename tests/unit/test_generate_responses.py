@@ -83,7 +83,7 @@ def test_tools_and_the_form_of_the_text_have_the_shape_of_a_chat() -> None:
         tool_choice={"type": "function", "name": "weather"},
         text={"format": {"type": "json_schema", "name": "place", "schema": schema}},
     ).chat
-    inner = chat.chat()
+    inner = chat.chat({})
     assert chat.max_completion_tokens == 50
     assert inner.parallel_tool_calls is False
     assert inner.tools is not None
@@ -137,7 +137,7 @@ def test_an_error_that_names_no_field_stays_as_it_is() -> None:
         ({"input": [{"role": "wizard", "content": "x"}]}, "input.0.role"),
         ({"input": [{"role": "user"}]}, "input.0.content"),
         (
-            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]},
             "input.0.content.0.type",
         ),
         ({"input": [{"type": "function_call", "call_id": "a", "name": "n"}]}, "input.0.arguments"),

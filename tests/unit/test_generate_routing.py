@@ -8,7 +8,7 @@ import pytest
 from services.generate.policy.file import default_policy, parse
 from services.generate.reading.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
 from services.generate.reading.passages import Signals
-from services.generate.routing.features import AnswerKind, Intent, features
+from services.generate.reading.question import AnswerKind, Intent, features
 from services.generate.routing.language import language
 from services.generate.routing.router import route
 from tests.policies import POLICY_TEXT, SIGNALS, seen

@@ -94,3 +94,20 @@ def test_a_value_with_a_million_faults_is_told_one_at_once() -> None:
     schema = {"items": {"anyOf": one_of}}
     refuse_schema(schema)
     assert str(fault(schema, [{"a": 9999}] * 1500)).startswith("0: ")
+
+
+def test_what_is_referred_to_from_many_places_is_measured_once() -> None:
+    parts = 0
+
+    class Counted(dict[str, Any]):
+        def values(self) -> Any:
+            nonlocal parts
+            parts += 1
+            return super().values()
+
+        items = dict[str, Any].items
+
+    shared = Counted(type="string")
+    places = {str(n): {"$ref": "#/$defs/a"} for n in range(1000)}
+    refuse_schema({"$defs": {"a": shared}, "properties": places})
+    assert parts < 20

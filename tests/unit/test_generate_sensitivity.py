@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from services.generate.policy.file import default_policy, parse
 from services.generate.prompting.defang import seen
 from services.generate.reading.passages import Signals
-from services.generate.routing.compliance import classify
-from services.generate.routing.features import features
-from services.generate.routing.request import RoutingFeatures
-from services.generate.routing.sensitivity import Sensitive, find, has_luhn, iban_length, kinds
+from services.generate.reading.question import features
+from services.generate.reading.sensitivity import Sensitive, find, has_luhn, iban_length, kinds
+from services.generate.routing.classify import classify
+from services.generate.routing.features import RoutingFeatures
 from tests.policies import POLICY_TEXT
 
 

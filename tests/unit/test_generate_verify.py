@@ -5,15 +5,9 @@ from dataclasses import replace
 import pytest
 
 from services.generate.reading.passages import Passage
-from services.generate.verification.verify import (
-    LIGHT,
-    OFF,
-    STRICT,
-    Check,
-    Profile,
-    Verdict,
-    verify,
-)
+from services.generate.verification.checks.failure import Check
+from services.generate.verification.checks.profile import LIGHT, OFF, STRICT, Profile
+from services.generate.verification.verify import Verdict, verify
 from tests.desk import HANDBOOK
 
 NORMANDY = (

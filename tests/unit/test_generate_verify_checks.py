@@ -4,9 +4,11 @@ import pytest
 
 from services.generate.reading.passages import Passage
 from services.generate.verification.checks.dates import Date, dates
+from services.generate.verification.checks.failure import Check
 from services.generate.verification.checks.length import MOST_CHARACTERS
 from services.generate.verification.checks.plain import plain
-from services.generate.verification.verify import LIGHT, OFF, PROFILES, Check, verify
+from services.generate.verification.checks.profile import LIGHT, OFF, PROFILES
+from services.generate.verification.verify import verify
 
 TESLA = (
     "Nikola Tesla was born on 10 July 1856 in Smiljan. He studied in Graz until December 1878 and "

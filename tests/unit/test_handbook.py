@@ -11,6 +11,8 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
+from services.generate.answer.outcome import Happened
+from services.generate.routing.decision import Decided, Told
 from shared.cli.main import app
 from shared.settings import ServiceName, Settings
 from tests.suite import Suite
@@ -187,3 +189,9 @@ def error_codes() -> set[str]:
 def test_every_error_code_is_listed() -> None:
     page = (DOCS / "concepts" / "errors.md").read_text()
     assert [code for code in sorted(error_codes()) if f"`{code}`" not in page] == []
+
+
+def test_every_reason_of_a_decision_is_explained() -> None:
+    page = (DOCS / "concepts" / "tiers.md").read_text()
+    reasons = (*Decided, *Told, *Happened)
+    assert [reason for reason in reasons if f"\n| `{reason}` | " not in page] == []

@@ -19,7 +19,7 @@ from services.generate.routing.learned.contest import (
 )
 from services.generate.routing.learned.features import SURFACE, canonical, surface
 from services.generate.routing.learned.measures import Curve, measure
-from services.generate.routing.learned.model import Choice, RouterModel, read_router, write_router
+from services.generate.routing.learned.model import Lean, RouterModel, read_router, write_router
 from services.generate.routing.learned.outcomes import (
     Outcomes,
     OutcomesError,
@@ -190,9 +190,9 @@ def test_the_same_outcomes_give_the_same_router() -> None:
 def test_it_declines_within_its_margin_and_leans_all_the_same() -> None:
     router = train(*learnable(400), share=0.3, unsure=0.2)
     near = router.opinion(router.bar + router.margin / 2)
-    assert (near.choice, near.leans) == (Choice.UNSURE, Choice.STRONG)
+    assert (near.choice, near.leans) == (Lean.UNSURE, Lean.STRONG)
     below = router.opinion(router.bar - router.margin * 2)
-    assert below.choice is below.leans is Choice.WEAK
+    assert below.choice is below.leans is Lean.WEAK
     assert 0 < below.gain < near.gain < 1
 
 

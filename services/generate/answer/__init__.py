@@ -1,1 +1,1 @@
-"""The way of an answer: sources, evidence, prompt, draft, verification, escalation, the wire."""
+"""From a decision to an answer: drafting, verification, escalation, and what came of it."""

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from services.generate.answer.outcome import Ended, Trace
+from services.generate.answer.guard import drafted
+from services.generate.answer.outcome import Ended, Happened, Trace
 from services.generate.policy.models import Model
-from services.generate.prompting.guard import drafted
 from services.generate.prompting.showing import Showing
-from services.generate.routing.request import RESERVE_MS
+from services.generate.routing.features import RESERVE_MS
 from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint, Stop
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
@@ -91,7 +91,7 @@ async def draft_of(
         await asyncio.wait({won, *tasks}, timeout=hedge_s, return_when=asyncio.FIRST_COMPLETED)
         hesitates = race.winner is None and not any(task.done() for task in tasks)
         if hesitates and (second := next(behind, None)) is not None:
-            trace.reasons.append(f"hedged: {lane.endpoint.name} began no text in {hedge_s:g} s")
+            trace.tell(Happened.HEDGED, f"{lane.endpoint.name} began no text in {hedge_s:g} s")
             tasks[asyncio.ensure_future(_draft(second, request, trace, race))] = second
         while race.winner is None and (at_work := [one for one in tasks if not one.done()]):
             await asyncio.wait({won, *at_work}, return_when=asyncio.FIRST_COMPLETED)
@@ -150,15 +150,15 @@ async def _draft(
         return None
     except TimeoutError:
         ended = Ended.FAILED
-        why = f"out_of_time: {endpoint.name} did not finish before the deadline"
-        _failed(lane, trace, why)
+        why = f"{endpoint.name} did not finish before the deadline"
+        _failed(lane, trace, Happened.OUT_OF_TIME, why)
         if showing is not None and showing.begun:
             raise deadline_exceeded() from None
         return None
     except ApiError as error:
         ended = Ended.FAILED
         log.warning("endpoint_failed", endpoint=endpoint.name, code=error.code)
-        _failed(lane, trace, f"endpoint_failed: {endpoint.name}: {error.code}")
+        _failed(lane, trace, Happened.ENDPOINT_FAILED, f"{endpoint.name}: {error.code}")
         if showing is not None and showing.begun:
             raise
         return None
@@ -170,7 +170,7 @@ async def _draft(
     return draft
 
 
-def _failed(lane: Lane, trace: Trace, why: str) -> None:
+def _failed(lane: Lane, trace: Trace, what: Happened, why: str) -> None:
     trace.degraded.append(lane.endpoint.name)
-    trace.reasons.append(why)
+    trace.tell(what, why)
     trace.came_to_nothing(f"{lane.tier}:{lane.endpoint.name}")

@@ -17,19 +17,21 @@ from dataclasses import dataclass, replace
 
 from services.generate.answer.drafting import Lane, draft_of, left_ms
 from services.generate.answer.nearest import not_answered
-from services.generate.answer.outcome import Ended, Hop, Outcome, Spending, Trace
+from services.generate.answer.outcome import Ended, Happened, Hop, Outcome, Spending, Trace
 from services.generate.answer.reading_aside import read_aside
+from services.generate.policy.compliance import permits
 from services.generate.policy.pricing import NO_LIMIT, Allowance
 from services.generate.policy.schema import NOBODY, EscalationReason, Policy
+from services.generate.prompting.chat import PLAIN, Chat
+from services.generate.prompting.conversation import needs
 from services.generate.prompting.masking import draw_salt
 from services.generate.prompting.showing import Showing
 from services.generate.reading.citations import annotated
 from services.generate.reading.evidence import Evidence
 from services.generate.reading.passages import Passage
-from services.generate.routing.compliance import permits
 from services.generate.routing.decision import Against, Decision, RuledOut, Step
 from services.generate.routing.history import Verified
-from services.generate.tiers.endpoint import PLAIN, Chat, Draft, DraftRequest, Endpoint
+from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint
 from services.generate.verification.form import finished, judge, shows_early, takes_text, whole
 from services.generate.verification.jury import Jury
 from services.generate.verification.verify import Verdict
@@ -37,6 +39,12 @@ from shared.errors import ApiError
 from shared.telemetry import get_logger
 
 log = get_logger(__name__)
+
+# By what verification may have to do without.
+_LEFT_OUT = {
+    "similarity": Happened.SIMILARITY_LEFT_OUT,
+    "grounding": Happened.GROUNDING_LEFT_OUT,
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,16 @@ class _Way:
     show: Callable[[str], None] | None
     jury: Jury
     allowance: Allowance
+
+
+@dataclass(frozen=True)
+class _Unanswered:
+    """Why a tier has no answer. checks: those that its draft failed. declined: who found no
+    answer, None where that is not the reason."""
+
+    reason: EscalationReason
+    checks: tuple[str, ...] = ()
+    declined: Endpoint | None = None
 
 
 async def respond(
@@ -79,7 +97,7 @@ async def respond(
     all, 422 `not_in_the_sources`; what the writer raised where that was after some of its draft was
     shown.
     """
-    trace = Trace([str(reason) for reason in decision.reasons], spending)
+    trace = Trace([*decision.reasons], spending)
     request = DraftRequest(
         question,
         passages,
@@ -103,32 +121,29 @@ async def respond(
         trace.hops.append(Hop(begun.reason, begun.source, decision.tier))
     for place, step in enumerate(steps):
         onward = steps[place + 1] if place + 1 < len(steps) else None
-        outcome, hop = await _try(step, way, trace, last=onward is None)
-        if outcome is not None:
-            return outcome
-        if hop is not None and hop.reason not in policy.escalation.reasons:
+        ended = await _ask_tier(step, way, trace, last=onward is None)
+        if isinstance(ended, Outcome):
+            return ended
+        if ended.reason not in policy.escalation.reasons:
             onward = None
         if onward is not None and not _fits(onward, policy):
-            trace.reasons.append(f"hop_skipped: no time is left for tier {onward.tier}")
+            trace.tell(Happened.HOP_SKIPPED, f"no time is left for tier {onward.tier}")
             onward = None
-        if trace.declined_by is not None:
-            writer, trace.declined_by = trace.declined_by, None
+        if ended.declined is not None:
             if onward is None:  # with nobody behind it, a writer that finds no answer is believed
-                return _declined(step.tier, writer, way, trace)
-            trace.came_to_nothing(f"{step.tier}:{writer.name}")
+                return _declined(step.tier, ended.declined, way, trace)
+            trace.came_to_nothing(f"{step.tier}:{ended.declined.name}")
             _remember(step, trace, passed=False)
-        if hop is not None:
-            trace.hops.append(replace(hop, target=onward.tier if onward else None))
+        target = onward.tier if onward else None
+        trace.hops.append(Hop(ended.reason, step.tier, target, ended.checks))
         if onward is None:
             break
     return await _last_resort(way, trace)
 
 
-async def _try(
-    step: Step, way: _Way, trace: Trace, *, last: bool
-) -> tuple[Outcome | None, Hop | None]:
-    """The outcome of a tier, or None with why the answer has to go on from it. last: no other tier
-    is behind it."""
+async def _ask_tier(step: Step, way: _Way, trace: Trace, *, last: bool) -> Outcome | _Unanswered:
+    """The outcome of a tier, or why the answer has to go on from it. last: no other tier is behind
+    it."""
 
     def worth_finishing(text: str) -> bool:
         return judge(Draft(text, "stop", ""), way.request, way.policy.profile(step.checks)).passed
@@ -148,23 +163,22 @@ async def _try(
         if showing is not None and draft is not None and not draft.declined:
             showing.close()
         if showing is not None and draft is not None and showing.begun:
-            return await _shown(step, endpoint, draft, showing.text, way, trace), None
+            return await _shown(step, endpoint, draft, showing.text, way, trace)
         if draft is None:
             continue
         if draft.declined:
-            trace.reasons.append(f"declined: {endpoint.name} finds no answer in the passages")
-            trace.declined_by = endpoint
-            return None, Hop(EscalationReason.LOW_CONFIDENCE, step.tier, None)
+            trace.tell(Happened.DECLINED, f"{endpoint.name} finds no answer in the passages")
+            return _Unanswered(EscalationReason.LOW_CONFIDENCE, declined=endpoint)
         draft = whole(draft, way.request.chat)
         verdict = await _verify(draft, way, step.checks, trace)
         _remember(step, trace, passed=verdict.passed)
         if verdict.passed:
-            return _answered(step.tier, endpoint, draft, verdict, way, trace), None
+            return _answered(step.tier, endpoint, draft, verdict, way, trace)
         trace.failed(verdict.failures, f"{step.tier}:{endpoint.name}")
         checks = tuple(dict.fromkeys(failure.check.value for failure in verdict.failures))
-        trace.reasons.append(f"verification_failed: {', '.join(checks)}")
-        return None, Hop(EscalationReason.VALIDATOR_FAILED, step.tier, None, checks)
-    return None, Hop(EscalationReason.TIER_UNAVAILABLE, step.tier, None)
+        trace.tell(Happened.VERIFICATION_FAILED, ", ".join(checks))
+        return _Unanswered(EscalationReason.VALIDATOR_FAILED, checks)
+    return _Unanswered(EscalationReason.TIER_UNAVAILABLE)
 
 
 def _lanes(step: Step, way: _Way, trace: Trace, *, last: bool) -> Iterator[Lane]:
@@ -173,7 +187,7 @@ def _lanes(step: Step, way: _Way, trace: Trace, *, last: bool) -> Iterator[Lane]
         endpoint = _allowed(name, way, trace)
         if endpoint is None or any(endpoint is one for one in trace.asked):
             continue
-        if _too_slow(name, way, trace) or _too_dear(name, way, trace):
+        if _unable(name, way, trace) or _too_slow(name, way, trace) or _too_dear(name, way, trace):
             continue
         showing = None
         if way.show is not None and not way.policy.profile(step.checks).buffers:
@@ -190,7 +204,7 @@ async def _last_resort(way: _Way, trace: Trace) -> Outcome:
     endpoint = _allowed(name, way, trace) if name is not None else None
     tier = way.decision.tier or next(iter(way.policy.tiers))
     if name is None or endpoint is None:
-        trace.reasons.append("declined: no other writer may see this data")
+        trace.tell(Happened.DECLINED, "no other writer may see this data")
         return _declined(tier, None, way, trace)
     tier = way.policy.models[name].tier
     if any(endpoint is one for one in trace.asked):
@@ -202,12 +216,12 @@ async def _last_resort(way: _Way, trace: Trace) -> Outcome:
     extract = await endpoint.draft(way.request)  # free of charge, and no server to fail
     trace.spending.end(meter, Ended.DRAFTED)
     if extract.declined:
-        trace.reasons.append("declined: no sentence of the passages answers well enough")
+        trace.tell(Happened.DECLINED, "no sentence of the passages answers well enough")
         return _declined(tier, endpoint, way, trace)
     verdict = await _verify(extract, way, way.decision.checks, trace)
     if not verdict.passed:
         log.error("extract_failed_verification", checks=[f.check for f in verdict.failures])
-        trace.reasons.append("declined: the extractive answer failed verification, too")
+        trace.tell(Happened.DECLINED, "the extractive answer failed verification, too")
         return _declined(tier, endpoint, way, trace)
     return _answered(tier, endpoint, extract, verdict, way, trace)
 
@@ -220,6 +234,17 @@ def _allowed(name: str, way: _Way, trace: Trace) -> Endpoint | None:
     log.error("forbidden_model_decided", model=name, data_class=way.decision.data_class)
     trace.ruled_out.append(RuledOut(name, Against.COMPLIANCE, why))
     return None
+
+
+def _unable(name: str, way: _Way, trace: Trace) -> bool:
+    """Whether a model can't take the chat, whatever the decision says; then it is noted."""
+    if not (lacks := way.policy.models[name].lacks(needs(way.request.chat))):
+        return False
+    log.error("unfit_model_decided", model=name, lacks=sorted(lacks))
+    trace.ruled_out.append(
+        RuledOut(name, Against.CAPABILITY, f"it lacks {', '.join(sorted(lacks))}")
+    )
+    return True
 
 
 def _too_slow(name: str, way: _Way, trace: Trace) -> bool:
@@ -267,7 +292,7 @@ async def _verify(draft: Draft, way: _Way, checks: str, trace: Trace) -> Verdict
         verdict = heard.verdict
         for part, why in heard.left_out.items():
             trace.degraded.append(part)
-            trace.reasons.append(f"{part}_left_out: {why}")
+            trace.tell(_LEFT_OUT[part], why)
     trace.verify_ms += (time.perf_counter() - started) * 1000
     return verdict
 
@@ -281,7 +306,7 @@ async def _shown(
     if not verdict.passed:
         trace.failed(verdict.failures, None)
         checks = dict.fromkeys(failure.check.value for failure in verdict.failures)
-        trace.reasons.append(f"shown_unverified: {', '.join(checks)}")
+        trace.tell(Happened.SHOWN_UNVERIFIED, ", ".join(checks))
     numbers = {passage.n for passage in way.request.passages}
     answer = annotated(text, numbers, verdict.claims)
     return trace.outcome(
@@ -299,9 +324,9 @@ def _answered(
     tier: str, endpoint: Endpoint, draft: Draft, verdict: Verdict, way: _Way, trace: Trace
 ) -> Outcome:
     if draft.tool_calls and draft.text:
-        trace.reasons.append("text_left_out: what was written before the tool calls is not shown")
+        trace.tell(Happened.TEXT_LEFT_OUT, "what was written before the tool calls is not shown")
     elif not draft.tool_calls and way.request.chat.response_format is not None:
-        trace.reasons.append("form_verified: what the JSON says is not held against the sources")
+        trace.tell(Happened.FORM_VERIFIED, "what the JSON says is not held against the sources")
     return trace.outcome(
         finished(draft, verdict, way.request.chat),
         tier,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from services.generate.answer.sources import Librarian
+from services.generate.peers.librarian import Librarian
 from services.generate.routing.learned.features import canonical
 from services.generate.routing.learned.model import Opinion, RouterModel
 from shared.errors import ApiError

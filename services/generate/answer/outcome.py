@@ -8,12 +8,13 @@ from typing import Literal
 from services.generate.policy.models import Model
 from services.generate.policy.pricing import Allowance, cost
 from services.generate.policy.schema import NOBODY, EscalationReason
+from services.generate.prompting.chat import ToolCall
 from services.generate.reading.citations import Answer
-from services.generate.routing.decision import RuledOut
+from services.generate.routing.decision import Reason, RuledOut
 from services.generate.routing.history import Verified
-from services.generate.tiers.endpoint import Endpoint, ToolCall
+from services.generate.tiers.endpoint import Endpoint
 from services.generate.tiers.meter import Meter
-from services.generate.verification.verify import Failure
+from services.generate.verification.checks.failure import Failure
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,23 @@ class Hop:
     source: str
     target: str | None
     checks: tuple[str, ...] = ()
+
+
+class Happened(StrEnum):
+    """What may happen to an answer after its decision, as its reasons name it."""
+
+    HEDGED = "hedged"
+    ENDPOINT_FAILED = "endpoint_failed"
+    OUT_OF_TIME = "out_of_time"
+    DECLINED = "declined"
+    VERIFICATION_FAILED = "verification_failed"
+    SIMILARITY_LEFT_OUT = "similarity_left_out"
+    GROUNDING_LEFT_OUT = "grounding_left_out"
+    HOP_SKIPPED = "hop_skipped"
+    SHOWN_UNVERIFIED = "shown_unverified"
+    TEXT_LEFT_OUT = "text_left_out"
+    FORM_VERIFIED = "form_verified"
+    IMAGES_UNSEEN = "images_unseen"
 
 
 class Ended(StrEnum):
@@ -137,7 +155,7 @@ class Outcome:
     endpoint: str
     model: str
     answered: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     passed: bool
     failures: tuple[Failure, ...]
     escalated_from: str | None
@@ -183,10 +201,10 @@ def _sum(costs: Sequence[int | None]) -> int | None:
 class Trace:
     """What is gathered on the way to an outcome. failures, escalated_from, verified: see `Outcome`.
 
-    declined_by: who just found no answer.
+    asked: who was asked for a draft, in order.
     """
 
-    reasons: list[str]
+    reasons: list[Reason]
     spending: Spending
     degraded: list[str] = field(default_factory=list)
     hops: list[Hop] = field(default_factory=list)
@@ -195,9 +213,12 @@ class Trace:
     failures: tuple[Failure, ...] = ()
     escalated_from: str | None = None
     verified: list[Verified] = field(default_factory=list)
-    declined_by: Endpoint | None = None
     draft_ms: float = 0.0
     verify_ms: float = 0.0
+
+    def tell(self, what: Happened, seen: str) -> None:
+        """Add a reason. seen: of what happened, for people."""
+        self.reasons.append(Reason(what, 0.0, seen))
 
     def came_to_nothing(self, writer: str) -> None:
         """A writer, ``tier:endpoint``, failed without a draft, or found no answer."""

@@ -162,7 +162,7 @@ def _again(outcome: Outcome, decision: Decision, cached: Cached) -> Outcome:
     """An answer as it is given again: nobody was asked for it this time, and nothing failed."""
     return replace(
         outcome,
-        reasons=tuple(str(reason) for reason in decision.reasons),
+        reasons=decision.reasons,
         passed=True,
         failures=(),
         escalated_from=None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from services.generate.prompting.images import told
 from services.generate.reading.passages import Passage
 from services.generate.routing.decision import Decision
 from shared.auth import Principal
@@ -66,4 +67,4 @@ def key(
 def _plain(value: object) -> object:
     if isinstance(value, frozenset | set):
         return sorted(value)
-    raise TypeError(f"{type(value).__name__} can't be part of a key")
+    return told(value)  # an image, by its hash

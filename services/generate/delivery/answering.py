@@ -5,9 +5,10 @@ import time
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from services.generate.answer.pipeline import Engine, Query
+from services.generate.answer.reading_aside import read_aside
 from services.generate.delivery.delivery import Delivery
 from services.generate.delivery.wire import Answering, Wire
+from services.generate.pipeline import Engine, Query
 from services.generate.policy.schema import AUTO
 from services.generate.protocol import ChatRequest
 from services.generate.trust.case import Case
@@ -21,7 +22,7 @@ def answering(engine: Engine, ledger: Ledger, form: AuditText) -> Answering:
     async def answer(body: ChatRequest, wire: Wire, request: Request) -> Response | BaseModel:
         started = time.perf_counter()
         body.refuse_what_is_not_done()
-        query = query_of(body)
+        query = await query_of(body)
         case = Case(ledger, form, model=body.model, streamed=body.stream, question=query.question)
         delivery = Delivery(engine, case, request, wire, streamed=body.stream, started=started)
         return await delivery.answer(query)
@@ -29,9 +30,10 @@ def answering(engine: Engine, ledger: Ledger, form: AuditText) -> Answering:
     return answer
 
 
-def query_of(body: ChatRequest) -> Query:
-    """The question of a chat, and what the pipeline is told beside it."""
+async def query_of(body: ChatRequest) -> Query:
+    """The question of a chat, and what the pipeline is told beside it. Raises ApiError."""
     question = body.question()
+    images = await read_aside(body.images, body.image_characters)
     options = body.refdesk
     return Query(
         question=question,
@@ -46,6 +48,6 @@ def query_of(body: ChatRequest) -> Query:
         mark=options.data_class,
         tiers=None if options.tiers is None else frozenset(options.tiers),
         budget=options.budget_nano_dollars,
-        chat=body.chat(),
+        chat=body.chat(images),
         cache=options.cache,
     )

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from services.generate.answer.outcome import Outcome
-from services.generate.answer.pipeline import Prepared
+from services.generate.pipeline import Prepared
 from services.generate.protocol import (
     AnnotationBody,
     AssistantMessage,
@@ -103,7 +103,7 @@ def extension(prepared: Prepared, outcome: Outcome, total_ms: float) -> Extensio
             endpoint=outcome.endpoint,
             model=outcome.model,
             answered=outcome.answered,
-            reasons=list(outcome.reasons),
+            reasons=[str(one) for one in outcome.reasons],
             verification=Verification(
                 passed=outcome.passed,
                 failures=[

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from services.generate.answer.outcome import Outcome
-from services.generate.answer.pipeline import Engine, Prepared, Query
 from services.generate.delivery.wire import KEEP_ALIVE, Wire
 from services.generate.metrics import record
+from services.generate.pipeline import Engine, Prepared, Query
 from services.generate.trust.case import Case
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
@@ -84,8 +84,9 @@ class Delivery:
         began = time.perf_counter()
         head = await self.case.answered(outcome)
         audit_ms = (time.perf_counter() - began) * 1000
-        self.engine.keep(prepared, outcome, str(head) if head else None)
-        return record(prepared, outcome, head, audit_ms, self.started)
+        place = str(head) if head else None
+        self.engine.keep(prepared, outcome, place)
+        return record(prepared, outcome, place, audit_ms, self.started)
 
     async def _events(self, prepared: Prepared) -> AsyncGenerator[bytes, None]:
         """The events of a stream. From the first on, an error is an event, too."""

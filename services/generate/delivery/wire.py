@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from services.generate.answer.outcome import Outcome
-from services.generate.answer.pipeline import Prepared
+from services.generate.pipeline import Prepared
 from services.generate.protocol import ChatRequest
 
 KEEP_ALIVE = b": writing\n\n"  # a comment, which readers of events skip

@@ -1,1 +1,1 @@
-"""The routing policy: one YAML file, its schema, its lint, and how it is read anew while in use."""
+"""The routing policy: one YAML file, its schema, its lint, and what follows from it."""

@@ -10,20 +10,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.generate.policy.file import (
-    Admit,
-    PolicyError,
-    admit_any,
-    default_policy,
-    load,
-    read_named_router,
-    router_file,
-)
+from services.generate.policy.file import Admit, PolicyError, admit_any, default_policy, load
 from services.generate.policy.lifecycle import illegal, states_of, transitions
 from services.generate.policy.lint import Finding
 from services.generate.policy.schema import Policy
 from services.generate.policy.servers import unexpected
-from services.generate.tiers.registry import served_tiers
+from services.generate.routing.in_force import read_named_router, router_file
+from services.generate.tiers.configured import served_tiers
 from shared.errors import StartupError
 from shared.settings import load_settings
 

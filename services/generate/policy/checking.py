@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from services.generate.policy.models import Part, Share
-from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.failure import Check
 from services.generate.verification.checks.profile import (
     JUDGED,
     OF_A_SENTENCE,

@@ -1,32 +1,19 @@
-"""The policy file: read, checked, and read anew when it changes; the last good one is kept."""
+"""The policy file: read and checked. What it is while a service runs: routing/in_force.py."""
 
-import asyncio
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
 from services.generate.policy.lint import Finding, Place, lint
 from services.generate.policy.schema import Policy
-from services.generate.routing.learned.model import RouterModel, read_router
-from services.generate.routing.learned.outcomes import OutcomesError
-from shared.errors import ApiError, shown
-from shared.telemetry import get_logger
+from shared.errors import shown
 
-log = get_logger(__name__)
-
-LOADS = Counter("refdesk_generate_policy_loads_total", "Policy files read, by outcome", ["outcome"])
-STALE = Gauge(
-    "refdesk_generate_policy_stale", "1 while the policy file can't be used and the last good holds"
-)
 _MAX_BYTES = 1024 * 1024
-LOOK_EVERY_S = 1.0
 _SHOWN_FINDINGS = 3
 # Is asked last, of a policy that is good by itself: what speaks against it all the same. Where
 # nothing does, the policy is going to be used.
@@ -44,28 +31,7 @@ class PolicyError(Exception):
 
 
 @dataclass(frozen=True)
-class _Signature:
-    """What tells one state of a file from another."""
-
-    modified_ns: int
-    size: int
-    inode: int
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """The policy's file and its learned router's, as they were when the policy was last read.
-
-    router_file: of the last policy that was good by itself, None where it names none.
-    """
-
-    policy: _Signature | None
-    router_file: Path | None = None
-    router: _Signature | None = None
-
-
-@dataclass(frozen=True)
-class _Read:
+class Checked:
     """A policy that is good by itself. name: of its file; lines: of its places there."""
 
     policy: Policy
@@ -79,14 +45,6 @@ class _Read:
                 [_finding(self.name, self.lines, one.place, one.message) for one in found]
             )
         return self.policy
-
-
-@dataclass(frozen=True)
-class Held:
-    """A policy that is in force, and the learned router that it names, if it does."""
-
-    policy: Policy
-    router: RouterModel | None = None
 
 
 def admit_any(policy: Policy) -> list[Finding]:  # noqa: ARG001 - an Admit looks at it
@@ -104,7 +62,7 @@ def load(path: Path, admit: Admit = admit_any) -> Policy:
     """The policy of a file. Raises PolicyError where it can't be read or used, or isn't admitted,
     and what `admit` raises.
     """
-    read = _read(path)
+    read = read_policy(path)
     return read.unless(admit(read.policy))
 
 
@@ -114,7 +72,8 @@ def parse(text: str, name: str, admit: Admit = admit_any) -> Policy:
     return read.unless(admit(read.policy))
 
 
-def _read(path: Path) -> _Read:
+def read_policy(path: Path) -> Checked:
+    """The policy of a file, before anybody is asked whether it is admitted. Raises PolicyError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -128,7 +87,7 @@ def _read(path: Path) -> _Read:
     return _parse(text, str(path))
 
 
-def _parse(text: str, name: str) -> _Read:
+def _parse(text: str, name: str) -> Checked:
     data, lines = _data(text, name)
     try:
         policy = Policy.model_validate(data)
@@ -138,7 +97,7 @@ def _parse(text: str, name: str) -> _Read:
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise PolicyError(findings) from None
-    read = _Read(policy, name, lines)
+    read = Checked(policy, name, lines)
     read.unless(lint(policy))
     return read
 
@@ -189,123 +148,3 @@ def _note_lines(node: yaml.Node, place: Place, lines: dict[Place, int], name: st
 
 def _where(name: str, mark: Any) -> str:
     return f"{name}:{mark.line + 1}" if mark else name
-
-
-def router_file(policy: Policy, folder: Path) -> Path | None:
-    """Where the learned router of a policy in this folder is, if it has one."""
-    return folder / policy.learned.model if policy.learned is not None else None
-
-
-def read_named_router(file: Path | None) -> tuple[RouterModel | None, list[Finding]]:
-    """The learned router in a file that a policy names, or why it can't be used."""
-    if file is None:
-        return None, []
-    try:
-        return read_router(file), []
-    except OutcomesError as error:
-        why = str(error)
-    except OSError as error:
-        why = f"{file} can't be read: {error.strerror}"
-    return None, [Finding(("learned", "model"), why)]
-
-
-class PolicyFile:
-    """The policy that holds now, and with it the learned router that it names.
-
-    path: the file, or None for the packaged default, which never changes. clock: seconds,
-    monotonic. admit: has the last word on each policy, in whatever thread; the ApiError that it
-    raises comes from here, too, and later keeps the last good policy until the file is read again.
-    Raises PolicyError where the file can't be used: a service does not start with it.
-    """
-
-    def __init__(
-        self,
-        path: Path | None,
-        clock: Callable[[], float] = time.monotonic,
-        admit: Admit = admit_any,
-    ) -> None:
-        self._path = path
-        self._clock = clock
-        self._admit = admit
-        self._watched = _Watched(_signature(path))
-        if path is None:
-            self._held = Held(default_policy(admit))
-        else:
-            read = _read(path)
-            self._watched = _with_router(self._watched, read.policy, path)
-            self._held = _admitted(read, self._watched.router_file, admit)
-        self._looked = clock()
-        self._reading = asyncio.Lock()
-        self.error: str | None = None
-        STALE.set(0)
-
-    async def held(self) -> Held:
-        """The policy and its router, read anew where a file of theirs has changed since it was
-        looked at a second ago.
-
-        A file that can't be used changes nothing: `error` says what is wrong, until it is right.
-        """
-        if self._path and self._clock() - self._looked >= LOOK_EVERY_S:
-            self._looked = self._clock()
-            watched = self._watched
-            now = _Watched(
-                _signature(self._path), watched.router_file, _signature(watched.router_file)
-            )
-            if now != watched and not self._reading.locked():
-                async with self._reading:
-                    await self._reload(self._path)
-        return self._held
-
-    async def current(self) -> Policy:
-        """The policy of `held`, for whom the router is nothing."""
-        return (await self.held()).policy
-
-    async def _reload(self, path: Path) -> None:
-        # Before the files are read: a later change is seen.
-        watched = replace(self._watched, policy=_signature(path))
-        try:
-            read = await asyncio.to_thread(_read, path)
-            watched = _with_router(watched, read.policy, path)
-            held = await asyncio.to_thread(_admitted, read, watched.router_file, self._admit)
-        except PolicyError as error:
-            self._keep(path, str(error))
-        except ApiError as error:  # the database does not answer: try again
-            self._keep(path, error.message)
-            watched = replace(watched, policy=None)
-        else:
-            self._replace(path, held)
-        self._watched = watched
-
-    def _keep(self, path: Path, why: str) -> None:
-        self.error = why
-        LOADS.labels("refused").inc()
-        STALE.set(1)
-        log.error("policy_refused", file=str(path), kept=self._held.policy.fingerprint, why=why)
-
-    def _replace(self, path: Path, held: Held) -> None:
-        if held.policy.fingerprint != self._held.policy.fingerprint:
-            log.info("policy_loaded", file=str(path), policy=held.policy.fingerprint)
-        self._held = held
-        self.error = None
-        LOADS.labels("loaded").inc()
-        STALE.set(0)
-
-
-def _with_router(watched: _Watched, policy: Policy, path: Path) -> _Watched:
-    """What to watch besides the file of a policy: the router that it names."""
-    file = router_file(policy, path.parent)
-    return replace(watched, router_file=file, router=_signature(file))
-
-
-def _admitted(read: _Read, file: Path | None, admit: Admit) -> Held:
-    """A policy with its router, of this file, both good. Raises as `load`."""
-    router, found = read_named_router(file)
-    return Held(read.unless(found or admit(read.policy)), router)
-
-
-def _signature(path: Path | None) -> _Signature | None:
-    try:
-        found = path.stat() if path else None
-    except OSError:
-        return None
-    return _Signature(found.st_mtime_ns, found.st_size, found.st_ino) if found else None

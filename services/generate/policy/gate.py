@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from services.generate.policy.compliance import permits
 from services.generate.policy.models import Bars, Model
 from services.generate.policy.schema import Policy
-from services.generate.routing.compliance import permits
 
 
 def shortfalls(policy: Policy, name: str) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 
+from services.generate.policy.compliance import permits
 from services.generate.policy.gate import shortfalls
 from services.generate.policy.models import Benchmark, Model, Part, Price, Risk
 from services.generate.policy.schema import Policy
-from services.generate.routing.compliance import permits
 
 # What a spreadsheet may take for the beginning of a formula, the last four in Japanese ones:
 # https://owasp.org/www-community/attacks/CSV_Injection

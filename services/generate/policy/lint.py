@@ -4,15 +4,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from services.generate.policy.compliance import EVERY, permits
 from services.generate.policy.gate import shortfalls
 from services.generate.policy.models import Model, State
 from services.generate.policy.pricing import cost
 from services.generate.policy.reach import Box, boxes, covered
-from services.generate.policy.schema import AUTO, NOBODY, NUMBERS, Policy, Rule, Scored
-from services.generate.routing.compliance import EVERY, permits
-from services.generate.routing.features import Intent
-from services.generate.routing.rules import FLAGS, SUCCESS
-from services.generate.verification.checks.finding import Check
+from services.generate.policy.schema import (
+    AUTO,
+    FLAGS,
+    NOBODY,
+    NUMBERS,
+    SUCCESS,
+    Policy,
+    Rule,
+    Scored,
+)
+from services.generate.prompting.chat import Capability
+from services.generate.reading.question import Intent
+from services.generate.verification.checks.failure import Check
 from services.generate.verification.checks.profile import PROFILES, STRICT, Profile
 
 Place = tuple[str | int, ...]
@@ -210,9 +219,23 @@ def _rules(policy: Policy) -> Iterator[Finding]:
             yield Finding(place, message)
         if rule.then.critical:
             yield from _critical(policy, rule, place)
+        if rule.when.vision:
+            yield from _blind(policy, rule, (*place, "then", "tier"))
     if policy.scored is None and not _some_rule_decides(policy):
         message = "some question may match no rule: add one without conditions, or scored routing"
         yield Finding(("rules",), message)
+
+
+def _blind(policy: Policy, rule: Rule, place: Place) -> Iterator[Finding]:
+    tier = policy.tiers.get(rule.then.tier or NOBODY)
+    if tier is None:
+        return  # told already, or nobody is asked
+    models = [policy.models[name] for name in tier.models if name in policy.models]
+    if all(one.lacks({Capability.VISION}) or one.state not in _WRITES for one in models):
+        what = (
+            f"rule {rule.name} is for images, and no model of tier {rule.then.tier} states vision"
+        )
+        yield Finding(place, what)
 
 
 def _before(rules: Sequence[Rule], found: Sequence[Box], index: int) -> list[Box]:

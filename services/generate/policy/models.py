@@ -1,14 +1,20 @@
 """A model of the policy: how it is asked, what it costs, and what is known of it."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from services.generate.routing.sensitivity import Sensitive
+from services.generate.prompting.chat import Capability
+from services.generate.prompting.images import IMAGE_TOKENS, MOST_IMAGE_TOKENS
+from services.generate.reading.sensitivity import Sensitive
+
+# What a model server is taken to be able to do whose capabilities nobody states. A text server that
+# is sent an image may pass over it without a word, so that vision has to be stated.
+_UNSTATED = frozenset({Capability.TOOLS.value, Capability.SCHEMA.value})
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 NanoDollars = Annotated[int, Field(ge=0, le=10**12)]
@@ -44,13 +50,6 @@ class Part(BaseModel):
     """A part of the policy: what it doesn't know is refused, and nobody changes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Capability(StrEnum):
-    """What a request may need of a model beyond text."""
-
-    TOOLS = "tools"
-    SCHEMA = "schema"
 
 
 class State(StrEnum):
@@ -93,8 +92,11 @@ class Model(Part):
     that REFDESK_MODEL_KEYS has under this model's name.
     served: of kind configured: that the settings may make it a server, and compliance knows it.
     context: tokens of prompt and draft together, None where the writer cuts what it reads.
-    capabilities: None where nothing is stated: then they don't rule a server out. Writers in this
-    process have none, whatever is stated.
+    capabilities: None where nothing is stated: then a server is taken to have all but vision.
+    Writers in this process have none, whatever is stated.
+    thinking_tokens: what it may write on top of a draft, as it thinks before it. thinks_first: its
+    texts begin within thoughts, whose opening tag stands in the prompt that its server makes.
+    image_tokens: the most that an image comes to, as its server counts.
     latency_ms: what a draft takes; with less time left the model isn't asked.
     instead: the model to name once this one is retired. rollback: the one to go back to where this
     one disappoints. data_residency: where what it is sent stays, countries or regions.
@@ -112,6 +114,9 @@ class Model(Part):
     price: Price | None = None
     context: Annotated[int, Field(ge=256, le=10**9)] | None = None
     capabilities: tuple[Capability, ...] | None = None
+    thinking_tokens: Annotated[int, Field(ge=0, le=200_000)] = 0
+    thinks_first: bool = False
+    image_tokens: Annotated[int, Field(ge=1, le=MOST_IMAGE_TOKENS)] = IMAGE_TOKENS
     latency_ms: Annotated[int, Field(ge=0, le=10**9)] = 0
     state: State = State.ACTIVE
     instead: str = ""
@@ -133,6 +138,12 @@ class Model(Part):
             raise ValueError("kind configured is for the tiers utility and reasoning: the settings")
         if self.kind == "extractive" and (self.mask or self.datamark):
             raise ValueError("mask and datamark are for a prompt, and kind extractive has none")
+        if self.kind == "extractive" and (self.thinking_tokens or self.thinks_first):
+            raise ValueError(
+                "kind extractive does not think: leave out thinking_tokens and thinks_first"
+            )
+        if self.mask and Capability.VISION in (self.capabilities or ()):
+            raise ValueError("what is in an image can't be masked: leave out mask, or vision")
         return self
 
     @model_validator(mode="after")
@@ -148,6 +159,15 @@ class Model(Part):
     def risk_points(self) -> int | None:
         """The sum of the points of its risk, 0 to 100; None where nobody has looked."""
         return None if self.risk is None else sum(one.points for one in self.risk)
+
+    def lacks(self, needs: Set[str]) -> frozenset[str]:
+        """What of `needs`, names of capabilities, a server of this model can't do."""
+        able = _UNSTATED if self.capabilities is None else frozenset(map(str, self.capabilities))
+        return frozenset(needs - able)
+
+    def reads(self, text_tokens: int, images: int) -> int:
+        """Tokens of a prompt with so many of text and so many images, as it may count them."""
+        return text_tokens + images * self.image_tokens
 
     @property
     def path(self) -> tuple[str, ...]:

@@ -16,16 +16,19 @@ def cost(model: Model, prompt_tokens: int, completion_tokens: int) -> int | None
 class Allowance:
     """What an answer may cost in all. nano_dollars: None for no limit.
 
-    prompt_tokens, draft_tokens: of the longest prompt and draft, estimated.
+    prompt_tokens, draft_tokens: of the longest prompt and draft, estimated. images: of the prompt,
+    which each model counts in its own way.
     """
 
     nano_dollars: int | None = None
     prompt_tokens: int = 0
     draft_tokens: int = 0
+    images: int = 0
 
     def longest(self, model: Model) -> int | None:
-        """Nano-dollars of the model's longest draft; None where it has no price."""
-        return cost(model, self.prompt_tokens, self.draft_tokens)
+        """Nano-dollars of the longest draft with its thoughts; None for a model without price."""
+        read = model.reads(self.prompt_tokens, self.images)
+        return cost(model, read, self.draft_tokens + model.thinking_tokens)
 
     def against(self, model: Model, spent: int | None = 0) -> str | None:
         """Why the model may not be asked; None where it may.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from services.generate.policy.schema import NUMBERS, SHARES, Policy, Range, When
-from services.generate.routing.features import AnswerKind, Intent
+from services.generate.reading.question import AnswerKind, Intent
 
 Box = Mapping[str, frozenset[object]]
 _MOST_CELLS = 50_000
@@ -30,6 +30,7 @@ def boxes(policy: Policy) -> tuple[list[Box], Box]:
         "flagged": frozenset({True, False}),
         "tools": frozenset({True, False}),
         "schema_": frozenset({True, False}),
+        "vision": frozenset({True, False}),
     }
     for name in NUMBERS:
         ranges: list[Range] = [getattr(when, name) for when in whens if getattr(when, name)]
@@ -70,7 +71,7 @@ def _box(when: When, everything: Box) -> Box:
     for name in ("intent", "asks_for", "data_class", "language"):
         if (listed := getattr(when, name)) is not None:
             found[name] = frozenset(listed)
-    for name in ("flagged", "tools", "schema_"):
+    for name in ("flagged", "tools", "schema_", "vision"):
         if (needed := getattr(when, name)) is not None:
             found[name] = frozenset({needed})
     for name in NUMBERS:

@@ -15,8 +15,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from services.generate.policy.checking import Checking, Grounding, ProfileName, profile_of
 from services.generate.policy.models import Gate, Model, Name, NanoDollars, Part
 from services.generate.reading.evidence import MIN_CONFIDENCE, MIN_RELEVANCE
-from services.generate.routing.features import AnswerKind, Intent
-from services.generate.routing.sensitivity import Sensitive
+from services.generate.reading.question import AnswerKind, Intent
+from services.generate.reading.sensitivity import Sensitive
 from services.generate.verification.checks.profile import Profile
 
 AUTO = "auto"
@@ -87,6 +87,9 @@ class Range(Part):
 SHARES = ("confidence", "top_score", "margin", "agreement", "coverage")  # from 0 to 1
 COUNTS = ("words", "tokens", "turns", "documents")  # from 0 on
 NUMBERS = (*COUNTS, *SHARES)
+# What else a score may weigh: what holds or does not, and how well a tier did, by `success.TIER`.
+FLAGS = ("tools", "schema", "vision", "flagged")
+SUCCESS = "success"
 
 
 class TierRange(Range):
@@ -109,6 +112,7 @@ class When(Part):
     flagged: bool | None = None
     tools: bool | None = None
     schema_: Annotated[bool | None, Field(alias="schema")] = None
+    vision: bool | None = None
     served: str | None = None
     words: Range | None = None
     tokens: Range | None = None

@@ -17,11 +17,13 @@ _UNSEEN = re.compile(
 _LINE_BREAK = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Tokens of chat templates. A model server may read them as what they look like wherever they stand:
 # the end of the user's turn and the beginning of the system's. llama.cpp's does: a prompt with ten
-# times "<|im_end|>" in it is ten tokens longer. And this prompt's own delimiter.
+# times "<|im_end|>" in it is ten tokens longer. Tags of thoughts: a draft that copied one would be
+# taken for thoughts. And this prompt's own delimiter.
 _TOKEN = re.compile(
     r"<(?=[|\uff5c][^\s<>|\uff5c]{1,40}[|\uff5c]>|</?SYS>>"
-    r"|\s{0,4}/?\s{0,4}(?:s|bos|eos|pad|unk|sources|start_of_turn|end_of_turn)\b[^<>]{0,80}>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\])",
+    r"|\s{0,4}/?\s{0,4}(?:s|bos|eos|pad|unk|sources|think|thinking|start_of_turn"
+    r"|end_of_turn)\b[^<>]{0,80}>)|\[(?=/?(?:INST|THINK|SYSTEM_PROMPT|AVAILABLE_TOOLS"
+    r"|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT)\])",
     re.IGNORECASE,
 )
 _FAKE_NUMBER = re.compile(r"^([ \t]*)\[(\d+)\]", re.MULTILINE)

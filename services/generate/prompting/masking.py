@@ -3,7 +3,7 @@
 ``ada@example.org`` becomes ``EMAIL_1_kqzvbx`` wherever it stands, so that a sentence keeps its form
 and a model can tell one address from another. The letters at the end are drawn for each request: an
 author of a document can't write a placeholder that would be restored. What has no form, such as
-a person's name, is not found and so not masked: see routing/sensitivity.py.
+a person's name, is not found and so not masked: see reading/sensitivity.py.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from services.generate.routing.sensitivity import Sensitive, find
+from services.generate.reading.sensitivity import Sensitive, find
 
 _CONSONANTS = "bcdfghjklmnpqrstvwxz"  # so that no word comes out, and no number
 _SALT_LETTERS = 6

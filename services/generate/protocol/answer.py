@@ -96,7 +96,7 @@ class FailureBody(Own):
 
 
 class Verification(Own):
-    """How the first draft fared; where it failed, the answer shown is another, see `Decision`."""
+    """How the first draft fared. Where it failed, another answer is shown: see `DecisionBody`."""
 
     passed: bool
     failures: list[FailureBody]

@@ -1,5 +1,6 @@
 """The body of POST /v1/chat/completions."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 import orjson
@@ -11,7 +12,15 @@ from pydantic import (
     model_validator,
 )
 
+from services.generate.prompting.chat import Chat
+from services.generate.prompting.images import Image
 from services.generate.protocol.base import DraftTokens, Foreign, bad
+from services.generate.protocol.images import (
+    MOST_IMAGES,
+    MOST_IMAGES_BYTES,
+    base64_size,
+    read_image,
+)
 from services.generate.protocol.messages import Message, refuse_disorder
 from services.generate.protocol.options import Options
 from services.generate.protocol.tools import (
@@ -22,14 +31,15 @@ from services.generate.protocol.tools import (
     Tool,
     ToolWord,
 )
-from services.generate.tiers.endpoint import Chat
-from services.generate.verification.schemas import refuse_patterns
+from services.generate.verification.schemas import refuse_excess
 from shared.errors import shown
 
 MAX_QUESTION_CHARACTERS = 8192  # the desk takes no longer query
 _MAX_MESSAGES = 512
 _MAX_CONVERSATION_CHARACTERS = 400_000
 _MAX_PARTS = 4096  # of the contents of all messages
+
+Images = Mapping[int, tuple[Image, ...]]  # of the messages, by their places
 
 
 class StreamOptions(Foreign):
@@ -91,8 +101,8 @@ class ChatRequest(Foreign):
 
     @field_validator("tools", mode="before")
     @classmethod
-    def _patterns_are_few(cls, tools: object) -> object:
-        refuse_patterns(tools if isinstance(tools, list) else ())
+    def _not_too_much_to_check(cls, tools: object) -> object:
+        refuse_excess(tools if isinstance(tools, list) else ())
         return tools
 
     @field_validator("tools")
@@ -116,13 +126,15 @@ class ChatRequest(Foreign):
     def question(self) -> str:
         """The text of the last user message, stripped.
 
-        Raises ApiError 400 where there is none, it is blank or too long, or holds something that is
-        not text.
+        Raises ApiError 400 where there is none, it is blank or too long, or some message holds what
+        is not taken.
         """
         refuse_disorder(self.messages)
         place = self._asking()
         where = f"messages.{place}.content"
         text = self.messages[place].text.strip()
+        if not text and self.messages[place].images:
+            raise bad(where, "put into words what is asked: an image alone finds nothing")
         if not text:
             raise bad(where, "the last user message is blank: there is no question to answer")
         if len(text) > MAX_QUESTION_CHARACTERS:
@@ -133,13 +145,41 @@ class ChatRequest(Foreign):
             )
         return text
 
-    def chat(self) -> Chat:
+    @property
+    def image_characters(self) -> int:
+        """How long the images are as they were sent."""
+        return sum(len(one.url) for message in self.messages for _, one in message.images)
+
+    def images(self) -> Images:
+        """The images of each message that has some, by its place; may take some hundred ms.
+
+        Raises ApiError 400 for one that is not taken, and for too many or too large ones.
+        """
+        count = sum(len(message.images) for message in self.messages)
+        if count > MOST_IMAGES:
+            raise bad("messages", f"there are {count} images, {MOST_IMAGES} are the most")
+        urls = [one.url for message in self.messages for _, one in message.images]
+        if sum(map(base64_size, urls)) > MOST_IMAGES_BYTES:
+            raise bad("messages", f"the images have over {MOST_IMAGES_BYTES:,} bytes together")
+        return {
+            place: tuple(
+                read_image(one, f"messages.{place}.content.{part}.image_url.url")
+                for part, one in message.images
+            )
+            for place, message in enumerate(self.messages)
+            if message.images
+        }
+
+    def chat(self, images: Images) -> Chat:
         """What the question is asked in. Messages that say and call nothing are left out.
 
-        Raises ApiError 400 where no message is a user's.
+        images: see `images`. Raises ApiError 400 where no message is a user's.
         """
         place = self._asking()
-        sent = [None if one.says_nothing else one.sent() for one in self.messages]
+        sent = [
+            None if one.says_nothing else one.sent(images.get(at, ()))
+            for at, one in enumerate(self.messages)
+        ]
         choice = self.tool_choice
         # Tools that must not be called are none.
         tools = None if choice == "none" else self.tools or None
@@ -154,6 +194,7 @@ class ChatRequest(Foreign):
                 if self.response_format is None or self.response_format.type == "text"
                 else _bare(self.response_format)
             ),
+            images=images.get(place, ()),
         )
 
     @property

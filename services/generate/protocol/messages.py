@@ -3,20 +3,39 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from services.generate.prompting.images import Image
 from services.generate.protocol.base import Foreign, bad
+from services.generate.protocol.images import ImageUrl
 from services.generate.protocol.tools import ToolName
 from shared.errors import shown
 
+IMAGE = "image_url"  # the type of a part
 _Id = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class ContentPart(Foreign):
-    """A part of a message's content; only parts of type ``text`` are taken."""
+    """A part of a message's content: of type ``text``, or of a user's, ``image_url``."""
 
     type: str
     text: str = ""
+    image_url: ImageUrl | None = None
+
+
+def _as_parts(value: Any) -> Any:
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    if value is not None and not isinstance(value, list):
+        raise ValueError("send a text, or a list of parts")
+    return value
+
+
+# A text or parts, as parts.
+Content = Annotated[
+    list[ContentPart] | None,
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[ContentPart] | None),
+]
 
 
 class CalledFunction(Foreign):
@@ -39,32 +58,42 @@ class Message(Foreign):
     message of the role ``tool`` answers."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
+    content: Content = None
     name: Annotated[str, Field(max_length=256)] | None = None
     tool_calls: Annotated[list[MadeCall], Field(max_length=128)] | None = None
     tool_call_id: _Id | None = None
 
     @property
     def text(self) -> str:
-        """The content as one text; parts are joined by line breaks."""
-        if self.content is None or isinstance(self.content, str):
-            return self.content or ""
-        return "\n".join(part.text for part in self.content)
+        """The text of the content; parts are joined by line breaks."""
+        return "\n".join(part.text for part in self.content or () if part.type == "text")
+
+    @property
+    def images(self) -> Sequence[tuple[int, ImageUrl]]:
+        """The images of the content, each with its place among the parts."""
+        return [
+            (place, part.image_url)
+            for place, part in enumerate(self.content or ())
+            if part.type == IMAGE and part.image_url is not None
+        ]
 
     @property
     def says_nothing(self) -> bool:
         """Whether nothing is lost without it. A tool's empty result is one."""
-        return self.role != "tool" and not self.text and not self.tool_calls
+        return self.role != "tool" and not (self.text or self.images or self.tool_calls)
 
     @property
     def size(self) -> int:
-        """Characters of all that a model would read of it."""
+        """Characters of all that a model would read of it, but for images."""
         calls = self.tool_calls or ()
         return len(self.text) + sum(len(one.function.arguments) for one in calls)
 
-    def sent(self) -> dict[str, Any]:
-        """What a model server gets of it, in OpenAI's form."""
+    def sent(self, images: tuple[Image, ...] = ()) -> dict[str, Any]:
+        """What a model server gets of it, in OpenAI's form but for its images: they stand beside
+        the text, under ``images``, until they are sent."""
         message: dict[str, Any] = {"role": self.role, "content": self.text}
+        if images:
+            message["images"] = images
         if self.name is not None:
             message["name"] = self.name
         if self.tool_calls:
@@ -75,12 +104,12 @@ class Message(Foreign):
 
 
 def refuse_disorder(messages: Sequence[Message]) -> None:
-    """Raise ApiError 400 for content that is not text, and where tool calls and their results don't
+    """Raise ApiError 400 for parts that are not taken, and where tool calls and their results don't
     follow each other: every call is answered, once, right behind the message that made it."""
     open_calls: set[str] = set()
     for place, message in enumerate(messages):
         where = f"messages.{place}"
-        _refuse_other_than_text(message, f"{where}.content")
+        _refuse_other_parts(message, f"{where}.content")
         if message.role == "tool":
             if message.tool_call_id is None:
                 raise bad(f"{where}.tool_call_id", "a message of the role 'tool' names its call")
@@ -109,7 +138,14 @@ def _unanswered(where: str, open_calls: set[str]) -> Exception:
     return bad(where, f"the call '{first}' has no result: a message of the role 'tool' is missing")
 
 
-def _refuse_other_than_text(message: Message, where: str) -> None:
-    for part in message.content if isinstance(message.content, list) else ():
-        if part.type != "text":
-            raise bad(where, f"parts of type '{shown(part.type)}' are not taken; send text alone")
+def _refuse_other_parts(message: Message, where: str) -> None:
+    for place, part in enumerate(message.content or ()):
+        if part.type == IMAGE and message.role != "user":
+            raise bad(f"{where}.{place}.type", "images are taken in messages of the user alone")
+        if part.type == IMAGE and part.image_url is None:
+            raise bad(f"{where}.{place}.image_url", "a part of type 'image_url' has one")
+        if part.type not in ("text", IMAGE):
+            raise bad(
+                f"{where}.{place}.type",
+                f"parts of type '{shown(part.type)}' are not taken; send text, or an image_url",
+            )

@@ -1,1 +1,1 @@
-"""Reading texts: passages, sentences, words, citations, and how well a sentence answers."""
+"""Reading texts: questions, passages, sentences, citations, and how well a sentence answers."""

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+from services.generate.reading.question import AnswerKind, features
 from services.generate.reading.words import (
     OPPOSITES,
     STOP_WORDS,
@@ -21,7 +22,6 @@ from services.generate.reading.words import (
     stem,
     words,
 )
-from services.generate.routing.features import AnswerKind, features
 
 # Words of a sentence that are read together when it is asked whether it holds the question's words
 # in one place.
@@ -96,7 +96,7 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QuestionTerms:
     """A question, taken apart once for all sentences.
 
     terms: stems of its content words. focus: those beside the interrogative, without those that
@@ -180,12 +180,12 @@ def read(text: str) -> Words:
 NOTHING = read("")
 
 
-def take_apart(question: str) -> Asked:
+def take_apart(question: str) -> QuestionTerms:
     """The question as `align` wants it."""
     whole = read(question)
     asked = whole.terms - TASK_TERMS
     rest = " ".join(question.split()[1:])  # the first word is a capital in any question
-    return Asked(
+    return QuestionTerms(
         text=question,
         terms=asked,
         names=frozenset(stem(name) for name in names(rest)),
@@ -220,7 +220,7 @@ def _by_start(wanted: frozenset[str]) -> Mapping[str, Sequence[str]]:
     return found
 
 
-def align(asked: Asked, sentence: Words, around: Around) -> Alignment:
+def align(asked: QuestionTerms, sentence: Words, around: Around) -> Alignment:
     """How a sentence answers."""
     table = around.table
     akin = present(asked.terms, sentence.terms)
@@ -242,7 +242,7 @@ def align(asked: Asked, sentence: Words, around: Around) -> Alignment:
     )
 
 
-def fits(asked: Asked, text: str) -> float:
+def fits(asked: QuestionTerms, text: str) -> float:
     """Whether a sentence holds a time, a quantity or a name that the question does not have.
 
     1.0 if it does, -1.0 if not, 0.0 if anything may answer.
@@ -296,7 +296,7 @@ def _opposites(asked: Words) -> Mapping[str, frozenset[str]]:
     return {word: others - {*asked.said, *asked.terms} for word, others in found.items()}
 
 
-def _turned(asked: Asked, there: frozenset[str]) -> bool:
+def _turned(asked: QuestionTerms, there: frozenset[str]) -> bool:
     return any(
         word not in there and not others.isdisjoint(there)
         for word, others in asked.opposites.items()

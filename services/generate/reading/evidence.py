@@ -14,7 +14,7 @@ from services.generate.reading.alignment import (
     TASK_TERMS,
     Alignment,
     Around,
-    Asked,
+    QuestionTerms,
     Words,
     align,
     fits,
@@ -103,7 +103,7 @@ class Evidence:
     context: float
     fits: float
     similarity: float | None
-    asked: Asked
+    asked: QuestionTerms
     words: Words
     around: Around
 
@@ -187,7 +187,7 @@ def _page(passage: Passage) -> _Page:
     )
 
 
-def _weigh(asked: Asked, page: _Page, table: Mapping[str, float]) -> Iterator[Evidence]:
+def _weigh(asked: QuestionTerms, page: _Page, table: Mapping[str, float]) -> Iterator[Evidence]:
     """The sentences that may be quoted."""
     # Weighed once: for each sentence, a long question beside long passages would take seconds.
     all_of_it = weigh(asked.terms, table)
@@ -235,7 +235,7 @@ def _heads_a_table(kinds: Sequence[Kind], place: int) -> bool:
     return place > 0 and around == [False, True, True]
 
 
-def _echoes(asked: Asked, title: Words, sentence: Words) -> bool:
+def _echoes(asked: QuestionTerms, title: Words, sentence: Words) -> bool:
     """Whether a piece says nothing beyond the question and the document's title, as headings do,
     or repeats the question, as the example of a command may.
 

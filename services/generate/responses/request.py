@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from services.generate.prompting.images import Detail
 from services.generate.protocol.base import DraftTokens, Foreign, bad
 from services.generate.protocol.options import Options
 
@@ -22,8 +23,19 @@ class Part(Foreign):
     text: str
 
 
+class ImagePart(Foreign):
+    """An image in a user's message. image_url: a data URL. file_id: read only to be refused."""
+
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: Any = None
+    detail: Detail | None = None
+
+
 def _as_parts(value: Any) -> Any:
-    return [{"type": "input_text", "text": value}] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [{"type": "input_text", "text": value}]
+    return _objects(value, "a text, or a list of parts")
 
 
 # A text or parts, as parts.
@@ -32,6 +44,12 @@ Parts = Annotated[
     Field(max_length=_MAX_PARTS),
     BeforeValidator(_as_parts, json_schema_input_type=str | list[Part]),
 ]
+# The same where images may be among them: `translation` reads each by its type.
+MessageParts = Annotated[
+    list[dict[str, Any]],
+    Field(max_length=_MAX_PARTS),
+    BeforeValidator(_as_parts, json_schema_input_type=str | list[Part | ImagePart]),
+]
 
 
 class MessageItem(Foreign):
@@ -39,7 +57,7 @@ class MessageItem(Foreign):
 
     type: Literal["message"] = "message"
     role: Literal["user", "assistant", "system", "developer"]
-    content: Parts
+    content: MessageParts
 
 
 class CallItem(Foreign):

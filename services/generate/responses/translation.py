@@ -13,6 +13,7 @@ from services.generate.responses.request import (
     CallItem,
     CallOutputItem,
     FunctionTool,
+    ImagePart,
     MessageItem,
     Part,
     ResponsesRequest,
@@ -25,6 +26,12 @@ _ITEMS: dict[str, type[MessageItem | CallItem | CallOutputItem]] = {
     "message": MessageItem,
     "function_call": CallItem,
     "function_call_output": CallOutputItem,
+}
+_PARTS: dict[str, type[Part | ImagePart]] = {
+    "input_text": Part,
+    "output_text": Part,
+    "text": Part,
+    "input_image": ImagePart,
 }
 _INSTRUCTIONS = "instructions"
 # Fields of a chat that have another name here; the first that fits counts.
@@ -92,7 +99,7 @@ def _messages(body: ResponsesRequest) -> tuple[list[dict[str, Any]], tuple[str, 
         if isinstance(item, CallItem) and messages and messages[-1]["role"] == "assistant":
             messages[-1].setdefault("tool_calls", []).append(_call(item))
             continue
-        messages.append(_message(item))
+        messages.append(_message(place, item))
         places.append(place)
     return messages, tuple(places)
 
@@ -107,14 +114,30 @@ def _item(place: str, raw: dict[str, Any]) -> MessageItem | CallItem | CallOutpu
     return _read(place, _ITEMS[kind], raw)
 
 
-def _message(item: MessageItem | CallItem | CallOutputItem) -> dict[str, Any]:
+def _message(place: str, item: MessageItem | CallItem | CallOutputItem) -> dict[str, Any]:
     match item:
         case MessageItem():
-            return {"role": item.role, "content": _text(item.content)}
+            parts = [_part(f"{place}.content.{n}", one) for n, one in enumerate(item.content)]
+            return {"role": item.role, "content": parts}
         case CallItem():
             return {"role": "assistant", "content": None, "tool_calls": [_call(item)]}
         case CallOutputItem():
             return {"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)}
+
+
+def _part(place: str, raw: dict[str, Any]) -> dict[str, Any]:
+    kind = raw.get("type")
+    if not isinstance(kind, str) or kind not in _PARTS:
+        what = f"parts of type '{shown(str(kind))}' are not taken; there are {', '.join(_PARTS)}"
+        raise bad(f"{place}.type", what)
+    part = _read(place, _PARTS[kind], raw)
+    if isinstance(part, Part):
+        return {"type": "text", "text": part.text}
+    if part.file_id is not None:
+        raise bad(f"{place}.file_id", "no files are stored: send the image as image_url")
+    if part.image_url is None:
+        raise bad(f"{place}.image_url", "an input_image has one")
+    return {"type": "image_url", "image_url": {"url": part.image_url, "detail": part.detail}}
 
 
 def _text(parts: list[Part]) -> str:
@@ -165,7 +188,9 @@ def _place(param: str, places: tuple[str, ...]) -> str:
     """The field of the request that a field of its chat comes from."""
     if found := re.match(r"messages\.(\d+)(.*)", param, re.DOTALL):
         place = places[int(found[1])]
-        within = found[2].replace(".tool_call_id", ".call_id")
+        within = (
+            found[2].replace(".tool_call_id", ".call_id").replace(".image_url.url", ".image_url")
+        )
         return place if place == _INSTRUCTIONS else place + within
     if param == "messages":
         return "input"

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from services.generate.answer.outcome import Outcome
-from services.generate.answer.pipeline import Prepared
 from services.generate.delivery.chat import Envelope, extension, pieces
+from services.generate.pipeline import Prepared
 from services.generate.responses.answer import (
     CallOutput,
     FailureReason,

@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.generate.policy.file import PolicyFile
 from services.generate.policy.schema import Policy
 from services.generate.protocol import MadeBody
 from services.generate.routes.access import require_admin
 from services.generate.routes.policies import PolicyText, policy_of
+from services.generate.routing.in_force import PolicyFile
 from services.generate.trust import recorded
 from services.generate.trust.escalations import week_of
 from services.generate.trust.ledger import Ledger

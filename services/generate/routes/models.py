@@ -2,10 +2,10 @@
 
 from fastapi import FastAPI
 
-from services.generate.policy.file import PolicyFile
 from services.generate.policy.models import State
 from services.generate.policy.schema import AUTO
 from services.generate.protocol import ModelCard, ModelList
+from services.generate.routing.in_force import PolicyFile
 from shared.context import current
 
 

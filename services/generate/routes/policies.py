@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from services.generate.policy.file import PolicyError, PolicyFile, parse
+from services.generate.policy.file import PolicyError, parse
 from services.generate.policy.schema import Policy
+from services.generate.routing.in_force import PolicyFile
 from shared.errors import ApiError
 
 _MOST_CHARACTERS = 256 * 1024

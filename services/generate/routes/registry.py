@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
 
-from services.generate.policy.file import PolicyFile
 from services.generate.policy.inventory import Inventory, inventory, to_csv
 from services.generate.policy.models import Model, Name, State
 from services.generate.routes.access import require_admin
+from services.generate.routing.in_force import PolicyFile
 from services.generate.trust.model_states import ModelStates
 from shared.moment import Moment
 

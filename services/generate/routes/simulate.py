@@ -8,15 +8,16 @@ from typing import Annotated
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.generate.policy.file import PolicyFile
+from services.generate.answer.writers import Writers
 from services.generate.policy.schema import AUTO, Policy
-from services.generate.policy.writers import Writers
 from services.generate.protocol import MadeBody
+from services.generate.protocol.images import MOST_IMAGES
 from services.generate.reading.passages import Signals
+from services.generate.reading.sensitivity import kinds
 from services.generate.routes.access import require_admin
 from services.generate.routes.policies import PolicyText, policy_of
-from services.generate.routing.request import RoutingFeatures, features_of
-from services.generate.routing.sensitivity import kinds
+from services.generate.routing.features import RoutingFeatures, features_of
+from services.generate.routing.in_force import PolicyFile
 from services.generate.routing.simulate import matrix, rule_rows
 from services.generate.trust.replay import decide
 
@@ -40,7 +41,8 @@ class SampleBody(BaseModel):
     """A question, and what is assumed of all that it was not asked for.
 
     model, data_class, flagged, tiers, budget_nano_dollars: as in a chat request. confidence: of the
-    evidence. needs: beyond text. prompt_tokens: of question and passages. success: by tier.
+    evidence. needs: beyond text. prompt_tokens: of question and passages, without the images.
+    success: by tier.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -58,6 +60,7 @@ class SampleBody(BaseModel):
     needs: Annotated[list[str], Field(max_length=8)] = []
     prompt_tokens: Count = 0
     draft_tokens: Count = 0
+    images: Annotated[int, Field(ge=0, le=MOST_IMAGES)] = 0
     success: Annotated[dict[str, Share], Field(max_length=64)] = {}
 
 
@@ -164,6 +167,7 @@ def _features(sample: SampleBody, policy: Policy, writers: Writers) -> RoutingFe
         budget=sample.budget_nano_dollars,
         prompt_tokens=sample.prompt_tokens,
         draft_tokens=sample.draft_tokens,
+        images=sample.images,
         served=writers.served(policy),
         embedded=writers.embedded(policy),
         success=sample.success,

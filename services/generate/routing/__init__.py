@@ -1,1 +1,1 @@
-"""Which tier answers a question, and why; all of it pure."""
+"""Which tier answers a question, and why. Deciding is pure; `in_force` and `learned` read files."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from services.generate.policy.schema import NOBODY, EscalationReason, Policy, Rule, Scored
-from services.generate.routing.decision import Decided, Escalated, Reason
-from services.generate.routing.learned.model import Choice as Lean
-from services.generate.routing.request import RoutingFeatures
+from services.generate.routing.decision import Decided, Escalated, Reason, Told
+from services.generate.routing.features import RoutingFeatures
+from services.generate.routing.learned.model import Lean
 from services.generate.routing.rules import holds, tier_of, weighed
 
 
@@ -51,7 +51,7 @@ def choose(features: RoutingFeatures, policy: Policy, data_class: str) -> Choice
     choice = choice or _learned(features, policy) or _scored(features, policy)
     if raising is not None:
         choice = _raised(choice, raising, list(policy.tiers))
-    told = [Reason("intent", 0.0, str(features.question.intent)), *choice.reasons]
+    told = [Reason(Told.INTENT, 0.0, str(features.question.intent)), *choice.reasons]
     return replace(choice, reasons=(*told, *_shadow(features, policy, choice)))
 
 

@@ -36,9 +36,21 @@ class Decided(StrEnum):
     NO_RULE = "no_rule"
 
 
+class Told(StrEnum):
+    """Names of reasons that decide nothing."""
+
+    DATA_CLASS = "data_class"
+    INTENT = "intent"
+    TIER_SKIPPED = "tier_skipped"
+    HISTORY_CUT = "history_cut"
+
+
 @dataclass(frozen=True)
 class Reason:
-    """What counted. weight: in a score; 1.0 for what decided alone, 0.0 for what is only told."""
+    """What counted. name: `Decided`, `Told`, a rule, a feature of the score, a reason to escalate;
+    after the decision, `Happened` of answer/outcome.py. weight: in a score; 1.0 for what decided
+    alone, 0.0 for what is only told. seen: of it, for people.
+    """
 
     name: str
     weight: float
@@ -87,7 +99,7 @@ class Decision:
     declines: the sources don't say, so that no writer is asked. last_resort: the extractive model
     for when no draft can be shown, where it may see the data. refused: why a tier or model that was
     asked for may not write. checks: the profile of verification. data_class, source: see
-    compliance.py. rule: the name of what decided. policy: its fingerprint.
+    classify.py. rule: the name of what decided. policy: its fingerprint.
     """
 
     tier: str | None

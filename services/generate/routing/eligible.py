@@ -1,11 +1,11 @@
 """Which models may not write this time, and why. Pure functions."""
 
+from services.generate.policy.compliance import permits
 from services.generate.policy.models import Model, State
 from services.generate.policy.pricing import Allowance
 from services.generate.policy.schema import Policy
-from services.generate.routing.compliance import permits
 from services.generate.routing.decision import Against, RuledOut
-from services.generate.routing.request import RESERVE_MS, RoutingFeatures
+from services.generate.routing.features import RESERVE_MS, RoutingFeatures
 
 
 def rule_out(features: RoutingFeatures, policy: Policy, data_class: str) -> dict[str, RuledOut]:
@@ -23,7 +23,9 @@ def allowance(features: RoutingFeatures, policy: Policy) -> Allowance:
     limits = [
         one for one in (features.budget, policy.budgets.answer_nano_dollars) if one is not None
     ]
-    return Allowance(min(limits, default=None), features.prompt_tokens, features.draft_tokens)
+    return Allowance(
+        min(limits, default=None), features.prompt_tokens, features.draft_tokens, features.images
+    )
 
 
 def _against(
@@ -41,10 +43,11 @@ def _against(
         return Against.KEY_TIERS, f"this key may not use tier {model.tier}"
     if features.tiers is not None and model.tier not in features.tiers:
         return Against.TIERS, f"the caller does not allow tier {model.tier}"
-    able = () if name in features.embedded else model.capabilities
-    if able is not None and (lacks := features.needs - {*able}):
+    here = name in features.embedded
+    if lacks := features.needs if here else model.lacks(features.needs):
         return Against.CAPABILITY, f"it lacks {', '.join(sorted(lacks))}"
-    needed = features.prompt_tokens + features.draft_tokens
+    read = model.reads(features.prompt_tokens, features.images)
+    needed = read + features.draft_tokens + model.thinking_tokens
     if model.context is not None and needed > model.context:
         return Against.CONTEXT, f"{needed} tokens may be needed, it has room for {model.context}"
     if (over := allowance(features, policy).against(model)) is not None:

@@ -1,99 +1,73 @@
-"""What a question looks like: its intent and the kind of thing it asks for. Pure functions.
+"""Everything that a routing decision is made from, as one value."""
 
-Plain patterns, so that a decision can be explained in words; they read the question alone.
-"""
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-import re
-from dataclasses import dataclass
-from enum import StrEnum
+from services.generate.reading.passages import Signals
+from services.generate.reading.question import QuestionFeatures, features
+from services.generate.reading.sensitivity import Sensitive
+from services.generate.reading.tokens import estimated_tokens
+from services.generate.routing.language import language
+from services.generate.routing.learned.model import Opinion
 
-
-class Intent(StrEnum):
-    """What the asker wants done with the sources."""
-
-    LOOKUP = "lookup"
-    EXPLAIN = "explain"
-    COMPARE = "compare"
-    SUMMARISE = "summarise"
-
-
-class AnswerKind(StrEnum):
-    """What an answering sentence is likely to hold."""
-
-    PERSON = "person"
-    TIME = "time"
-    PLACE = "place"
-    NUMBER = "number"
-    ANY = "any"
+# Kept back from a writer's time, so that the extractive answer still comes before the deadline.
+RESERVE_MS = 1000.0
 
 
 @dataclass(frozen=True)
-class QuestionFeatures:
-    """A question as a router sees it. words: how many it has."""
+class RoutingFeatures:
+    """A question, what was found for it, and what its caller allows.
 
-    intent: Intent
-    asks_for: AnswerKind
-    words: int
+    text: the question. tokens: its length, estimated. language: ISO 639-1, "" where unknown.
+    turns: messages of the user in the conversation, this one included. needs: what a model must be
+    able to do beyond text. flagged: the caller says that it is complex.
+    confidence: of the evidence, 0..1, see evidence.py.
+    mark: the data class that the caller names, None for none. corpora: of the passages. found:
+    what is sensitive in the question and the passages.
+    requested: a tier, a model, or None for the router's choice. tiers: those that the caller
+    allows; key_tiers: those that the caller's key does; None for all. budget: nano-dollars for
+    the answer, None for no limit.
+    prompt_tokens, draft_tokens: of the longest prompt and draft, estimated, but for the `images`
+    of the prompt, which each model counts in its own way. remaining_ms: until the deadline.
+    served: tiers whose first writer is a server. embedded: the models that run in this process:
+    they write plain text alone.
+    success: of each tier how likely its drafts pass verification for such questions, 0..1, see
+    history.py. opinion: the learned router's, None where there is none.
+    """
 
-
-_COMPARE = re.compile(
-    r"\b(compare[ds]?|comparison|contrast|differences?|differs?|versus|vs\.?|pros and cons|"
-    r"advantages? (?:and|or) disadvantages?|better than|trade-?offs?)\b"
-)
-_SUMMARISE = re.compile(
-    r"\b(summari[sz]e|summary|overview|outline|gist|key points|main points|tl;?dr|in short)\b"
-)
-_EXPLAIN = re.compile(
-    r"^\W*(?:why|explain|describe|discuss|elaborate|tell me (?:more )?about)\b|"
-    r"\b(?:explain|walk me through|how come|what (?:are|is|were|was) the (?:reasons?|causes?|"
-    r"consequences|implications|effects))\b|"
-    r"^\W*how (?:does|do|did|can|could|should|would|is|are|was|were)\b"
-)
-# "How many", "how old", "how is X called" ask for one thing, whatever they begin with.
-_ONE_THING = re.compile(r"\bhow (?:many|much|long|old|far|often|large|big|tall|high|fast|deep)\b")
-_KINDS = (
-    (AnswerKind.NUMBER, _ONE_THING),
-    (
-        AnswerKind.NUMBER,
-        re.compile(
-            r"\b(?:what|which) (?:(?:is|was|are|were) the )?(?:\w+ ){0,2}?"
-            r"(?:number|amount|percentage|percent|population|price|cost|size|port|age|rate|default)\b"
-        ),
-    ),
-    (
-        AnswerKind.TIME,
-        re.compile(
-            r"\bwhen\b|\b(?:what|which) (?:year|date|day|month|century|decade|time|season)\b"
-        ),
-    ),
-    (AnswerKind.PERSON, re.compile(r"\bwho(?:m|se)?\b")),
-    (
-        AnswerKind.PLACE,
-        re.compile(
-            r"\bwhere\b|\b(?:what|which) (?:city|country|state|place|town|region|continent)\b"
-        ),
-    ),
-)
+    text: str
+    question: QuestionFeatures
+    signals: Signals
+    confidence: float
+    tokens: int = 0
+    language: str = ""
+    turns: int = 1
+    needs: frozenset[str] = frozenset()
+    flagged: bool = False
+    mark: str | None = None
+    corpora: frozenset[str] = frozenset()
+    found: frozenset[Sensitive] = frozenset()
+    requested: str | None = None
+    tiers: frozenset[str] | None = None
+    key_tiers: frozenset[str] | None = None
+    budget: int | None = None
+    prompt_tokens: int = 0
+    draft_tokens: int = 0
+    images: int = 0
+    remaining_ms: float = float("inf")
+    served: frozenset[str] = frozenset()
+    embedded: frozenset[str] = frozenset()
+    success: Mapping[str, float] = field(default_factory=dict)
+    opinion: Opinion | None = None
 
 
-def features(question: str) -> QuestionFeatures:
-    """The features of a question, by its words alone."""
-    text = question.lower().replace("\u2019", "'")
-    return QuestionFeatures(_intent(text), _asks_for(text), len(text.split()))
-
-
-def _intent(text: str) -> Intent:
-    if _COMPARE.search(text):
-        return Intent.COMPARE
-    if _SUMMARISE.search(text):
-        return Intent.SUMMARISE
-    if _EXPLAIN.search(text) and not _ONE_THING.search(text):
-        return Intent.EXPLAIN
-    return Intent.LOOKUP
-
-
-def _asks_for(text: str) -> AnswerKind:
-    for kind, pattern in _KINDS:
-        if pattern.search(text):
-            return kind
-    return AnswerKind.ANY
+def features_of(question: str, signals: Signals, confidence: float) -> RoutingFeatures:
+    """What a question is by itself, with what was found for it; nothing limits who may write."""
+    return RoutingFeatures(
+        text=question,
+        question=features(question),
+        signals=signals,
+        confidence=confidence,
+        tokens=estimated_tokens([question]),
+        language=language(question),
+    )

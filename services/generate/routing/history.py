@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from services.generate.routing.features import AnswerKind, Intent, QuestionFeatures
+from services.generate.reading.question import AnswerKind, Intent, QuestionFeatures
 
 # What a tier is believed to succeed in before anything was seen of it: as if of so many drafts that
 # share had passed (the mean of a beta distribution). A few failures at first prove nothing.
@@ -15,7 +15,7 @@ UNKNOWN_SUCCESS = 0.8
 _PRIOR_DRAFTS = 10
 _WINDOW = 200  # drafts of a tier for a kind of question that are remembered
 
-Kind = tuple[Intent, AnswerKind]
+QuestionKind = tuple[Intent, AnswerKind]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Verified:
     passed: bool
 
 
-def kind_of(question: QuestionFeatures) -> Kind:
+def kind_of(question: QuestionFeatures) -> QuestionKind:
     """The kind of a question."""
     return question.intent, question.asks_for
 
@@ -49,14 +49,14 @@ class History:
     """The last drafts of each tier, by kind. For one event loop."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, dict[Kind, _Window]] = {}
+        self._seen: dict[str, dict[QuestionKind, _Window]] = {}
 
-    def note(self, kind: Kind, drafts: Iterable[Verified]) -> None:
+    def note(self, kind: QuestionKind, drafts: Iterable[Verified]) -> None:
         """Remember what became of drafts for a question of this kind, the latest last."""
         for one in drafts:
             self._seen.setdefault(one.tier, {}).setdefault(kind, _Window()).add(one.passed)
 
-    def success(self, kind: Kind) -> dict[str, float]:
+    def success(self, kind: QuestionKind) -> dict[str, float]:
         """Of each tier that was seen, how likely its draft for such a question passes, 0..1.
 
         The mean of a beta distribution, whose prior is what the tier does with questions of all

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.generate.routing.request import RoutingFeatures
+from services.generate.routing.features import RoutingFeatures
 
 _FEATURES = TypeAdapter(RoutingFeatures)
 

@@ -5,6 +5,11 @@ from services.generate.policy.schema import Policy
 from services.generate.routing.decision import FORBIDDEN, Against, Decision
 from shared.errors import ApiError, shown
 
+_ABLE = (
+    "tools, response_format and images need a served model that can take them, images one whose "
+    "capabilities in the policy have vision: ask for such a model, or leave them out"
+)
+
 
 def refuse_names(
     policy: Policy, requested: str | None, mark: str | None, tiers: frozenset[str] | None
@@ -47,10 +52,12 @@ def refuse_route(decision: Decision, requested: str | None) -> None:
     refused = decision.refused
     if refused is not None:
         forbidden = refused.rule in FORBIDDEN
+        way_out = f"; {_ABLE}" if refused.rule == Against.CAPABILITY else ""
         raise ApiError(
             403 if forbidden else 400,
             "forbidden_model" if forbidden else "model_unfit",
-            f"'{requested}' may not write this answer by the rule '{refused.rule}': {refused.why}",
+            f"'{requested}' may not write this answer by the rule '{refused.rule}': {refused.why}"
+            f"{way_out}",
             param="model",
         )
     nobody = decision.tier is None and not decision.declines
@@ -60,8 +67,7 @@ def refuse_route(decision: Decision, requested: str | None) -> None:
             400,
             "model_unfit",
             f"no model may take this request: the rules {rules} leave none, and those that would "
-            f"write lack something ({unable[0].why}); tools and response_format need a served "
-            "model, see GET /v1/models and the policy",
+            f"write lack something ({unable[0].why}); {_ABLE}",
             param="model",
         )
     if nobody and decision.last_resort is None:

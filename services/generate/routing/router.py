@@ -2,16 +2,16 @@
 
 First every model that may not write is ruled out, then a tier is chosen: the one that was asked
 for, or else what choose.py says. It writes with the models that are left of it; where none is, the
-next dearer tier does.
+next dearer tier does, or for images the next cheaper one that can.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from services.generate.policy.models import Capability
 from services.generate.policy.schema import Policy
+from services.generate.prompting.chat import Capability
 from services.generate.routing.choose import choose
-from services.generate.routing.compliance import classify
+from services.generate.routing.classify import classify
 from services.generate.routing.decision import (
     FOR_ALL,
     FORBIDDEN,
@@ -21,9 +21,10 @@ from services.generate.routing.decision import (
     Reason,
     RuledOut,
     Step,
+    Told,
 )
 from services.generate.routing.eligible import rule_out
-from services.generate.routing.request import RoutingFeatures
+from services.generate.routing.features import RoutingFeatures
 
 
 def route(features: RoutingFeatures, policy: Policy) -> Decision:
@@ -33,7 +34,7 @@ def route(features: RoutingFeatures, policy: Policy) -> Decision:
     told: tuple[Reason, ...] = ()
     if classified.source != "default":
         seen = f"{classified.data_class} ({classified.source})"
-        told = (Reason("data_class", 0.0, seen),)
+        told = (Reason(Told.DATA_CLASS, 0.0, seen),)
     undecided = Decision(
         tier=None,
         model=None,
@@ -57,6 +58,10 @@ def route(features: RoutingFeatures, policy: Policy) -> Decision:
         if not (left := _left(chain, out)):
             against = [out[model] for model in chain]
             return replace(undecided, refused=_worst(wanted, against))
+    # Nobody looks at an image: that is said whatever the sources say.
+    sees = Capability.VISION in features.needs
+    if sees and wanted is None and not any(_left(one.models, out) for one in policy.tiers.values()):
+        return undecided
     # Without passages a model can still call a tool, or answer from what one gave.
     if features.signals.documents == 0 and Capability.TOOLS not in features.needs:
         nothing = Reason(Decided.NO_PASSAGES, 1.0, "the search found nothing")
@@ -76,12 +81,16 @@ def route(features: RoutingFeatures, policy: Policy) -> Decision:
     )
     if choice.tier is None:
         return replace(undecided, declines=True)
-    for tier in list(policy.tiers)[list(policy.tiers).index(choice.tier) :]:
+    order = list(policy.tiers)
+    dearer = order[order.index(choice.tier) :]
+    # What sees is seldom the dearest, and a cheaper one that does is better than nobody.
+    cheaper = order[: order.index(choice.tier)][::-1] if sees else []
+    for tier in (*dearer, *cheaper):
         if left := _left(policy.tiers[tier].models, out):
-            escalated = _possible(choice.escalated, policy, out)
+            escalated = _possible(choice.escalated, policy, out) if tier in dearer else None
             undecided = replace(undecided, escalated=escalated)
             return _decided(undecided, policy, tier, left, out, choice.checks)
-        skipped = Reason("tier_skipped", 0.0, f"{tier}: none of its models may write")
+        skipped = Reason(Told.TIER_SKIPPED, 0.0, f"{tier}: none of its models may write")
         undecided = replace(undecided, reasons=(*undecided.reasons, skipped))
     return undecided
 

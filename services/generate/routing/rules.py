@@ -4,12 +4,9 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from services.generate.policy.schema import NUMBERS, Range, Scored, When
+from services.generate.policy.schema import FLAGS, NUMBERS, SUCCESS, Range, Scored, When
+from services.generate.routing.features import RoutingFeatures
 from services.generate.routing.history import UNKNOWN_SUCCESS
-from services.generate.routing.request import RoutingFeatures
-
-FLAGS = ("tools", "schema", "flagged")
-SUCCESS = "success"
 
 
 def number(features: RoutingFeatures, name: str) -> float:
@@ -42,7 +39,8 @@ def holds(when: When, features: RoutingFeatures, data_class: str) -> tuple[str, 
         if word is None:
             return None
         seen.append(f"keyword {word}")
-    for name, needed in zip(FLAGS, (when.tools, when.schema_, when.flagged), strict=True):
+    flags = (when.tools, when.schema_, when.vision, when.flagged)
+    for name, needed in zip(FLAGS, flags, strict=True):
         if needed is not None:
             if _flag(features, name) != needed:
                 return None

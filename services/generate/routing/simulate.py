@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from services.generate.policy.schema import NOBODY, Policy
 from services.generate.reading.passages import Signals
 from services.generate.routing.eligible import rule_out
-from services.generate.routing.request import features_of
+from services.generate.routing.features import features_of
 
 _FOUND = Signals(top_score=1.0, margin=1.0, agreement=1.0, coverage=1.0, documents=1)
 _NOTHING_ASKED = features_of("", _FOUND, confidence=1.0)

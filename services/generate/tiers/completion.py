@@ -6,11 +6,15 @@ last chunk, in each, or never, fields that nobody knows may come with all. What 
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from services.generate.routing.request import estimated_tokens
-from services.generate.tiers.endpoint import ToolCall
+from services.generate.prompting.chat import ToolCall
+from services.generate.prompting.images import MOST_IMAGE_TOKENS
+from services.generate.reading.tokens import estimated_tokens
+from services.generate.tiers.chunks import Call, Choice, Chunk
+from services.generate.tiers.thoughts import Answer
 
 DONE = b"[DONE]"
 # Between what our estimate of a text's tokens says, a third of its bytes, and the truth: a token
@@ -20,6 +24,7 @@ _MOST_TIMES, _LEAST_PART = 4, 20
 _TEMPLATE_TOKENS, _THINKING_TOKENS = 1024, 200_000
 _MOST_CALLS = 128  # tools of one answer
 _NAME_CHARACTERS = 200
+_CUT = frozenset({"length", "model_length"})  # as a server says that max_tokens ended its text
 
 
 class RubbishError(Exception):
@@ -34,79 +39,52 @@ class ServerError(Exception):
         self.rejected = rejected
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class _Function(_Part):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Call(_Part):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Text(_Part):
-    content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(_Part):
-    index: int | None = 0
-    delta: _Text | None = None
-    message: _Text | None = None  # where the answer came whole
-    finish_reason: str | None = None
-
-
-class _Chunk(_Part):
-    choices: list[_Choice] | None = None
-    usage: Any = None
-    model: str | None = None
-    error: Any = None
-
-
 @dataclass
 class _Gathered:
-    """A tool call whose parts are still coming."""
+    """A tool call whose parts are still coming. own: its id where the server gives it none."""
 
+    index: int
     id: str = ""
     name: str = ""
     arguments: list[str] = field(default_factory=list)
+    own: str = field(default_factory=lambda: f"call_{uuid4().hex}")
 
 
 class Completion:
     """What a server has written so far.
 
-    text: its pieces together. finish: the reason that it gave for ending, None before. model: its
-    name of itself, "" where it tells none. done: whether nothing more is to come.
+    finish: the reason that it gave for ending, None before. model: its name of itself, "" where it
+    tells none. done: whether nothing more is to come. thinks_first: see `Answer`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, thinks_first: bool = False) -> None:
         self.finish: str | None = None
         self.model = ""
         self.done = False
-        self.size = 0  # characters of text and tool calls
-        self._pieces: list[str] = []
-        self._calls: dict[int, _Gathered] = {}
+        self.size = 0  # characters of text, thoughts in it included, and of tool calls
+        self._answer = Answer(thinks_first=thinks_first)
+        self._calls: list[_Gathered] = []
+        self._open: dict[int, _Gathered] = {}  # by their index
+        self._last = 0  # the index that was written at last
         self._written = 0  # tokens, estimated
         self._usage: Any = None
 
     @property
     def text(self) -> str:
-        """What it wrote, without white space around it."""
-        return "".join(self._pieces).strip()
+        """What it wrote, without white space and thoughts around it."""
+        return self._answer.text
+
+    @property
+    def thought_aloud(self) -> bool:
+        """Whether text that `feed` gave was no text; see `Answer`."""
+        return self._answer.thought_aloud
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls that it wants made, in the order of their indexes."""
         return tuple(
-            ToolCall(call.id, call.name, "".join(call.arguments))
-            for _, call in sorted(self._calls.items())
+            ToolCall(call.id or call.own, call.name, "".join(call.arguments))
+            for call in sorted(self._calls, key=lambda call: call.index)
         )
 
     def feed(self, event: bytes) -> tuple[str, int]:
@@ -119,11 +97,11 @@ class Completion:
             self.done = True
             return "", 0
         try:
-            chunk = _Chunk.model_validate_json(event)
+            chunk = Chunk.model_validate_json(event)
         except ValidationError:
             raise RubbishError from None
-        if chunk.error:
-            raise ServerError(rejected=_is_rejection(chunk.error))
+        if chunk.failed:
+            raise ServerError(rejected=chunk.rejected)
         if chunk.usage is not None:
             self._usage = chunk.usage
         self.model = (chunk.model or self.model)[:_NAME_CHARACTERS]
@@ -132,20 +110,21 @@ class Completion:
                 return self._take(choice)
         return "", 0
 
-    def usage(self, prompt_tokens: int) -> tuple[int, int] | None:
+    def close(self) -> str:
+        """All has come: the piece of text that was held back, as it could have been thoughts."""
+        return self._answer.close(cut=self.finish == "length")
+
+    def usage(self, text_tokens: int, images: int = 0) -> tuple[int, int] | None:
         """Tokens read and written as the server counts them; None where it did not, or can't be
-        believed. prompt_tokens: of the prompt, estimated.
+        believed. text_tokens: of the prompt without its images, estimated; images: so many.
         """
         if not isinstance(self._usage, dict):
             return None
         read, wrote = self._usage.get("prompt_tokens"), self._usage.get("completion_tokens")
         if type(read) is not int or type(wrote) is not int:  # a bool is no count
             return None
-        if (
-            not max(1, prompt_tokens // _LEAST_PART)
-            <= read
-            <= (prompt_tokens * _MOST_TIMES + _TEMPLATE_TOKENS)
-        ):
+        most = text_tokens * _MOST_TIMES + _TEMPLATE_TOKENS + images * MOST_IMAGE_TOKENS
+        if not max(1, text_tokens // _LEAST_PART) <= read <= most:
             return None
         if (
             not self._written // _LEAST_PART
@@ -155,42 +134,44 @@ class Completion:
             return None
         return (read, wrote) if wrote or not self._written else None
 
-    def _take(self, choice: _Choice) -> tuple[str, int]:
-        text = choice.delta or choice.message
-        self.finish = choice.finish_reason or self.finish
+    def _take(self, choice: Choice) -> tuple[str, int]:
+        said = choice.delta or choice.message
+        if choice.finish_reason == "error":
+            raise ServerError(rejected=False)
+        if choice.finish_reason:
+            self.finish = "length" if choice.finish_reason in _CUT else choice.finish_reason
         if choice.message is not None:
             self.done = True
-        if text is None:
+        if said is None:
             return "", 0
-        new = [text.content, text.reasoning or text.reasoning_content]
-        for place, call in enumerate(text.tool_calls or ()):
-            new += self._take_call(place if call.index is None else call.index, call)
-        if text.content:
-            self._pieces.append(text.content)
-            self.size += len(text.content)
+        text = said.text
+        new = [text, said.thoughts]
+        for call in said.tool_calls or ():
+            new += self._take_call(call)
+        self.size += len(text)
         tokens = estimated_tokens([part for part in new if part])
         self._written += tokens
-        return text.content or "", tokens
+        return self._answer.feed(text), tokens
 
-    def _take_call(self, index: int, call: _Call) -> list[str | None]:
-        """Add to the call of that index; the new text of it."""
-        if index not in self._calls and len(self._calls) >= _MOST_CALLS:
-            raise RubbishError
-        gathered = self._calls.setdefault(index, _Gathered())
-        gathered.id = (call.id or gathered.id)[:_NAME_CHARACTERS]
-        if call.function is None:
-            return []
-        name, arguments = call.function.name, call.function.arguments
-        gathered.name = (name or gathered.name)[:_NAME_CHARACTERS]
-        if arguments:
-            gathered.arguments.append(arguments)
-            self.size += len(arguments)
-        return [name, arguments]
+    def _take_call(self, part: Call) -> list[str]:
+        """Add to the call that this is a part of; the new text of it."""
+        name = part.function.name if part.function else None
+        arguments = part.function.written if part.function else ""
+        index = self._last if part.index is None else part.index
+        call = self._open.get(index)
+        if call is None or (name and call.name and _is_another(part, call)):
+            if len(self._calls) >= _MOST_CALLS:
+                raise RubbishError
+            call = self._open[index] = _Gathered(index)
+            self._calls.append(call)
+        self._last = index
+        call.id = (part.id or call.id)[:_NAME_CHARACTERS]
+        call.name = (name or call.name)[:_NAME_CHARACTERS]
+        call.arguments.append(arguments)
+        self.size += len(arguments)
+        return [name or "", arguments]
 
 
-def _is_rejection(error: object) -> bool:
-    """Whether an error's code or status is that of a request that is wrong: 4xx but 429."""
-    if not isinstance(error, dict):
-        return False
-    codes = [error.get("status"), error.get("code")]
-    return any(type(code) is int and 400 <= code < 500 and code != 429 for code in codes)
+def _is_another(part: Call, call: _Gathered) -> bool:
+    """Whether a part with a name begins a call: some servers give all one index, or none."""
+    return part.id != call.id if part.id and call.id else part.index is None

@@ -1,41 +1,15 @@
 """What every writer is: given a question and numbered passages, it drafts an answer with `[n]`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from services.generate.prompting.chat import PLAIN, Chat, ToolCall
+from services.generate.prompting.images import IMAGE_TOKENS
 from services.generate.reading.evidence import Evidence
 from services.generate.reading.passages import Passage
 from services.generate.tiers.meter import Meter
-
-
-@dataclass(frozen=True)
-class Chat:
-    """What a chat holds besides its question, in OpenAI's form, as its client sent it.
-
-    before, after: the messages before the one that asks, and after it. The others are None where
-    they were not sent.
-    """
-
-    before: tuple[Mapping[str, Any], ...] = ()
-    after: tuple[Mapping[str, Any], ...] = ()
-    tools: tuple[Mapping[str, Any], ...] | None = None
-    tool_choice: str | Mapping[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: Mapping[str, Any] | None = None
-
-
-PLAIN = Chat()  # a question alone
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A call that a model wants its client to make. arguments: JSON, as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 def _always(_: str) -> bool:
@@ -67,7 +41,8 @@ class DraftRequest:
     stands for the passages' white space in a prompt, "" for none. Neither may come back.
     chat: what it was asked in. show: called in the event loop with each piece of the draft's text
     as it is written; None where nothing is shown before it is verified. meter: is told what the
-    draft uses, as it uses it. stopped: why, for a writer that is cancelled.
+    draft uses, as it uses it. stopped: why, for a writer that is cancelled. image_tokens,
+    thinks_first: see `Model`.
     """
 
     question: str
@@ -82,6 +57,8 @@ class DraftRequest:
     salt: str = ""
     datamark: str = ""
     stopped: Callable[[], Stop] = _left
+    image_tokens: int = IMAGE_TOKENS
+    thinks_first: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:

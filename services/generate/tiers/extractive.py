@@ -1,7 +1,7 @@
 """The writer that invents nothing: it quotes the sentences that answer, with their sources."""
 
-from services.generate.answer.extract import choose, write
 from services.generate.reading.evidence import MIN_CONFIDENCE, confidence, gather
+from services.generate.reading.extract import choose, write
 from services.generate.reading.passages import Passage
 from services.generate.tiers.endpoint import Draft, DraftRequest
 from shared.errors import ApiError

@@ -5,11 +5,13 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
-from services.generate.prompting.conversation import turns
-from services.generate.prompting.prompt import Message, build, declines
-from services.generate.routing.request import estimated_tokens
+from services.generate.prompting.chat import Chat
+from services.generate.prompting.conversation import Turn, turns
+from services.generate.prompting.images import told, with_images
+from services.generate.prompting.prompt import build, declines
+from services.generate.reading.tokens import estimated_tokens
 from services.generate.tiers.breaker import Door
-from services.generate.tiers.endpoint import Chat, Draft, DraftRequest
+from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.tiers.resilience import Resilience, Server
 from services.generate.tiers.upstream import Asked
 from shared.client import ServiceClient
@@ -43,15 +45,19 @@ class OpenAIEndpoint:
         prompt = build(
             request.question, request.passages, request.delimiter, datamark=request.datamark
         )
-        body = _body(self.model, prompt, request.max_tokens, request.chat)
-        read = {name: body[name] for name in ("messages", "tools") if name in body}
+        chat = request.chat
+        messages = turns(prompt, chat)
+        read = orjson.dumps([messages, chat.tools or ()], default=told).decode()
         asked = Asked(
-            body,
-            estimated_tokens([orjson.dumps(read).decode()]),
+            _body(self.model, messages, request.max_tokens, chat),
+            estimated_tokens([read]),
             request.max_tokens,
             request.show,
             request.meter,
             request.stopped,
+            len(chat.all_images),
+            request.image_tokens,
+            request.thinks_first,
         )
         completion = await self._resilience.complete(self._client, self._tier, self._server, asked)
         text = completion.text
@@ -67,11 +73,11 @@ class OpenAIEndpoint:
         await self._client.close()
 
 
-def _body(model: str, prompt: list[Message], max_tokens: int, chat: Chat) -> dict[str, Any]:
+def _body(model: str, messages: list[Turn], max_tokens: int, chat: Chat) -> dict[str, Any]:
     """What the server is sent; of the chat's own parts those that its client sent."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": turns(prompt, chat),
+        "messages": [with_images(one) for one in messages],
         "max_tokens": max_tokens,
         "temperature": 0.0,
         "stream": True,

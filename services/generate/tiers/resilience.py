@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge
 
 from services.generate.tiers.breaker import Breaker, Door, Health, Limits, Pass
 from services.generate.tiers.completion import Completion
+from services.generate.tiers.dialect import Dialect
 from services.generate.tiers.endpoint import Stop
 from services.generate.tiers.retries import RetryBudget, pause_s
 from services.generate.tiers.upstream import Asked, Result, TimeLimits, TryError, ask
@@ -34,10 +35,11 @@ RETRIES = Counter(
     "Second tries that were wanted, by whether the budget allowed them",
     ["allowed"],
 )
+# By the model alone: /metrics asks for no key, and a server's address is not for everyone.
 OPEN = Gauge(
-    "refdesk_generate_breaker_open",
-    "1 while a model server is not asked, as it failed too often",
-    ["server", "model"],
+    "refdesk_generate_breakers_open",
+    "Servers of a model that are not asked, as they failed too often",
+    ["model"],
 )
 
 # Of waiting for a first token in vain, after which a try that is stopped counts as a failure: with
@@ -56,13 +58,17 @@ class Server:
 
 @dataclass
 class Resilience:
-    """What the model servers of this process share: one budget of retries, a breaker for each."""
+    """What the model servers of this process share: one budget of retries.
+
+    breakers, dialects: of each server.
+    """
 
     times: TimeLimits
     limits: Limits = field(default_factory=Limits)
     clock: Callable[[], float] = time.monotonic
     budget: RetryBudget = field(default_factory=RetryBudget)
     breakers: dict[Server, Breaker] = field(default_factory=dict)
+    dialects: dict[Server, Dialect] = field(default_factory=dict)
 
     @classmethod
     def by(cls, settings: Settings) -> "Resilience":
@@ -110,7 +116,8 @@ class Resilience:
         began = self.clock()
         result, health = Result.STOPPED, Health.UNKNOWN
         try:
-            completion = await ask(client, server.url, asked, self.times)
+            dialect = self.dialects.setdefault(server, Dialect(self.clock))
+            completion = await ask(client, server.url, asked, self.times, dialect)
             result, health = Result.DRAFTED, Health.GOOD
         except TryError as failure:
             result, health = failure.result, failure.result.health
@@ -171,7 +178,8 @@ class Resilience:
         breaker = self._breaker(server)
         if not breaker.settle(given, health, self.clock()):
             return
-        OPEN.labels(server.url, server.model).set(breaker.opened)
+        alike = [one for known, one in self.breakers.items() if known.model == server.model]
+        OPEN.labels(server.model).set(sum(one.opened for one in alike))
         if breaker.opened:
             log.warning("server_not_asked", server=server.url, model=server.model)
         else:

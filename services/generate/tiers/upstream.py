@@ -8,6 +8,7 @@ from typing import Any
 
 from services.generate.tiers.breaker import Health
 from services.generate.tiers.completion import Completion, RubbishError, ServerError
+from services.generate.tiers.dialect import Dialect, refused, without
 from services.generate.tiers.endpoint import Stop
 from services.generate.tiers.meter import Meter
 from services.generate.tiers.sse import Events, EventTooLongError
@@ -15,6 +16,9 @@ from shared.client import PeerError, ServiceClient, UnreachableError
 from shared.context import current, deadline_exceeded
 from shared.errors import ApiError
 from shared.retry_after import retry_after_s
+from shared.telemetry import get_logger
+
+log = get_logger(__name__)
 
 _LONGEST_EVENT = 1024 * 1024  # bytes
 _CHARACTERS_PER_TOKEN = 64  # what max_tokens can be at the utmost
@@ -83,28 +87,73 @@ class TryError(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """What is sent, and who is told of what comes back. prompt_tokens: estimated.
+    """What is sent, and who is told of what comes back. text_tokens: of the prompt without its
+    images, estimated. image_tokens: what this server may count for each of the `images`.
 
-    show: see `DraftRequest`; what it raises ends the try and is let through. stopped: see there.
+    show: see `DraftRequest`; what it raises ends the try and is let through. stopped, thinks_first:
+    see there.
     """
 
     body: Mapping[str, Any]
-    prompt_tokens: int
+    text_tokens: int
     max_tokens: int
     show: Callable[[str], None] | None
     meter: Meter
     stopped: Callable[[], Stop]
+    images: int
+    image_tokens: int
+    thinks_first: bool
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All of the prompt, estimated."""
+        return self.text_tokens + self.images * self.image_tokens
 
 
-async def ask(client: ServiceClient, name: str, asked: Asked, limits: TimeLimits) -> Completion:
-    """The completion of one try. name: of the server, for messages. Raises TryError."""
+async def ask(
+    client: ServiceClient, name: str, asked: Asked, limits: TimeLimits, dialect: Dialect
+) -> Completion:
+    """The completion of one try. name: of the server, for messages. Raises TryError.
+
+    A server that refuses a field that can be spared is asked again without it at once: it has done
+    nothing for the request yet. What it refuses is kept in `dialect`.
+    """
+    body, new = without(asked.body, dialect.left_out), frozenset[str]()
+    while True:
+        reading = _Reading(name, asked, limits)
+        try:
+            return await _once(client, reading, dialect, body, new)
+        except PeerError as error:
+            asked.meter.refused()
+            named = refused(error.answered, error.told, body)
+            if not named:
+                raise reading.refused(error) from None
+            body, new = without(body, named), new | named
+
+
+async def _once(
+    client: ServiceClient,
+    reading: "_Reading",
+    dialect: Dialect,
+    body: Mapping[str, Any],
+    new: frozenset[str],
+) -> Completion:
+    """The completion of one request. new: the fields that were refused just before, and that it is
+    sent without. Raises TryError, and PeerError for one that is refused.
+    """
+    asked = reading.asked
     asked.meter.sent(asked.prompt_tokens)
-    reading = _Reading(name, asked, limits)
+    connect_s = reading.limits.connect_s
     try:
         async with (
             asyncio.timeout_at(reading.give_up) as clock,
-            client.stream("/chat/completions", asked.body, connect_s=limits.connect_s) as pieces,
+            client.stream("/chat/completions", body, connect_s=connect_s) as pieces,
         ):
+            # It takes the request without these fields: they were what it refused.
+            if learned := new - dialect.left_out:
+                dialect.learn(learned)
+                fields, model = sorted(learned), body["model"]
+                log.info("fields_left_out", server=reading.name, model=model, fields=fields)
             await reading.read(pieces, clock)
     except TimeoutError:
         if not reading.whole:
@@ -112,9 +161,6 @@ async def ask(client: ServiceClient, name: str, asked: Asked, limits: TimeLimits
     except UnreachableError as error:
         if not reading.whole:
             raise reading.cut_off(error) from None
-    except PeerError as error:
-        asked.meter.refused()
-        raise reading.refused(error) from None
     return reading.checked()
 
 
@@ -122,11 +168,11 @@ class _Reading:
     """One answer while it is read. give_up: when, on the loop's clock."""
 
     def __init__(self, name: str, asked: Asked, limits: TimeLimits) -> None:
-        self._name = name
-        self._asked = asked
-        self._limits = limits
+        self.name = name
+        self.asked = asked
+        self.limits = limits
         self._loop = asyncio.get_running_loop()
-        self._completion = Completion()
+        self._completion = Completion(thinks_first=asked.thinks_first)
         self._longest = asked.max_tokens * _CHARACTERS_PER_TOKEN
         self._begun = False  # whether there was a token
         remaining_s = current().deadline.remaining_ms() / 1000
@@ -167,12 +213,26 @@ class _Reading:
         elif self._completion.finish is not None:
             clock.reschedule(min(self._end, now + _USAGE_S))
         elif tokens:
-            clock.reschedule(min(self._end, now + self._limits.next_token_s))
+            clock.reschedule(min(self._end, now + self.limits.next_token_s))
         if tokens:
             self._begun = True
-            self._asked.meter.wrote(tokens)
-        if text and self._asked.show is not None:
-            self._asked.show(text)
+            self.asked.meter.wrote(tokens)
+        self._show(text)
+
+    def _show(self, text: str) -> None:
+        if self.asked.show is None:
+            return
+        if self._completion.thought_aloud:
+            log.warning("thoughts_shown", server=self.name, model=self.asked.body["model"])
+            raise self._failure(
+                Result.EMPTY,
+                502,
+                "bad_upstream",
+                "wrote its thoughts as its answer: if it always does, its model in the policy "
+                "needs thinks_first: true",
+            )
+        if text:
+            self.asked.show(text)
 
     def checked(self) -> Completion:
         """The completion, if it is one. Raises TryError."""
@@ -185,19 +245,22 @@ class _Reading:
             raise self._failure(
                 Result.BROKEN_OFF, 502, "bad_upstream", "broke off before the end of its draft"
             )
-        usage = completion.usage(self._asked.prompt_tokens)
+        usage = completion.usage(self.asked.text_tokens, self.asked.images)
         if usage is not None:
-            self._asked.meter.told(*usage)
+            self.asked.meter.told(*usage)
         if completion.finish == "content_filter":
             raise self._failure(
                 Result.REJECTED, 502, "content_filtered", "cut its draft by a content filter"
             )
+        self._show(completion.close())
         if not completion.text and not completion.tool_calls:
             # No refusal, that would be in words. Where all tokens went into thinking the request
             # allowed too few: no fault of the server, which others shall be able to ask.
-            wrote = self._begun or completion.finish == "length" or (usage or (0, 0))[1] > 0
+            cut = completion.finish == "length"
+            wrote = self._begun or cut or (usage or (0, 0))[1] > 0
             result = Result.EMPTY if wrote else Result.RUBBISH
-            raise self._failure(result, 502, "bad_upstream", "answered without any text")
+            why = f": max_tokens {self.asked.max_tokens} went into its thoughts" if cut else ""
+            raise self._failure(result, 502, "bad_upstream", f"answered without any text{why}")
         return completion
 
     def too_slow(self, when: float | None) -> TryError:
@@ -205,17 +268,17 @@ class _Reading:
         if when == self._end and self._hurried:
             return TryError(Result.STOPPED, deadline_exceeded())
         if when == self._end:
-            what = f"did not end its draft within {self._limits.draft_s:g} s"
+            what = f"did not end its draft within {self.limits.draft_s:g} s"
         elif self._begun:
-            what = f"paused for over {self._limits.next_token_s:g} s within its draft"
+            what = f"paused for over {self.limits.next_token_s:g} s within its draft"
         else:
-            what = f"wrote nothing within {self._limits.first_token_s:g} s"
+            what = f"wrote nothing within {self.limits.first_token_s:g} s"
         return self._failure(Result.TOO_SLOW, 504, "upstream_timeout", what)
 
     def cut_off(self, error: UnreachableError) -> TryError:
         """There was no connection, or it broke."""
         if not error.connected:
-            self._asked.meter.refused()
+            self.asked.meter.refused()
             return TryError(Result.UNREACHABLE, error, again=True)
         what = "broke off before the end of its draft" if self._begun else "closed the connection"
         return self._failure(Result.BROKEN_OFF, 502, "bad_upstream", what, again=not self._begun)
@@ -226,10 +289,10 @@ class _Reading:
         told = f"answered status {status}"
         rest_s = max(0.0, retry_after_s(error.headers.get("Retry-After", "0")))
         if status == 429:
-            failure = ApiError(503, "model_unavailable", f"{self._name} {told}")
+            failure = ApiError(503, "model_unavailable", f"{self.name} {told}")
             return TryError(Result.RATE_LIMITED, failure, again=True, rest_s=rest_s)
         if status in _PASSING:
-            failure = ApiError(503, "model_unavailable", f"{self._name} {told}")
+            failure = ApiError(503, "model_unavailable", f"{self.name} {told}")
             return TryError(Result.FAILED, failure, again=True, rest_s=rest_s)
         result = Result.REJECTED if 400 <= status < 500 else Result.FAILED
         return self._failure(result, 502, "bad_upstream", told)
@@ -237,4 +300,4 @@ class _Reading:
     def _failure(
         self, result: Result, status: int, code: str, what: str, *, again: bool = False
     ) -> TryError:
-        return TryError(result, ApiError(status, code, f"{self._name} {what}"), again=again)
+        return TryError(result, ApiError(status, code, f"{self.name} {what}"), again=again)

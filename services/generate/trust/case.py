@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from services.generate.answer.outcome import Outcome, Spending
-from services.generate.answer.pipeline import Prepared
 from services.generate.metrics import settle
+from services.generate.pipeline import Prepared
 from services.generate.trust.audit import Head
 from services.generate.trust.ledger import Entry, Ledger
 from services.generate.trust.record import Asked, Status, body, sha256, steps

@@ -10,10 +10,11 @@ from typing import Any
 import orjson
 
 from services.generate.answer.outcome import Attempt, Outcome, total_cost
-from services.generate.answer.pipeline import Prepared
+from services.generate.pipeline import Prepared
+from services.generate.prompting.chat import PLAIN
+from services.generate.prompting.images import Image, told
 from services.generate.reading.passages import Passage
 from services.generate.routing.kept import kept
-from services.generate.tiers.endpoint import PLAIN
 from services.generate.trust.escalations import LAST_RESORT, Escalation
 from services.generate.trust.redact import masked, masked_excerpt
 from shared.settings import AuditText
@@ -102,9 +103,10 @@ def steps(outcome: Outcome) -> tuple[Escalation, ...]:
 def _decided(prepared: Prepared, form: AuditText) -> dict[str, Any]:
     decision = prepared.decision
     chat = prepared.query.chat
-    written = orjson.dumps(chat, option=orjson.OPT_SORT_KEYS).decode()
+    written = orjson.dumps(chat, default=told, option=orjson.OPT_SORT_KEYS).decode()
     return {
         "chat": None if chat == PLAIN else _text(written, form),
+        "images": [_image(one) for one in chat.all_images],
         "passages": [_passage(one) for one in prepared.passages],
         "features": kept(prepared.features),
         "decision": {
@@ -131,7 +133,7 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
         "tier": outcome.tier,
         "endpoint": outcome.endpoint,
         "model": outcome.model,
-        "reasons": [_told(one, form) for one in outcome.reasons],
+        "reasons": [_told(str(one), form) for one in outcome.reasons],
         "escalated_from": outcome.escalated_from,
         "hops": [vars(one) for one in steps(outcome)],
         "verification": {
@@ -147,6 +149,10 @@ def _written(outcome: Outcome, form: AuditText) -> dict[str, Any]:
         "ruled_out": [{"model": one.model, "rule": one.rule} for one in outcome.ruled_out],
         "cached": asdict(outcome.cached) if outcome.cached else None,
     }
+
+
+def _image(image: Image) -> dict[str, Any]:
+    return {"sha256": image.sha256, "media_type": image.media_type, "bytes": image.size}
 
 
 def _passage(passage: Passage) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 
-from services.generate.routing.sensitivity import find
+from services.generate.reading.sensitivity import find
 
 _WORD = re.compile(r"\S+")
 
@@ -10,7 +10,7 @@ _WORD = re.compile(r"\S+")
 def masked(text: str) -> str:
     """`text` with each e-mail address, phone, IBAN and card number and the like as `[email]`, …
 
-    What has no form, such as a name, stays; see routing/sensitivity.py for what is found.
+    What has no form, such as a name, stays; see reading/sensitivity.py for what is found.
     """
     parts = []
     done = 0

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from services.generate.policy.schema import Policy
+from services.generate.routing.features import RoutingFeatures
 from services.generate.routing.kept import restored
 from services.generate.routing.refusals import refuse_names, refuse_route
-from services.generate.routing.request import RoutingFeatures
 from services.generate.routing.router import route
 from shared.errors import ApiError
 

@@ -7,9 +7,10 @@ for in them: what a field says is not held against the sources.
 
 from dataclasses import replace
 
+from services.generate.prompting.chat import Chat
 from services.generate.reading.citations import Answer, compose
 from services.generate.reading.sentences import split
-from services.generate.tiers.endpoint import Chat, Draft, DraftRequest
+from services.generate.tiers.endpoint import Draft, DraftRequest
 from services.generate.verification.checks import leak, length, schema, tools
 from services.generate.verification.checks.profile import Profile
 from services.generate.verification.verify import Verdict, verify

@@ -10,14 +10,14 @@ words alone, and for what is not in the passage word for word.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from services.generate.policy.checking import Grounding
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import split
 from services.generate.reading.words import terms
-from services.generate.verification.checks.finding import Check, Failure, short
+from services.generate.verification.checks.failure import Check, Failure, short
 from services.generate.verification.verify import Verdict, reworded
 from shared.context import current
 from shared.errors import ApiError
@@ -59,6 +59,19 @@ class Grounded:
 
     verdict: Verdict
     left_out: str = ""
+
+
+class GroundingRules(Protocol):
+    """What a policy says of the model: see `Grounding` of policy/checking.py."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def bar(self) -> float: ...
+
+    @property
+    def required(self) -> bool: ...
 
 
 class GroundingModel:
@@ -117,7 +130,7 @@ async def ground(
     verdict: Verdict,
     passages: Sequence[Passage],
     data_class: str,
-    rules: Grounding,
+    rules: GroundingRules,
     model: GroundingModel | None,
 ) -> Grounded:
     """A verdict that has passed so far, with what the model has against it.

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.generate.answer.sources import Librarian
-from services.generate.policy.checking import Grounding
+from services.generate.peers.librarian import Librarian
 from services.generate.reading.passages import Passage
-from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.failure import Check
 from services.generate.verification.checks.profile import Profile
-from services.generate.verification.grounding import GroundingModel, ground
+from services.generate.verification.grounding import GroundingModel, GroundingRules, ground
 from services.generate.verification.similarity import alike
 from services.generate.verification.verify import Verdict
 from shared.errors import ApiError
@@ -38,7 +37,7 @@ class Jury:
         verdict: Verdict,
         passages: Sequence[Passage],
         profile: Profile,
-        rules: Grounding | None,
+        rules: GroundingRules | None,
         data_class: str,
     ) -> Heard:
         """What they say of a draft that has passed so far, of what the profile wants to know.

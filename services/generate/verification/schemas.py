@@ -6,6 +6,7 @@ references are counted as often as they are followed, and one that leads back to
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +18,9 @@ from shared.errors import shown
 MOST_BYTES = 65_536  # of one schema, as JSON
 _MOST_PARTS = 5_000  # with every reference followed
 _MOST_DEPTH = 64
-# Of one request's tools, and of its format. The worst take some 0.1 s and 10 MB.
+# Of one request's tools, and of its format, as they are written: what it takes to check them.
+MOST_WRITTEN = 20_000
+# Of one request's tools, and of its format: the worst take some 0.1 s and 10 MB.
 MOST_PATTERNS, MOST_PATTERN_CHARACTERS = 64, 4096
 # Of one pattern compiled, and of the states that are kept while it is matched.
 _PATTERN = jsonschema_rs.RegexOptions(size_limit=131_072, dfa_size_limit=131_072)
@@ -30,8 +33,8 @@ def refuse_schema(schema: Mapping[str, Any]) -> None:
     _refuse_depth(schema)
     if len(orjson.dumps(schema)) > MOST_BYTES:
         raise ValueError(f"the schema has over {MOST_BYTES:,} bytes")
-    refuse_patterns([schema])
-    _Size(schema).of(schema, (), 0)
+    refuse_excess([schema])
+    _Size(schema).of(schema)
     try:
         _validator(schema)
     except ValueError as error:  # the library's ValidationError is one
@@ -39,32 +42,48 @@ def refuse_schema(schema: Mapping[str, Any]) -> None:
         raise ValueError(f"this is no JSON Schema that can be used: {shown(first, 200)}") from None
 
 
-def refuse_patterns(schemas: Iterable[Any]) -> None:
-    """Raise ValueError where these, of one request, have too many patterns or too long ones.
+def refuse_excess(schemas: Iterable[Any]) -> None:
+    """Raise ValueError where these, of one request, have too many parts as they are written, or too
+    many patterns or too long ones.
 
     schemas: any JSON values, checked or not. The same pattern again costs a schema nothing.
     """
-    found = [pattern for schema in schemas for pattern in _patterns(schema)]
-    if len(found) > MOST_PATTERNS or sum(map(len, found)) > MOST_PATTERN_CHARACTERS:
+    parts, patterns = 0, list[str]()
+    for schema in schemas:
+        own = set[str]()
+        for part in _all(schema):
+            parts += 1
+            if parts > MOST_WRITTEN:
+                raise ValueError(
+                    f"the schema has over {MOST_WRITTEN:,} parts, the schemas of all tools together"
+                )
+            if isinstance(part, dict):
+                own.update(_patterns(part))
+        patterns += own
+    if len(patterns) > MOST_PATTERNS or sum(map(len, patterns)) > MOST_PATTERN_CHARACTERS:
         raise ValueError(
             f"the schema has over {MOST_PATTERNS} patterns, or {MOST_PATTERN_CHARACTERS:,} "
             "characters of them, the schemas of all tools together"
         )
 
 
-def _patterns(schema: Any) -> set[str]:
-    found, left = set[str](), [schema]
+def _all(schema: Any) -> Iterator[Any]:
+    """A JSON value and all that is in it, however deep."""
+    left = [schema]
     while left:
         part = left.pop()
+        yield part
         if isinstance(part, list):
             left += part
-        if isinstance(part, Mapping):
+        elif isinstance(part, dict):
             left += part.values()
-            if isinstance(pattern := part.get("pattern"), str):
-                found.add(pattern)
-            if isinstance(named := part.get("patternProperties"), Mapping):
-                found.update(named)
-    return found
+
+
+def _patterns(part: dict[str, Any]) -> Iterator[str]:
+    if isinstance(pattern := part.get("pattern"), str):
+        yield pattern
+    if isinstance(named := part.get("patternProperties"), dict):
+        yield from named
 
 
 def _refuse_depth(schema: Mapping[str, Any]) -> None:
@@ -77,7 +96,11 @@ def _refuse_depth(schema: Mapping[str, Any]) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"the schema is nested deeper than {_MOST_DEPTH}")
+    raise _too_deep()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"the schema is nested deeper than {_MOST_DEPTH}")
 
 
 def fault(schema: Mapping[str, Any], value: Any) -> str | None:
@@ -96,32 +119,62 @@ def fault(schema: Mapping[str, Any], value: Any) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """Of a part and all below it, references followed. height: of the deepest below it."""
+
+    parts: int
+    height: int
+
+
+_LEAF = _Extent(1, 0)
+
+
 class _Size:
-    """Counts the parts of a schema with its references followed."""
+    """Measures a schema with its references followed, each once: it may be led to from many places,
+    and most that a schema can have is what it takes to write it.
+    """
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
-        self._parts = 0
+        self._known: dict[str, _Extent] = {}
+        self._open: set[str] = set()  # the references that led to where it measures just now
 
-    def of(self, part: Any, followed: tuple[str, ...], depth: int) -> None:
-        """Add a part and all below it. followed: the references that led here."""
-        self._parts += 1
-        if self._parts > _MOST_PARTS:
-            raise ValueError(f"the schema has over {_MOST_PARTS:,} parts, references followed")
+    def of(self, part: Any, depth: int = 0) -> _Extent:
+        """The extent of a part that is so deep. Raises ValueError where it is too much."""
         if depth > _MOST_DEPTH:
-            raise ValueError(f"the schema is nested deeper than {_MOST_DEPTH}")
+            raise _too_deep()
+        parts, height = 1, 0
+        for below in self._below(part, depth + 1):
+            parts += below.parts
+            height = max(height, below.height + 1)
+            if parts > _MOST_PARTS:
+                raise ValueError(f"the schema has over {_MOST_PARTS:,} parts, references followed")
+        return _Extent(parts, height)
+
+    def _below(self, part: Any, depth: int) -> Iterator[_Extent]:
         for child in self._children(part):
-            self.of(child, followed, depth + 1)
-        reference = part.get("$ref") if isinstance(part, Mapping) else None
+            yield self.of(child, depth) if isinstance(child, dict | list) else _LEAF
+        reference = part.get("$ref") if isinstance(part, dict) else None
         if isinstance(reference, str):
-            if reference in followed:
-                raise ValueError("the schema refers to itself, which is not taken")
-            self.of(self._target(reference), (*followed, reference), depth + 1)
+            yield self._followed(reference, depth)
+
+    def _followed(self, reference: str, depth: int) -> _Extent:
+        if reference in self._open:
+            raise ValueError("the schema refers to itself, which is not taken")
+        if reference not in self._known:
+            self._open.add(reference)
+            self._known[reference] = self.of(self._target(reference), depth)
+            self._open.remove(reference)
+        found = self._known[reference]
+        if depth + found.height > _MOST_DEPTH:
+            raise _too_deep()
+        return found
 
     def _children(self, part: Any) -> Iterator[Any]:
         if isinstance(part, list):
             yield from part
-        if isinstance(part, Mapping):
+        if isinstance(part, dict):
             for key, value in part.items():
                 if key in _NOT_TAKEN and isinstance(value, str) and part is not self._root:
                     raise ValueError(f"'{key}' is not taken below the top of a schema")
@@ -135,7 +188,7 @@ class _Size:
         target: Any = self._root
         for step in reference.split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
-            if not isinstance(target, Mapping) or name not in target:
+            if not isinstance(target, dict) or name not in target:
                 raise ValueError(f"nothing is at the reference '{shown(reference)}'")
             target = target[name]
         return target

@@ -7,11 +7,11 @@ stands beside the checks of words that leave the wording free, never in their pl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from services.generate.answer.sources import Librarian
+from services.generate.peers.librarian import Librarian
 from services.generate.reading.passages import Passage
 from services.generate.reading.sentences import split
 from services.generate.reading.words import terms
-from services.generate.verification.checks.finding import Check, Failure, short
+from services.generate.verification.checks.failure import Check, Failure, short
 from services.generate.verification.verify import Verdict, reworded
 
 # Least cosine of a claim and the nearest sentence that it cites: 0.5 % of the true sentences of the

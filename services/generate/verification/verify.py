@@ -36,11 +36,9 @@ from services.generate.verification.checks import (
     refusal,
     support,
 )
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.profile import LIGHT, OFF, PROFILES, STRICT, Profile
-from services.generate.verification.checks.reading import Known, Page, Said, Source, page, said
-
-__all__ = ["LIGHT", "OFF", "PROFILES", "STRICT", "Check", "Failure", "Profile", "Verdict", "verify"]
+from services.generate.verification.checks.compared import Known, Page, Said, Source, page, said
+from services.generate.verification.checks.failure import Check, Failure, short
+from services.generate.verification.checks.profile import STRICT, Profile
 
 _HEDGING = """according sources source passages passage provided follows following answer
     question information based documents document text texts context states say says given

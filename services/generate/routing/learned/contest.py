@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from services.generate.policy.file import default_policy
 from services.generate.reading.passages import Signals
-from services.generate.routing.features import features
+from services.generate.reading.question import features
+from services.generate.routing.features import RoutingFeatures
 from services.generate.routing.learned.measures import Measured, measure
-from services.generate.routing.learned.model import Choice, RouterModel
+from services.generate.routing.learned.model import Lean, RouterModel
 from services.generate.routing.learned.outcomes import Outcomes, OutcomesError
 from services.generate.routing.learned.train import train
 from services.generate.routing.learned.vectors import Embedded
-from services.generate.routing.request import RoutingFeatures
 from services.generate.routing.router import route
 
 LENGTH, LEARNED = "prompt length", "learned"
@@ -136,8 +136,8 @@ def _decisions(outcomes: Outcomes, judged: list[Judged], learned: NDArray[np.flo
     strong, unsure = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
     for one in judged:
         opinions = [one.router.opinion(odds) for odds in one.log_odds]
-        strong[one.places] = [opinion.leans is Choice.STRONG for opinion in opinions]
-        unsure[one.places] = [opinion.choice is Choice.UNSURE for opinion in opinions]
+        strong[one.places] = [opinion.leans is Lean.STRONG for opinion in opinions]
+        unsure[one.places] = [opinion.choice is Lean.UNSURE for opinion in opinions]
     likely = 0.5 + 0.5 * np.tanh(0.5 * learned)
     gained = outcomes.gain > 0
     parts = np.array_split(np.argsort(likely, kind="stable"), min(_TENTHS, count))

@@ -22,7 +22,7 @@ from shared.durable import atomic_write
 _MAX_BYTES = 32 * 1024 * 1024  # a word takes some 60 bytes
 
 
-class Choice(StrEnum):
+class Lean(StrEnum):
     """Which writer a question needs. UNSURE: the router declines, and the rules decide."""
 
     WEAK = "weak"
@@ -39,8 +39,8 @@ class Opinion:
     """
 
     gain: float
-    leans: Choice
-    choice: Choice
+    leans: Lean
+    choice: Lean
 
 
 class Term(BaseModel):
@@ -100,10 +100,10 @@ class RouterModel(BaseModel):
 
     def opinion(self, log_odds: float) -> Opinion:
         """What these log-odds mean."""
-        leans = Choice.STRONG if log_odds >= self.bar else Choice.WEAK
+        leans = Lean.STRONG if log_odds >= self.bar else Lean.WEAK
         near = abs(log_odds - self.bar) < self.margin
         gain = float(0.5 + 0.5 * np.tanh(0.5 * log_odds))
-        return Opinion(gain, leans, Choice.UNSURE if near else leans)
+        return Opinion(gain, leans, Lean.UNSURE if near else leans)
 
 
 def surfaces(texts: Sequence[str]) -> NDArray[np.float64]:

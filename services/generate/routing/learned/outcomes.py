@@ -21,7 +21,7 @@ class OutcomesError(Exception):
     """A file of outcomes that can't be used: one sentence that says where and why."""
 
 
-class Outcome(BaseModel):
+class RecordedOutcome(BaseModel):
     """One line of the file. Other fields, such as a subject that no user tells, are not read."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -62,7 +62,7 @@ class Outcomes:
         return Outcomes(texts, self.characters[chosen], self.weak[chosen], self.strong[chosen])
 
 
-def columns(rows: list[Outcome]) -> Outcomes:
+def columns(rows: list[RecordedOutcome]) -> Outcomes:
     """Outcomes as columns."""
     return Outcomes(
         tuple(canonical(row.text) for row in rows),
@@ -84,7 +84,7 @@ def read_outcomes(path: Path) -> Outcomes:
             if not line.strip():
                 continue
             try:
-                rows.append(Outcome.model_validate_json(line))
+                rows.append(RecordedOutcome.model_validate_json(line))
             except ValidationError as error:
                 fault = error.errors()[0]
                 where = "".join(f"{part}: " for part in fault["loc"])

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from services.generate.reading.citations import Claim
 from services.generate.reading.words import share
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import Page, Said
+from services.generate.verification.checks.compared import Page, Said
+from services.generate.verification.checks.failure import Check, Failure, short
 
 # A cited passage that has less than this of the claim's words has nothing to do with it.
 MIN_RELATED = 0.3

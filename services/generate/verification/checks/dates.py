@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from services.generate.verification.checks.finding import Check, Failure, short
+from services.generate.verification.checks.compared import Said, Source
+from services.generate.verification.checks.failure import Check, Failure, short
 from services.generate.verification.checks.plain import MONTHS
-from services.generate.verification.checks.reading import Said, Source
 
 # As `plain` writes them. "May" and "March" alone, at the start of a sentence, are other words.
 _DATE = re.compile(

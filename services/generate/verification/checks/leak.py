@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.generate.prompting.prompt import shows
-from services.generate.verification.checks.finding import Check, Failure
+from services.generate.verification.checks.failure import Check, Failure
 
 
 def found(draft: str, secrets: Sequence[str]) -> list[Failure]:

@@ -1,6 +1,6 @@
 """A draft has a reasonable length."""
 
-from services.generate.verification.checks.finding import Check, Failure
+from services.generate.verification.checks.failure import Check, Failure
 
 # A writer is asked for at most 1,024 tokens, of about four characters each. Four times that is one
 # that did not stop, and reading on would only cost time.

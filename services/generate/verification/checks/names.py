@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
-from services.generate.verification.checks.finding import Check, Failure, short
+from services.generate.verification.checks.compared import LEANING, Page, Said, Source, Word
+from services.generate.verification.checks.failure import Check, Failure, short
 from services.generate.verification.checks.plain import MONTHS
-from services.generate.verification.checks.reading import LEANING, Page, Said, Source, Word
 
 # Words of a sentence that are compared place by place: what takes longer is a table or a dump.
 _MOST_WORDS = 400

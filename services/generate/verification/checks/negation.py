@@ -1,8 +1,8 @@
 """Claim and source deny the same, and no word was turned into its opposite."""
 
 from services.generate.reading.words import FORCES, negated, opposites
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import Said, Source
+from services.generate.verification.checks.compared import Said, Source
+from services.generate.verification.checks.failure import Check, Failure, short
 
 # Content words behind a negation in which the source must have what the claim has next.
 _REACH = 2

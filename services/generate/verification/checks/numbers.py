@@ -1,8 +1,8 @@
 """Every number is the source's, and counts the same thing there."""
 
 from services.generate.reading.words import amounts, numbers
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import Said, Source
+from services.generate.verification.checks.compared import Said, Source
+from services.generate.verification.checks.failure import Check, Failure, short
 
 # Words behind a number in which the source must have what the claim has next: one or two may stand
 # between.

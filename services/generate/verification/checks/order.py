@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import LEANING, Said, Source, Word, read_words
+from services.generate.verification.checks.compared import LEANING, Said, Source, Word, read_words
+from services.generate.verification.checks.failure import Check, Failure, short
 
 # An opening phrase says when, where or in which case, and may as well stand at the end.
 _OPENING = re.compile(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.generate.verification.checks.finding import Check
+from services.generate.verification.checks.failure import Check
 
 # Made by a model that is asked for it, not by a comparison of words.
 JUDGED = frozenset({Check.SIMILARITY, Check.ENTAILMENT})

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from services.generate.reading.words import FORCES, OPPOSITES, STOP_WORDS, is_negation, quotes
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import Page, Said
+from services.generate.verification.checks.compared import Page, Said
+from services.generate.verification.checks.failure import Check, Failure, short
 
 _WORDS_PER_DIFFERENCE = 10
 _NEVER = 1000  # what a difference in a word costs that must not differ

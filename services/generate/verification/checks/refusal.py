@@ -2,7 +2,7 @@
 
 import re
 
-from services.generate.verification.checks.finding import Check, Failure, short
+from services.generate.verification.checks.failure import Check, Failure, short
 from services.generate.verification.checks.plain import plain
 
 _SOURCES = r"(?:sources?|passages?|documents?|texts?|contexts?|information)"

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from services.generate.verification.checks.finding import Check, Failure
+from services.generate.verification.checks.failure import Check, Failure
 from services.generate.verification.schemas import fault
 
 

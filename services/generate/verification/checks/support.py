@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from services.generate.reading.words import share
-from services.generate.verification.checks.finding import Check, Failure, short
-from services.generate.verification.checks.reading import Known, Page, Said, Source
+from services.generate.verification.checks.compared import Known, Page, Said, Source
+from services.generate.verification.checks.failure import Check, Failure, short
 
 # Least share of a claim's content words, by weight, that its source sentence must have.
 MIN_SUPPORT = 0.7

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from services.generate.tiers.endpoint import Chat, ToolCall
-from services.generate.verification.checks.finding import Check, Failure
+from services.generate.prompting.chat import Chat, ToolCall
+from services.generate.verification.checks.failure import Check, Failure
 from services.generate.verification.schemas import fault
 from shared.errors import shown
 

@@ -1,14 +1,9 @@
-"""Which models may see which data. Pure functions; what is not allowed is forbidden.
-
-The router applies this before it weighs anything, and the writers again at each model they ask.
-"""
+"""The class of a request's data. Pure functions."""
 
 from dataclasses import dataclass
 
 from services.generate.policy.schema import Policy
-from services.generate.routing.request import RoutingFeatures
-
-EVERY = "*"
+from services.generate.routing.features import RoutingFeatures
 
 
 @dataclass(frozen=True)
@@ -39,9 +34,3 @@ def classify(features: RoutingFeatures, policy: Policy) -> Classified:
         for kind in sorted(features.found & policy.detect.keys())
     ]
     return max(voices, key=lambda one: policy.strictness(one.data_class))  # of equals the first
-
-
-def permits(policy: Policy, data_class: str, model: str) -> bool:
-    """Whether `model` may see data of this class. Nothing may where the policy doesn't say so."""
-    allowed = policy.compliance.get(data_class, ())
-    return model in policy.models and (model in allowed or EVERY in allowed)

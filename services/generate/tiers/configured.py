@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from services.generate.tiers.endpoint import EmbeddedEndpoint, Endpoint
 from services.generate.tiers.extractive import ExtractiveEndpoint
-from services.generate.tiers.gguf_weights import fastest_weights
-from services.generate.tiers.llamacpp import LlamaCppEndpoint
 from services.generate.tiers.openai import OpenAIEndpoint
 from services.generate.tiers.resilience import Resilience
+from services.generate.tiers.small_llm.endpoint import SmallLlmEndpoint
 from shared.errors import StartupError
 from shared.modelstore.store import ModelStore
 from shared.settings import Settings
@@ -18,8 +17,10 @@ UTILITY, REASONING = "utility", "reasoning"  # the tiers that settings name writ
 
 
 @dataclass(frozen=True)
-class Registry:
-    """tiers: who writes for each. extractive: who writes where another's draft can't be shown.
+class ConfiguredEndpoints:
+    """The endpoints of one process.
+
+    tiers: who writes for each. extractive: who writes where another's draft can't be shown.
 
     embedded: those that run in this process, each once. resilience: of all model servers.
     """
@@ -35,7 +36,7 @@ class Registry:
             await endpoint.close()
 
 
-def open_registry(settings: Settings) -> Registry:
+def open_configured(settings: Settings) -> ConfiguredEndpoints:
     """Open the writers that the settings name.
 
     Raises StartupError where a served model has no name or no good URL, or the embedded one is
@@ -63,7 +64,7 @@ def open_registry(settings: Settings) -> Registry:
         llm = _open_llm(settings)
         tiers[REASONING] = llm
         embedded.append(llm)
-    return Registry(tiers, extractive, tuple(embedded), resilience)
+    return ConfiguredEndpoints(tiers, extractive, tuple(embedded), resilience)
 
 
 def served_tiers(settings: Settings) -> frozenset[str]:
@@ -72,18 +73,20 @@ def served_tiers(settings: Settings) -> frozenset[str]:
     return frozenset(tier for tier, url in urls.items() if url)
 
 
-def _open_llm(settings: Settings) -> LlamaCppEndpoint:
+def _open_llm(settings: Settings) -> SmallLlmEndpoint:
     entry = ModelStore(settings.models_dir).require(settings.llm_model)
     weights = [path for path in entry.files if path.endswith(".gguf")]
     if len(weights) != 1:
         raise StartupError(
             f"model {settings.llm_model} has {len(weights)} .gguf files, one is needed; "
-            "REFDESK_LLM_MODEL must name a model that llama.cpp runs"
+            "REFDESK_LLM_MODEL must name a GGUF model of the Llama architecture"
         )
     [name] = weights
-    return LlamaCppEndpoint(
+    return SmallLlmEndpoint(
         settings.llm_model,
-        fastest_weights(entry.path / name, entry.files[name].sha256, settings.built_dir),
+        entry.path / name,
+        entry.files[name].sha256,
+        settings.built_dir,
         threads=settings.llm_threads,
         context=settings.llm_context,
     )

@@ -8,20 +8,28 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 
 from services.generate.policy.models import Model
+from services.generate.prompting.chat import Chat
 from services.generate.prompting.datamark import draw, unmarked
 from services.generate.prompting.defang import defanged
 from services.generate.prompting.masking import Restorer, Vault
 from services.generate.prompting.prompt import declines
 from services.generate.reading.evidence import gather
 from services.generate.reading.passages import Passage
-from services.generate.tiers.endpoint import Chat, Draft, DraftRequest, Endpoint
+from services.generate.tiers.endpoint import Draft, DraftRequest, Endpoint
 
 
 async def drafted(endpoint: Endpoint, request: DraftRequest, model: Model) -> Draft:
-    """The endpoint's draft, asked for as the policy's model says: `Model.mask`, `Model.datamark`.
+    """The endpoint's draft, asked for as the policy's model says: `Model.mask`, `Model.datamark`,
+    `Model.thinking_tokens`, `Model.thinks_first`, `Model.image_tokens`.
 
     Raises what the endpoint raises.
     """
+    request = replace(
+        request,
+        max_tokens=request.max_tokens + model.thinking_tokens,
+        thinks_first=model.thinks_first,
+        image_tokens=model.image_tokens,
+    )
     if not model.mask and not model.datamark:
         return await endpoint.draft(request)
     as_json = (request.chat.response_format or {}).get("type", "text") != "text"

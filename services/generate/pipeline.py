@@ -13,26 +13,29 @@ from services.generate.answer.escalate import respond
 from services.generate.answer.opinion import opinion
 from services.generate.answer.outcome import Outcome, Spending
 from services.generate.answer.reading_aside import read_aside
-from services.generate.answer.sources import Desk, Librarian, Retrieval
+from services.generate.answer.unseen import unseen
+from services.generate.answer.writers import Writers
 from services.generate.cache.cache import AnswerCache, Vector
 from services.generate.cache.key import Key, key
-from services.generate.policy.file import PolicyFile
+from services.generate.peers.desk import Desk, Retrieval
+from services.generate.peers.librarian import Librarian
 from services.generate.policy.schema import Policy
-from services.generate.policy.writers import Writers
 from services.generate.prompting import conversation
+from services.generate.prompting.chat import PLAIN, Capability, Chat
 from services.generate.prompting.defang import seen
 from services.generate.prompting.prompt import SCAFFOLD_TOKENS
 from services.generate.reading.evidence import Evidence, confidence, gather, with_similarities
 from services.generate.reading.passages import Passage, Signals
-from services.generate.routing.decision import Decision, Reason
+from services.generate.reading.sensitivity import kinds
+from services.generate.reading.tokens import estimated_tokens
+from services.generate.routing.decision import Decision, Reason, Told
 from services.generate.routing.eligible import allowance
+from services.generate.routing.features import RoutingFeatures, features_of
 from services.generate.routing.history import History, kind_of
+from services.generate.routing.in_force import PolicyFile
 from services.generate.routing.learned.model import Opinion, RouterModel
 from services.generate.routing.refusals import refuse_names, refuse_route
-from services.generate.routing.request import RoutingFeatures, estimated_tokens, features_of
 from services.generate.routing.router import route
-from services.generate.routing.sensitivity import kinds
-from services.generate.tiers.endpoint import PLAIN, Chat
 from services.generate.verification.grounding import GroundingModel
 from services.generate.verification.jury import Jury
 from shared.context import current
@@ -51,7 +54,7 @@ class Query:
     """A question, where to look and who may write; see protocol.Options.
 
     corpora: empty for the default ones. requested: a tier or model, None for the router's choice.
-    turns, flagged, mark, tiers, budget: see routing/request.py. chat: what it was asked in.
+    turns, flagged, mark, tiers, budget: see routing/features.py. chat: what it was asked in.
     cache: whether an answer that was given before may be given again, and this one be kept for it.
     """
 
@@ -139,7 +142,7 @@ class Engine:
         decision = route(features, policy)
         refuse_route(decision, query.requested)
         if left_out:
-            cut = Reason("history_cut", 0.0, f"{left_out} messages before the question left out")
+            cut = Reason(Told.HISTORY_CUT, 0.0, f"{left_out} messages before the question left out")
             decision = replace(decision, reasons=(*decision.reasons, cut))
         return Prepared(
             query=query,
@@ -154,7 +157,8 @@ class Engine:
             retrieve_ms=(retrieved - started) * 1000,
             route_ms=(time.perf_counter() - retrieved) * 1000,
             key=self._key(query, found, decision),
-            vector=vector,
+            # Whether two questions about an image ask the same can't be told by their words.
+            vector=None if query.chat.all_images else vector,
         )
 
     async def finish(
@@ -172,13 +176,14 @@ class Engine:
             if known is not None:
                 return known
         query, policy = prepared.query, prepared.policy
+        writers = {name: self.writers.endpoint(name, one) for name, one in policy.models.items()}
         outcome = await respond(
             query.question,
             prepared.passages,
             prepared.evidence,
             prepared.decision,
             policy,
-            {name: self.writers.endpoint(name, model) for name, model in policy.models.items()},
+            writers,
             max_tokens=_draft_tokens(query),
             spending=spending,
             jury=Jury(self.librarian, self.grounding),
@@ -187,7 +192,8 @@ class Engine:
             show=show,
         )
         self.history.note(kind_of(prepared.features.question), outcome.verified)
-        return outcome
+        blind = not {outcome.endpoint} & {writers[name].name for name in _seeing(prepared)}
+        return unseen(outcome) if query.chat.all_images and blind else outcome
 
     def keep(self, prepared: Prepared, outcome: Outcome, record: str | None) -> None:
         """Keep an answer that is about to be given. record: its place in the audit trail."""
@@ -256,6 +262,7 @@ class Engine:
             budget=query.budget,
             prompt_tokens=estimated_tokens(texts) + SCAFFOLD_TOKENS,
             draft_tokens=_draft_tokens(query),
+            images=len(query.chat.all_images),
             remaining_ms=current().deadline.remaining_ms(),
             served=self.writers.served(policy),
             success=self.history.success(kind_of(by_itself.question)),
@@ -286,7 +293,15 @@ class Engine:
         return corpora
 
 
+def _seeing(prepared: Prepared) -> set[str]:
+    """The models that are sent images."""
+    embedded, models = prepared.features.embedded, prepared.policy.models
+    vision = {Capability.VISION}
+    return {name for name, one in models.items() if not one.lacks(vision)} - embedded
+
+
 def _draft_tokens(query: Query) -> int:
     # JSON and arguments that are cut are worth nothing; how long they get is not ours to guess.
-    usual = _MOST_DRAFT_TOKENS if conversation.needs(query.chat) else _DRAFT_TOKENS
+    formed = conversation.needs(query.chat) - {Capability.VISION}
+    usual = _MOST_DRAFT_TOKENS if formed else _DRAFT_TOKENS
     return min(query.draft_tokens or usual, _MOST_DRAFT_TOKENS)

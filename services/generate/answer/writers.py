@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from services.generate.policy.compliance import permits
 from services.generate.policy.models import Model, State
 from services.generate.policy.schema import Policy
-from services.generate.routing.compliance import permits
 from services.generate.tiers.breaker import Door
+from services.generate.tiers.configured import ConfiguredEndpoints
 from services.generate.tiers.endpoint import Endpoint
 from services.generate.tiers.openai import OpenAIEndpoint
-from services.generate.tiers.registry import Registry
 from shared.settings import Settings
 
 
@@ -44,22 +44,22 @@ class Writers:
     old one may still ask it; an idle one holds nothing but a few connections for a while.
     """
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(self, settings: Settings, configured: ConfiguredEndpoints) -> None:
         self._settings = settings
-        self._registry = registry
+        self._configured = configured
         self._opened: dict[_Opened, Endpoint] = {}
 
     def endpoint(self, name: str, model: Model) -> Endpoint:
         """The endpoint of the policy's model `name`."""
         if model.kind == "extractive":
-            return self._registry.extractive
+            return self._configured.extractive
         if model.kind == "configured":
-            return self._registry.tiers[model.tier]
+            return self._configured.tiers[model.tier]
         key = self._settings.model_keys.get(name)
         wanted = _Opened(model.tier, model.url, model.model, key)
         if wanted not in self._opened:
             self._opened[wanted] = OpenAIEndpoint(
-                model.tier, model.url, model.model, key, self._registry.resilience
+                model.tier, model.url, model.model, key, self._configured.resilience
             )
         return self._opened[wanted]
 
@@ -100,10 +100,10 @@ class Writers:
         """Close all of them."""
         for endpoint in self._opened.values():
             await endpoint.close()
-        await self._registry.close()
+        await self._configured.close()
 
     def _runs_here(self, model: Model) -> bool:
         if model.kind != "configured":
             return model.kind == "extractive"
-        endpoint = self._registry.tiers[model.tier]
-        return any(endpoint is one for one in self._registry.embedded)
+        endpoint = self._configured.tiers[model.tier]
+        return any(endpoint is one for one in self._configured.embedded)
