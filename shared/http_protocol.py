@@ -38,7 +38,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unanswered = deque[RequestResponseCycle]()  # the one at work, and those behind it
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(  # type: ignore[override]  # as uvicorn's own narrows it
+        self, transport: asyncio.Transport
+    ) -> None:
         """A connection begins."""
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(

@@ -241,7 +241,7 @@ def _members(
 
 def _opener(archive: ZipFile, info: ZipInfo) -> Callable[[], BinaryIO]:
     def opened() -> BinaryIO:
-        return archive.open(info)  # type: ignore[return-value]
+        return archive.open(info)  # type: ignore[return-value]  # IO[bytes], read alone
 
     return opened
 

@@ -10,6 +10,7 @@ from services.generate.policy.compliance import permits
 from services.generate.policy.gate import shortfalls
 from services.generate.policy.models import Benchmark, Model, Part, Price, Risk
 from services.generate.policy.schema import Policy
+from shared.moment import Moment
 
 # What a spreadsheet may take for the beginning of a formula, the last four in Japanese ones:
 # https://owasp.org/www-community/attacks/CSV_Injection
@@ -33,7 +34,7 @@ class Entry(Model):
     """
 
     name: str
-    since: datetime | None
+    since: Moment | None
     serves: str
     chain: int | None
     last_resort: bool

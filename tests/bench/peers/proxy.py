@@ -78,14 +78,14 @@ def entrants(contenders: Contenders, folder: Path, server: str) -> list[Entrant]
     ]
 
 
-async def measure(field_: list[Entrant], rates: list[int], seconds: float, rounds: int) -> None:
+async def measure(rivals: list[Entrant], rates: list[int], seconds: float, rounds: int) -> None:
     """All rounds, after one that does not count."""
     order = random.Random(1)
-    for entrant in field_:
+    for entrant in rivals:
         await entrant.measure(20, 2)
         entrant.added.clear()
     for _, rate in itertools.product(range(rounds), rates):
-        for entrant in order.sample(field_, len(field_)):
+        for entrant in order.sample(rivals, len(rivals)):
             await entrant.measure(rate, seconds)
 
 
@@ -104,9 +104,9 @@ def main() -> None:
         served(["tests.bench.model_server", server.rpartition(":")[2]], server),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        field_ = entrants(contenders, Path(folder), server)
-        runner.run(measure(field_, options.rates, options.seconds, options.rounds))
-        for rate, entrant in itertools.product(options.rates, field_):
+        rivals = entrants(contenders, Path(folder), server)
+        runner.run(measure(rivals, options.rates, options.seconds, options.rounds))
+        for rate, entrant in itertools.product(options.rates, rivals):
             table.add_row(entrant.contender.name, str(rate), *told(entrant.added[rate]))
     Console().print(table)
 

@@ -40,7 +40,7 @@ def main() -> None:
             _send(results, ("refused", error.status, error.code, error.message, error.param))
         except MemoryError:
             # What took the memory goes before the answer needs some; they are set anew above.
-            task = answer = message = None  # type: ignore[assignment]
+            task = answer = message = None  # type: ignore[assignment]  # set anew above
             _send(results, ("memory",))
         except Exception:  # a defect of a parser: this file is its only victim
             _send(results, ("fault", traceback.format_exc()))

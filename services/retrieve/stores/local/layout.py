@@ -122,7 +122,7 @@ def appoint(corpus: Path, wanted: Roles) -> None:
                 atomic_write(file, before)
         if _said(file) != data:
             raise write_failed(error, file) from error
-        log.error("roles_not_synced", file=str(file), reason=str(error))  # noqa: TRY400
+        log.error("roles_not_synced", file=str(file), reason=str(error))  # noqa: TRY400 - it says it all
 
 
 def tidy(corpus: Path) -> None:
